@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every MANTA_* environment variable, declared once in config.def. Values are read from the
+ * environment when asked, at creation of a communicator, never in a call. */
+#ifndef MT_CORE_CONFIG_H
+#define MT_CORE_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+enum mt_config_kind {
+    MT_CONFIG_STRING,
+    MT_CONFIG_BYTES,
+    MT_CONFIG_COUNT,
+    MT_CONFIG_SECONDS,
+    MT_CONFIG_FLAG
+};
+
+enum mt_config_name {
+#define MT_CONFIG(name, kind, fallback, shared, meaning) MT_CONFIG_##name##_VARIABLE,
+#include "core/config.def"
+#undef MT_CONFIG
+    MT_CONFIG_VARIABLE_COUNT
+};
+/* Shorter in use: mt_config_string(MT_VAR(SESSION)). */
+#define MT_VAR(name) MT_CONFIG_##name##_VARIABLE
+
+struct mt_config_entry {
+    const char *variable; /* "MANTA_..." */
+    int kind;
+    const char *fallback;
+    int shared;
+    const char *meaning;
+};
+
+const struct mt_config_entry *mt_config_entry(int name);
+/* The value as text: environment or default; never NULL. */
+const char *mt_config_string(int name);
+/* 1 if the environment sets it (to something not empty). */
+int mt_config_is_set(int name);
+/* Parsed values; a value that does not parse gives MANTA_EINVAL naming variable, value and form. */
+int mt_config_bytes(int name, uint64_t *bytes_out, struct mt_error *error);
+int mt_config_count(int name, uint64_t *count_out, struct mt_error *error);
+int mt_config_ns(int name, uint64_t *ns_out, struct mt_error *error);
+int mt_config_flag(int name, int *flag_out, struct mt_error *error);
+/* Check all variables that are set, and warn of MANTA_* variables that do not exist. */
+int mt_config_check(struct mt_error *error);
+/* Text "NAME=value\n" of all shared variables, in order: compared between ranks, differences named.
+ */
+int mt_config_fingerprint(char *text, size_t text_bytes);
+
+/* "4k" -> 4096; k, M, G are powers of 1024; 0 or MANTA_EINVAL. Whole string must be used. */
+int mt_parse_bytes(const char *text, uint64_t *bytes_out);
+/* "2", "0.5", "250ms", "50us" -> ns. */
+int mt_parse_ns(const char *text, uint64_t *ns_out);
+
+#endif

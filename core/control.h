@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control plane of a group: links to ranks at distance 1, 2, 4, ... on the ring of ranks, kept
+ * for the group's life and served by the service thread. It floods failure, abort and goodbye,
+ * gathers call records to word errors, carries small all-to-all exchanges at creation, sends
+ * heartbeats between nodes and watches pidfds of ranks in this pid namespace.
+ */
+#ifndef MT_CORE_CONTROL_H
+#define MT_CORE_CONTROL_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/group.h"
+#include "core/record.h"
+
+/* The group has failed (dead, abort, timeout, mismatch). One relaxed load: for wait loops. */
+int mt_control_failed(const struct mt_control *control);
+/* The failure in words, with the rank at fault; code 0 if none. Any thread. */
+void mt_control_failure(const struct mt_control *control, struct mt_error *error_out);
+/* Readable when the group has failed: for sleepers' epoll sets. Never read from it. */
+int mt_control_wake_fd(const struct mt_control *control);
+
+/* The recorder to answer other ranks' questions from. Set once, before the first call. */
+void mt_control_set_record(struct mt_control *control, const struct mt_record *record);
+
+/* Fail the group with this error on all ranks. The first failure wins; later ones are ignored. */
+void mt_control_fail(struct mt_control *control, const struct mt_error *error);
+/* manta_comm_abort: any thread, never blocks. */
+void mt_control_abort(struct mt_control *control, const char *reason);
+
+/* A transport lost its peer. Waits up to a grace period (500 ms) for the control plane's own
+ * verdict (who died first), else declares `peer` dead with this cause. Afterwards the group has
+ * failed. */
+void mt_control_suspect(struct mt_control *control, const struct mt_error *cause);
+/* The deadline of `call` passed on this rank. Asks all ranks what they are doing (at most 500 ms),
+ * words who is late (or stopped: does not answer) and fails the group. */
+void mt_control_timeout(struct mt_control *control, const struct mt_call *call);
+/* A message of `peer` did not fit `call`: asks the peer for its call of that sequence, words both,
+ * and fails the group with MANTA_EMISMATCH. */
+void mt_control_mismatch(struct mt_control *control, const struct mt_call *call, uint32_t peer);
+
+/* 1 if this rank has said goodbye. */
+int mt_control_left(const struct mt_control *control, uint32_t rank);
+
+/* Exchange: every rank gives bytes (<= 64 KiB, may differ between ranks), all get all. Collective;
+ * blocking, with deadline and failure checks. out[r] points into *storage_out, which the caller
+ * frees. */
+int mt_control_allgather(struct mt_control *control, const void *mine, size_t bytes,
+                         const void **out, size_t *out_bytes, void **storage_out,
+                         uint64_t deadline_ns, struct mt_error *error);
+
+#endif

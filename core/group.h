@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A group: the ranks that joined one session, and what this process knows of each. Made by
+ * mt_group_join() (bootstrap), owned by the communicator, read-only afterwards, shared with its
+ * transports. Joining also brings up the control plane (core/control.h), which lives in the group.
+ */
+#ifndef MT_CORE_GROUP_H
+#define MT_CORE_GROUP_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/error.h"
+
+enum { MT_GROUP_KEY_BYTES = 32, MT_GROUP_ADDRESSES = 16 };
+
+/* One rank as it described itself when it joined. */
+struct mt_member {
+    uint32_t rank;
+    uint64_t node;          /* hash of the node's name: equal on ranks of one node */
+    uint64_t boot;          /* hash of the real boot id: shared memory needs it equal */
+    uint64_t pid_namespace; /* inode of /proc/self/ns/pid */
+    pid_t pid;
+    uint64_t process_start; /* start time of that pid, /proc/<pid>/stat field 22: pids are reused */
+    uint32_t uid;
+    char unix_name[64];  /* abstract unix socket of its listener, without the leading NUL */
+    char addresses[768]; /* "10.0.0.1:4000 [fd00::1]:4000 ...": its listener, best first */
+};
+
+struct mt_control;
+
+struct mt_group {
+    uint32_t rank, ranks;
+    uint32_t epoch;                  /* random, never 0; ids of messages carry it */
+    uint8_t uid[16];                 /* of this communicator, random */
+    uint8_t key[MT_GROUP_KEY_BYTES]; /* secret of the group's streams */
+    struct mt_member *members;       /* [ranks] */
+    uint64_t timeout_ns;
+    struct mt_control *control;
+};
+
+struct mt_session; /* core/session.h */
+
+/*
+ * Join. Collective over `ranks` ranks; blocks until all have joined and every control link stands.
+ * session_text: as from manta_session_create(). Rank 0 must own the session (created in this
+ * process), or be able to listen on its address. node: name of the node, NULL for the default.
+ * fingerprint: text of "NAME=value" lines (configuration, versions, plugins) that must be equal on
+ * all ranks; a difference is MANTA_EVERSION and names the first differing line and rank.
+ */
+int mt_group_join(const char *session_text, uint32_t rank, uint32_t ranks, const char *node,
+                  const char *fingerprint, uint64_t timeout_ns, struct mt_group **group_out,
+                  struct mt_error *error);
+/* Say goodbye on the control links, close them, free. Bounded by about a second. */
+void mt_group_leave(struct mt_group *group);
+
+/* 1 if both ranks are on one node (equal node and boot). */
+int mt_group_same_node(const struct mt_group *group, uint32_t a, uint32_t b);
+
+#endif

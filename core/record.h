@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The flight recorder: a rank's last 1,024 calls on one communicator. Written by the calling thread
+ * without locks, read by the service thread and mt_record_dump at any time (a torn entry is
+ * detected by its sequence number and skipped).
+ */
+#ifndef MT_CORE_RECORD_H
+#define MT_CORE_RECORD_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { MT_RECORD_CALLS = 1024 };
+
+/* The arguments of a call, as told to other ranks in error messages. */
+struct mt_call {
+    uint64_t sequence; /* per communicator for collectives; per peer and direction for send, recv */
+    uint64_t count;
+    uint32_t collective;
+    uint32_t dtype, op;
+    uint32_t root;                /* or peer, or MANTA_PLAN_NONE */
+    uint64_t posted_ns, ended_ns; /* CLOCK_MONOTONIC of that rank; 0: not ended */
+    int32_t result;
+    uint32_t reserved;
+    char algorithm[24];
+};
+
+struct mt_record;
+struct mt_record *mt_record_create(void);
+void mt_record_destroy(struct mt_record *record);
+/* Returns the slot to end the call with. Wait-free, one writer at a time. */
+uint32_t mt_record_begin(struct mt_record *record, const struct mt_call *call);
+void mt_record_end(struct mt_record *record, uint32_t slot, int result, uint64_t now_ns);
+/* The last call begun; the last call begun that has not ended; the call with this sequence
+ * (collectives only). 1 if there is one. */
+int mt_record_last(const struct mt_record *record, struct mt_call *call_out);
+int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out);
+/* "allreduce(512 float32, sum)"; "broadcast(1024 float32, root 2)"; "send(4 int32, to 3)". */
+void mt_call_describe(const struct mt_call *call, char *text, size_t text_bytes);
+/* Hash of what all ranks must pass alike. */
+uint32_t mt_call_hash(const struct mt_call *call);
+/* JSON to a stream. */
+int mt_record_dump(const struct mt_record *record, uint32_t rank, uint32_t ranks, FILE *stream);
+
+#endif

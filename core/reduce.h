@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reduction kernels. All variants of a kernel (portable, AVX2, AVX-512) give the same bits,
+ * whatever the caller's floating-point environment (FTZ, DAZ, rounding mode). */
+#ifndef MT_CORE_REDUCE_H
+#define MT_CORE_REDUCE_H
+
+#include <stdint.h>
+
+/* dst[i] = left[i] op right[i]. dst may equal left or right, not overlap them otherwise. No
+ * alignment is assumed. op is not AVG (reduce with SUM, then mt_reduce_divide). dtype and op were
+ * checked. */
+void mt_reduce(int dtype, int op, void *dst, const void *left, const void *right, uint64_t count);
+
+/* dst[i] = dst[i] / divisor: the last step of AVG. Integers truncate towards zero. divisor >= 1. */
+void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor);
+
+/* Name of the variant in use: "portable", "avx2" or "avx512"; chosen at first use (MANTA_SIMD). */
+const char *mt_reduce_variant(void);
+/* Choose a variant by name (tests, benchmarks). 0, or MANTA_ENOTSUP if this CPU lacks it. */
+int mt_reduce_select(const char *variant);
+
+#endif

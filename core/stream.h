@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Authenticated streams between ranks of a group. The process has one listener (TCP on IPv4 and
+ * IPv6, and an abstract unix socket), owned by the service thread; it carries out the handshake
+ * (HMAC-SHA256 challenge with the group's key, both ways, 2 s, at most 64 unauthenticated
+ * connections) and hands the connected descriptor, non-blocking and close-on-exec, to who
+ * registered for (group, kind). Dialling runs in the service thread too: post and test.
+ */
+#ifndef MT_CORE_STREAM_H
+#define MT_CORE_STREAM_H
+
+#include <stdint.h>
+
+#include "core/group.h"
+
+enum mt_stream_kind {
+    MT_STREAM_JOIN = 1, /* bootstrap, keyed by the session's secret */
+    MT_STREAM_CONTROL = 2,
+    MT_STREAM_TCP = 3, /* TCP, data */
+    MT_STREAM_SHM = 4, /* unix socket, passes descriptors; SO_PEERCRED of the same uid is checked */
+};
+
+/* Called in the service thread; takes over fd. `from` is the authenticated rank of the dialler,
+ * index what it gave to mt_stream_dial(). Must not block. */
+typedef void mt_stream_accept_fn(void *arg, int fd, uint32_t from, uint32_t index);
+
+/* Accept streams of this kind for this group from now on. Streams that came early wait (bounded).
+ */
+int mt_stream_listen(const struct mt_group *group, int kind, mt_stream_accept_fn *accept,
+                     void *arg);
+/* Stop; after the return the callback is not running and will not be called again. */
+void mt_stream_unlisten(const struct mt_group *group, int kind);
+
+struct mt_dial;
+/* Connect to a rank's listener; all its addresses are tried, best first. Any thread. */
+int mt_stream_dial(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
+                   uint64_t deadline_ns, struct mt_dial **dial_out);
+/* 0: *fd_out is the stream, the dial is freed. MANTA_INPROGRESS. Error: *error filled, dial freed.
+ */
+int mt_stream_dial_test(struct mt_dial *dial, int *fd_out, struct mt_error *error);
+/* Give up and free; closes what was connected. */
+void mt_stream_dial_cancel(struct mt_dial *dial);
+
+#endif

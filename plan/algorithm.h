@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The verbs algorithms are written in. Included by collectives/<name>/<algorithm>.c only. */
+#ifndef MT_PLAN_ALGORITHM_H
+#define MT_PLAN_ALGORITHM_H
+
+#include "plan/builder.h"
+
+/* Consecutive blocks; indices are taken modulo the number of blocks where `block` wraps. */
+struct plan_interval {
+    uint32_t first, count;
+};
+
+/* What the plan is for. */
+uint32_t plan_rank(const struct mt_plan_builder *p);
+uint32_t plan_ranks(const struct mt_plan_builder *p);
+uint32_t plan_root(const struct mt_plan_builder *p);
+uint32_t plan_parameter(const struct mt_plan_builder *p);
+
+/* The partition: must be called first. layout: enum manta_plan_layout. */
+void plan_blocks(struct mt_plan_builder *p, uint32_t blocks, uint32_t layout);
+/* Steps that follow go to this lane (default 0). */
+void plan_lane(struct mt_plan_builder *p, uint32_t lane);
+
+struct plan_interval plan_block(const struct mt_plan_builder *p,
+                                int64_t index); /* one block, index modulo P */
+struct plan_interval plan_range(uint32_t first, uint32_t count);
+struct plan_interval plan_all(const struct mt_plan_builder *p);
+
+void plan_send(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks);
+void plan_recv(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks);
+void plan_recv_reduce(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks);
+
+/* Explicit scratch, for algorithms that combine several received values in an order of their own.
+ */
+uint32_t plan_scratch(struct mt_plan_builder *p, uint32_t blocks); /* a region */
+void plan_recv_scratch(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks,
+                       uint32_t region);
+void plan_send_scratch(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks,
+                       uint32_t region);
+/* region_target = region_left op region_right on these blocks; PLAN_WORKING names the working
+ * vector. */
+enum { PLAN_WORKING = 0xffffffff };
+void plan_reduce(struct mt_plan_builder *p, uint32_t target, uint32_t left, uint32_t right,
+                 struct plan_interval blocks);
+
+/* A step that all members carry out together; the builder fills the declaration for the collective
+ * over all ranks of the plan (members = 0 .. ranks - 1). */
+void plan_fused(struct mt_plan_builder *p);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Choosing an algorithm: override string, else the cost model. */
+#ifndef MT_PLAN_SELECT_H
+#define MT_PLAN_SELECT_H
+
+#include <stdint.h>
+
+#include "plan/builder.h"
+#include "plan/cost.h"
+
+enum { MT_SELECT_RANGES = 16 };
+
+/* A parsed override: MANTA_ALLREDUCE=0-4k:recursive_doubling,4k-:ring */
+struct mt_select_range {
+    uint64_t from_bytes, to_bytes; /* to is exclusive; UINT64_MAX: open */
+    char algorithm[32];
+};
+struct mt_select_override {
+    uint32_t count;
+    struct mt_select_range ranges[MT_SELECT_RANGES];
+};
+/* Strict; errors name the part that is wrong. "ring" alone means all sizes. "" means none. */
+int mt_select_parse(const char *text, struct mt_select_override *override_out,
+                    struct mt_error *error);
+/* The algorithm an override names for this size, or NULL. */
+const char *mt_select_forced(const struct mt_select_override *override, uint64_t bytes);
+
+struct mt_select_candidate {
+    const struct mt_algorithm *algorithm;
+    uint64_t predicted_ns;
+    const char *excluded; /* NULL, or why it cannot be used */
+};
+/* What is known alike on all ranks. */
+struct mt_select_context {
+    uint32_t ranks;
+    uint32_t fused_available; /* a transport carries out flat fused steps over all ranks */
+    uint32_t reproducible;
+    const struct mt_cost_model *cost;
+    const struct mt_algorithm *const *catalogue;
+};
+/* Price all algorithms of the collective for this call; best first, the excluded last. */
+int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,
+              uint64_t bytes, struct mt_select_candidate *candidates, uint32_t capacity,
+              uint32_t *count_out, struct mt_error *error);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The verifier: runs the plans of all ranks symbolically, depth + 2 segments of them, under the
+ * weakest engine that the rules of plan.h allow (window MANTA_PLAN_WINDOW, rendezvous sends,
+ * completions in any order), and proves result, absence of deadlock, races and scratch bounds, or
+ * names the first fault.
+ */
+#ifndef MT_PLAN_VERIFY_H
+#define MT_PLAN_VERIFY_H
+
+#include <manta/plan.h>
+
+#include "core/error.h"
+
+enum { MT_PLAN_DEPTH = 2 }; /* segments under way at once; scratch slots */
+
+struct mt_verify_result {
+    uint64_t order; /* MANTA_PLAN_ORDER_BINARY, or a fingerprint of the expression trees */
+    uint64_t messages, steps;
+    char fault[256]; /* "" when proved: rank, step and reason */
+};
+
+/* plans[r] for r in 0 .. ranks - 1. 0 or MANTA_EPLAN (result_out->fault tells), MANTA_ENOMEM. */
+int mt_plan_verify(const struct manta_plan *const *plans, uint32_t ranks,
+                   struct mt_verify_result *result_out);
+
+#endif
