@@ -65,7 +65,7 @@ struct manta_transport_message {
 struct manta_transport_request {
     int32_t status; /* MANTA_INPROGRESS, 0 or MANTA_E* */
     uint32_t peer;  /* at fault when status is an error */
-    uint64_t transport_private[22];
+    uint64_t transport_private[32];
 };
 
 /* What a fused step works on: bases such that block b of the segment begins at

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The message protocol that transports share: matching by id, bounded eager data, rendezvous. A
+ * transport gives the *wire* (how frames get to a peer) and feeds arriving frames in; this layer
+ * owns the requests. It is used by the endpoint's thread only, allocates at create and at
+ * mt_messages_open, and never afterwards.
+ *
+ * Per peer and direction:
+ *  - A message up to eager_bytes, while credit lasts, goes as EAGER and is complete when handed to
+ *    the wire. What comes before its receive is posted lies in the peer's window (window_bytes,
+ *    in chunks of MT_MESSAGE_CHUNK) and costs the sender that many chunks of credit until read.
+ *  - A larger one waits for RTR, which the receiver sends when the receive is posted, then goes as
+ *    DATA straight into the posted pieces.
+ *  - A small one without credit is announced by RTS; the receiver answers RTR once it is posted.
+ *  - At most MT_MESSAGE_ANNOUNCED RTS and as many unasked RTR are open per peer. When one side's
+ *    are all in use, the other announces what it would otherwise not: so a send and a receive that
+ *    are both posted always meet, in whatever order ids were posted. That is rendezvous as plans
+ *    assume it. (Both would have to be full with messages that the other side never posts.)
+ *  - Matching: (epoch, call, segment, number). Another hash or length, or another hash for the same
+ *    call, fails the receive (or the send that an RTR does not fit) with MANTA_EMISMATCH.
+ *  - Ids of other epochs are dropped; so are duplicates of what has arrived. (A duplicate may only
+ *    be sent after the first was complete at the sender.)
+ *  - Whatever a peer sends is checked; a violation is MANTA_ETRANSPORT for that peer.
+ */
+#ifndef MT_TRANSPORT_MESSAGE_H
+#define MT_TRANSPORT_MESSAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <manta/transport.h>
+
+#include "transport/frame.h"
+
+enum {
+    MT_MESSAGE_CHUNK = 512,     /* unit of the eager window and of its credit */
+    MT_MESSAGE_ANNOUNCED = 64,  /* open announcements per peer and kind */
+    MT_MESSAGE_SINK_PIECES = 64 /* a sink never has more pieces than this */
+};
+
+/*
+ * What the transport provides. Frames to one peer arrive in the order in which they were handed
+ * over, separately for forward frames (mt_frame_is_forward) and answers. The callbacks never call
+ * back into this layer. When a peer cannot take anything now (not connected yet, no room, broken)
+ * they return MANTA_EAGAIN, and the transport calls mt_messages_writable() once there is room, or
+ * mt_messages_fail() from its progress.
+ */
+struct mt_wire {
+    /* One frame with its payload (frame->part bytes, at most eager_bytes), whole or not at all. 0:
+     * the payload's memory is not needed any more; MANTA_EAGAIN: nothing happened. */
+    int (*put)(void *wire, uint32_t peer, const struct mt_frame *frame,
+               const struct iovec *payload, uint32_t pieces);
+    /* A stretch of a long message: payload (of `pieces` pieces) is what remains of it from byte
+     * `done` on; frame is its DATA frame with part 0. The wire cuts it into DATA frames with parts
+     * of its choice, hands over as many bytes as it can and says how many: their memory is not
+     * needed any more. Until it has taken all, it is called for no other long message to that
+     * peer. Returns 0 with *accepted_out > 0, or MANTA_EAGAIN. */
+    int (*data)(void *wire, uint32_t peer, const struct mt_frame *frame,
+                const struct iovec *payload, uint32_t pieces, uint64_t done,
+                uint64_t *accepted_out);
+};
+
+struct mt_message_settings {
+    const char *transport; /* name, for errors */
+    const struct manta_transport_host *host;
+    uint32_t rank, ranks, epoch;
+    uint64_t eager_bytes;  /* at most MT_MESSAGE_CHUNK * MT_MESSAGE_SINK_PIECES */
+    uint64_t window_bytes; /* memory for eager data per peer, >= eager_bytes; equal on all ranks */
+    const struct mt_wire *wire;
+    void *wire_arg;
+};
+
+enum mt_message_direction { MT_MESSAGE_SENDS = 1, MT_MESSAGE_RECVS = 2, MT_MESSAGE_BOTH = 3 };
+
+struct mt_messages;
+
+int mt_messages_create(const struct mt_message_settings *settings, struct mt_messages **out);
+void mt_messages_destroy(struct mt_messages *messages);
+
+/* Make room for a peer: before its first request and its first frame. Again does nothing.
+ * 0, MANTA_EINVAL (no such peer, or this rank itself), MANTA_ENOMEM. */
+int mt_messages_open(struct mt_messages *messages, uint32_t peer);
+
+/* The send and recv ops. The peer is opened if it was not. 0 (see request->status), MANTA_EINVAL,
+ * MANTA_ENOTSUP (memory kind), MANTA_ENOMEM, or the code that the peer failed with; a receive from
+ * a failed peer still gets what had arrived. Messages up to eager_bytes go out at once if the wire
+ * has room, else from mt_messages_writable(). */
+int mt_messages_send(struct mt_messages *messages, const struct manta_transport_message *message,
+                     struct manta_transport_request *request);
+int mt_messages_recv(struct mt_messages *messages, const struct manta_transport_message *message,
+                     struct manta_transport_request *request);
+
+/* The wire has room for frames to this peer: hand over what waits. Returns 1 if frames were handed
+ * over. */
+int mt_messages_writable(struct mt_messages *messages, uint32_t peer);
+/* 1 if frames to this peer wait for the wire to have room: of forward frames, of answers. */
+int mt_messages_waiting(const struct mt_messages *messages, uint32_t peer,
+                        enum mt_message_direction direction);
+
+/*
+ * An arriving frame: begin with its header, then place frame->part bytes of payload: ask sink for
+ * the places of what is still to come, write there, advance. The sink may change between any two
+ * calls into this layer (mt_messages_abort): never keep it. Each peer has two frames under way at
+ * most: one forward, one answer (which has no payload).
+ */
+/* 0, or MANTA_ETRANSPORT: a violation; the peer has failed in both directions, close it. */
+int mt_messages_begin(struct mt_messages *messages, uint32_t peer, const struct mt_frame *frame);
+/* Payload bytes that this peer's frame still lacks. */
+uint64_t mt_messages_lacking(const struct mt_messages *messages, uint32_t peer);
+/* Where they go: fills up to `capacity` pieces and returns how many; 0: throw them away. */
+uint32_t mt_messages_sink(const struct mt_messages *messages, uint32_t peer, struct iovec *pieces,
+                          uint32_t capacity);
+/* `bytes` of them (at most what lacks) are in place. The last completes the frame. */
+void mt_messages_advance(struct mt_messages *messages, uint32_t peer, uint64_t bytes);
+/* sink and advance for payload that is in memory already. */
+void mt_messages_deliver(struct mt_messages *messages, uint32_t peer, const void *payload,
+                         uint64_t bytes);
+
+/* The peer is lost in these directions: its requests fail with code (the error's code and peer are
+ * set, too). What had arrived completely can still be received. The first failure counts. */
+void mt_messages_fail(struct mt_messages *messages, uint32_t peer,
+                      enum mt_message_direction direction, int code, int system_errno,
+                      const char *format, ...) __attribute__((format(printf, 6, 7)));
+/* All requests get this status; what still arrives is thrown away, nothing is sent any more. */
+void mt_messages_abort(struct mt_messages *messages, int code);
+
+/* Keep an error for the error op, without a failing peer (peer may be MANTA_PLAN_NONE). Returns
+ * code. */
+int mt_messages_error_set(struct mt_messages *messages, int code, uint32_t peer, int system_errno,
+                          const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* The last error; honours error_out->size. */
+void mt_messages_error(const struct mt_messages *messages, struct manta_transport_error *error_out);
+/* Any thread. */
+void mt_messages_counters(const struct mt_messages *messages,
+                          struct manta_transport_counters *counters_out);
+
+#endif
