@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "topology/host.h"
+
+#include <hwloc.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "topology/cgroup.h"
+
+static struct mt_host host;
+static pthread_once_t host_once = PTHREAD_ONCE_INIT;
+
+/* CPUs in the mask of the process, and the lowest of them. Masks grow with the kernel's limit. */
+static uint32_t count_affinity(int *first_out)
+{
+    *first_out = 0;
+    for (int room = 1024; room <= 1 << 20; room *= 2) {
+        cpu_set_t *set = CPU_ALLOC(room);
+        size_t bytes = CPU_ALLOC_SIZE(room);
+        if (set == NULL)
+            break;
+        if (sched_getaffinity(getpid(), bytes, set) != 0) {
+            CPU_FREE(set); /* EINVAL: the kernel's mask is larger */
+            continue;
+        }
+        uint32_t count = (uint32_t)CPU_COUNT_S(bytes, set);
+        while (*first_out < room - 1 && !CPU_ISSET_S(*first_out, bytes, set))
+            (*first_out)++;
+        CPU_FREE(set);
+        return count > 0 ? count : 1;
+    }
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (uint32_t)online : 1;
+}
+
+static uint64_t cache_bytes(hwloc_topology_t topology, hwloc_obj_t cpu, hwloc_obj_type_t type,
+                            uint32_t *sharers_out)
+{
+    hwloc_obj_t cache = hwloc_get_ancestor_obj_by_type(topology, type, cpu);
+    if (cache == NULL)
+        return 0;
+    if (sharers_out != NULL && hwloc_bitmap_weight(cache->cpuset) > 0)
+        *sharers_out = (uint32_t)hwloc_bitmap_weight(cache->cpuset);
+    return cache->attr->cache.size;
+}
+
+static void read_caches(int first_cpu)
+{
+    hwloc_topology_t topology;
+    if (hwloc_topology_init(&topology) != 0)
+        return;
+    if (hwloc_topology_load(topology) == 0) {
+        hwloc_obj_t cpu = hwloc_get_pu_obj_by_os_index(topology, (unsigned)first_cpu);
+        int nodes = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
+        if (nodes > 0)
+            host.numa_nodes = (uint32_t)nodes;
+        if (cpu != NULL) {
+            host.l1d_bytes = cache_bytes(topology, cpu, HWLOC_OBJ_L1CACHE, NULL);
+            host.l2_bytes = cache_bytes(topology, cpu, HWLOC_OBJ_L2CACHE, NULL);
+            host.l3_bytes = cache_bytes(topology, cpu, HWLOC_OBJ_L3CACHE, &host.l3_sharers);
+        }
+    }
+    hwloc_topology_destroy(topology);
+}
+
+static void read_host(void)
+{
+    int first_cpu;
+    host.numa_nodes = 1;
+    host.l3_sharers = 1;
+    host.affinity_cpus = count_affinity(&first_cpu);
+    host.quota_millicpus = mt_cgroup_millicpus("");
+    host.cpus = host.affinity_cpus;
+    /* Half a CPU of quota cannot keep another rank spinning, so it does not count. */
+    if (host.quota_millicpus > 0 && host.quota_millicpus / 1000 < host.cpus)
+        host.cpus = host.quota_millicpus >= 1000 ? (uint32_t)(host.quota_millicpus / 1000) : 1;
+    read_caches(first_cpu);
+}
+
+const struct mt_host *mt_host(void)
+{
+    pthread_once(&host_once, read_host);
+    return &host;
+}
+
+uint32_t mt_host_cpus(void)
+{
+    return mt_host()->cpus;
+}
