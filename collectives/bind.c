@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Binding: the blocks of a plan become bytes of the caller's buffers, one segment at a time. */
+#include "collectives/comm.h"
+
+enum { LINE = 64, ALIGN_FROM_BYTES = 4096 };
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* How many elements (of one rank's part, for the RANKS layout) run through the plan at once.
+ * Depends only on what all ranks pass alike. */
+void mt_bind_segments(const struct manta_comm *comm, struct manta_request *request)
+{
+    const struct manta_plan *plan = request->entry->plan;
+    uint64_t bytes = comm->settings.segment_bytes;
+    if (plan->layout == MANTA_PLAN_RANKS)
+        bytes /= plan->ranks;
+    uint64_t elements = bytes / request->element_bytes;
+    elements -= elements % LINE;
+    if (elements < LINE)
+        elements = LINE;
+    if (request->entry->whole || request->count <= elements)
+        elements = request->count;
+    request->segment_elements = elements;
+    request->segments = (request->count + elements - 1) / elements;
+}
+
+/* First element of part `index` of `parts` of a vector: floor(index * count / parts), on a cache
+ * line when the parts are long. The product is split so that it cannot overflow. */
+static uint64_t part_start(uint64_t count, uint64_t index, uint64_t parts, uint64_t element_bytes)
+{
+    if (index == parts)
+        return count;
+    uint64_t start = count / parts * index + count % parts * index / parts;
+    if (count / parts * element_bytes >= ALIGN_FROM_BYTES)
+        start -= start % (LINE / element_bytes);
+    return start;
+}
+
+static uint64_t longest_part(uint64_t count, uint64_t parts, uint64_t element_bytes)
+{
+    uint64_t slack = LINE / element_bytes + 1;
+    return min_u64(count, count / parts + slack);
+}
+
+static uint64_t stride_bytes(const struct manta_request *request)
+{
+    const struct manta_plan *plan = request->entry->plan;
+    uint64_t parts = plan->layout == MANTA_PLAN_RANKS ? plan->blocks / plan->ranks : plan->blocks;
+    uint64_t bytes = longest_part(request->segment_elements, parts, request->element_bytes) *
+                     request->element_bytes;
+    return (bytes + LINE - 1) / LINE * LINE;
+}
+
+uint64_t mt_bind_scratch_bytes(const struct manta_request *request)
+{
+    return stride_bytes(request) * request->entry->scratch_blocks;
+}
+
+void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uint64_t segment)
+{
+    const struct manta_plan *plan = request->entry->plan;
+    uint64_t size = request->element_bytes;
+    uint64_t first = segment * request->segment_elements;
+    uint64_t length = min_u64(request->segment_elements, request->count - first);
+    uint32_t vectors = plan->layout == MANTA_PLAN_RANKS ? plan->ranks : 1;
+    uint32_t parts = plan->blocks / vectors;
+
+    for (uint32_t b = 0; b < plan->blocks; b++) {
+        uint64_t vector = b / parts, part = b % parts;
+        uint64_t start = part_start(length, part, parts, size);
+        uint64_t end = part_start(length, part + 1, parts, size);
+        slot->block_start[b] = (vector * request->count + first + start) * size;
+        slot->block_bytes[b] = (end - start) * size;
+    }
+    slot->block_start[plan->blocks] =
+        slot->block_start[plan->blocks - 1] + slot->block_bytes[plan->blocks - 1];
+    slot->stride_bytes = stride_bytes(request);
+    slot->segment = segment;
+}
+
+/* Several blocks are one piece of memory: the vector layout has no gaps, and a plan of the RANKS
+ * layout that names several blocks at once runs as one segment (entry->whole). */
+char *mt_bind_location(const struct manta_request *request, uint32_t slot_index,
+                       const struct manta_plan_location *location, uint64_t *bytes_out)
+{
+    const struct mt_entry *entry = request->entry;
+    const struct mt_slot *slot = &request->instance->slots[slot_index];
+    uint32_t last = location->first + location->count - 1;
+    uint64_t start = slot->block_start[location->first];
+    *bytes_out = slot->block_start[last] + slot->block_bytes[last] - start;
+
+    if (location->buffer == MANTA_PLAN_SRC)
+        return (char *)(uintptr_t)request->src + start;
+    if (location->buffer == MANTA_PLAN_DST)
+        return request->dst + start;
+    uint64_t block =
+        (uint64_t)slot_index * entry->scratch_blocks + entry->region_first[location->region];
+    return (char *)request->instance->scratch + block * slot->stride_bytes +
+           (start - slot->block_start[location->origin]);
+}

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Communicators: joining, leaving, giving up, and who may use one. */
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "collectives/comm.h"
+#include "core/clock.h"
+#include "core/config.h"
+#include "core/log.h"
+#include "core/service.h"
+#include "scheduler/scheduler.h"
+#include "topology/host.h"
+
+enum { FINGERPRINT_BYTES = 8192, DRAIN_MS = 1000 };
+
+static _Thread_local struct mt_error thread_error;
+
+struct mt_error *mt_thread_error(void)
+{
+    return &thread_error;
+}
+
+/* The error is read by any thread: a few words under a spin lock that nobody holds for long. */
+static void error_lock(struct manta_comm *comm)
+{
+    while (atomic_exchange_explicit(&comm->error_lock, 1, memory_order_acquire))
+        sched_yield();
+}
+
+static void error_unlock(struct manta_comm *comm)
+{
+    atomic_store_explicit(&comm->error_lock, 0, memory_order_release);
+}
+
+void mt_comm_set_error(struct manta_comm *comm, const struct mt_error *error)
+{
+    error_lock(comm);
+    comm->error = *error;
+    error_unlock(comm);
+}
+
+int mt_comm_enter(struct manta_comm *comm)
+{
+    uint32_t owner = MT_OWNER_NONE;
+    if (mt_fork_happened(comm->fork_generation))
+        return MANTA_EFORK;
+    while (!atomic_compare_exchange_weak_explicit(&comm->owner, &owner, MT_OWNER_CALLER,
+                                                  memory_order_acquire, memory_order_relaxed)) {
+        if (owner == MT_OWNER_CALLER)
+            return MANTA_EBUSY;
+        if (owner == MT_OWNER_HELPER)
+            sched_yield(); /* another communicator's wait is moving this one on; it leaves soon */
+        owner = MT_OWNER_NONE;
+    }
+    return 0;
+}
+
+void mt_comm_leave(struct manta_comm *comm)
+{
+    atomic_store_explicit(&comm->owner, MT_OWNER_NONE, memory_order_release);
+}
+
+/* Rank, size, session and node: from the caller where given, else from the scheduler. */
+static int resolve(const struct manta_config *config, struct mt_scheduler_job *job,
+                   struct mt_error *error)
+{
+    memset(job, 0, sizeof(*job));
+    if (config && config->size < sizeof(*config))
+        return mt_error_set(error, MANTA_EINVAL,
+                            "config->size is %zu: initialise it with MANTA_CONFIG_INIT",
+                            config->size);
+    if (!config || config->rank == -1 || config->ranks == -1 || !config->session) {
+        int rc = mt_scheduler_detect(job, error);
+        if (rc)
+            return rc;
+    } else {
+        snprintf(job->node, sizeof(job->node), "%s", mt_config_string(MT_VAR(NODE)));
+    }
+    if (config && config->rank != -1)
+        job->rank = config->rank;
+    if (config && config->ranks != -1)
+        job->ranks = config->ranks;
+    if (config && config->node && !mt_config_is_set(MT_VAR(NODE)))
+        snprintf(job->node, sizeof(job->node), "%s", config->node);
+    if (config && config->session)
+        snprintf(job->session, sizeof(job->session), "%s", config->session);
+    if (job->ranks < 1 || job->rank < 0 || job->rank >= job->ranks)
+        return mt_error_set(error, MANTA_EINVAL, "rank %d of %d: rank must be 0 .. size - 1",
+                            job->rank, job->ranks);
+    return 0;
+}
+
+static int comm_allocate(struct manta_comm **comm_out, uint32_t rank, uint32_t ranks,
+                         struct mt_error *error)
+{
+    struct manta_comm *comm = calloc(1, sizeof(*comm));
+    if (comm) {
+        comm->rank = rank;
+        comm->ranks = ranks;
+        comm->sleep_fd = -1;
+        comm->fused_endpoint = MT_ROUTE_NONE;
+        comm->active_tail = &comm->active;
+        comm->nodes = calloc(ranks, sizeof(*comm->nodes));
+        comm->sent_sequence = calloc(2 * (size_t)ranks, sizeof(*comm->sent_sequence));
+        comm->record = mt_record_create();
+    }
+    if (!comm || !comm->nodes || !comm->sent_sequence || !comm->record)
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for a communicator of %u ranks", ranks);
+    comm->received_sequence = comm->sent_sequence + ranks;
+    *comm_out = comm;
+    return 0;
+}
+
+static void comm_free(struct manta_comm *comm)
+{
+    mt_cache_clear(comm);
+    mt_routes_close(comm);
+    if (comm->group)
+        mt_group_leave(comm->group);
+    while (comm->request_pool) {
+        struct manta_request *next = comm->request_pool->next;
+        free(comm->request_pool);
+        comm->request_pool = next;
+    }
+    if (comm->record)
+        mt_record_destroy(comm->record);
+    free(comm->sent_sequence);
+    free(comm->nodes);
+    free(comm);
+}
+
+/* Two lines at level info: who we are, and how we talk. */
+static void announce(const struct manta_comm *comm)
+{
+    uint32_t nodes = 0, here = 0, by_endpoint[MT_ENDPOINTS] = {0};
+    char transports[256] = "";
+    size_t used = 0;
+    if (!mt_log_enabled(MT_LOG_INFO))
+        return;
+    for (uint32_t r = 0; r < comm->ranks; r++) {
+        uint32_t first = 0;
+        while (comm->nodes[first] != comm->nodes[r])
+            first++;
+        nodes += first == r;
+        here += comm->nodes[r] == comm->nodes[comm->rank];
+        if (r != comm->rank)
+            by_endpoint[comm->route[r]]++;
+    }
+    for (uint32_t i = 0; i < comm->endpoint_count && used < sizeof(transports); i++) {
+        const struct mt_endpoint *endpoint = &comm->endpoints[i];
+        struct manta_transport_properties properties = {.size = sizeof(properties)};
+        uint32_t peer = 0;
+        while (peer < comm->ranks && (peer == comm->rank || comm->route[peer] != i))
+            peer++;
+        if (peer == comm->ranks || endpoint->transport->probe(endpoint->handle, peer, &properties))
+            continue;
+        used +=
+            (size_t)snprintf(transports + used, sizeof(transports) - used, "%s%s to %u rank%s (%s)",
+                             used ? ", " : "", endpoint->transport->name, by_endpoint[i],
+                             by_endpoint[i] == 1 ? "" : "s", properties.interface);
+    }
+    mt_log(MT_LOG_INFO, (int)comm->rank,
+           "communicator of %u ranks on %u node%s, %u on this one; libmanta %d.%d.%d", comm->ranks,
+           nodes, nodes == 1 ? "" : "s", here, MANTA_VERSION_MAJOR, MANTA_VERSION_MINOR,
+           MANTA_VERSION_PATCH);
+    mt_log(MT_LOG_INFO, (int)comm->rank, "transports: %s; fused steps by %s",
+           used ? transports : "none needed",
+           comm->fused_endpoint == MT_ROUTE_NONE
+               ? "none"
+               : comm->endpoints[comm->fused_endpoint].transport->name);
+}
+
+static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job,
+                     struct mt_error *error)
+{
+    char fingerprint[FINGERPRINT_BYTES];
+    uint64_t deadline_ns = mt_clock_now_ns() + comm->settings.timeout_ns;
+    if (mt_settings_fingerprint(&comm->settings, fingerprint, sizeof(fingerprint)))
+        return mt_error_set(error, MANTA_EINVAL, "the configuration is longer than %d characters",
+                            FINGERPRINT_BYTES);
+    int rc = mt_group_join(job->session, comm->rank, comm->ranks, job->node[0] ? job->node : NULL,
+                           fingerprint, comm->settings.timeout_ns, &comm->group, error);
+    if (rc)
+        return rc;
+    comm->control = comm->group->control;
+    mt_control_set_record(comm->control, comm->record);
+    uint32_t local = 0;
+    for (uint32_t r = 0; r < comm->ranks; r++) {
+        comm->nodes[r] = comm->group->members[r].node;
+        local += comm->nodes[r] == comm->group->members[comm->rank].node;
+    }
+    comm->settings.oversubscribed = local > mt_host_cpus();
+    mt_cost_defaults(&comm->cost, comm->ranks, comm->nodes, comm->settings.segment_bytes);
+    return mt_routes_open(comm, deadline_ns, error);
+}
+
+static int create(const struct mt_scheduler_job *job, const struct mt_settings *settings,
+                  struct manta_comm *parent, struct manta_comm **comm_out, struct mt_error *error)
+{
+    struct manta_comm *comm = NULL;
+    int rc = comm_allocate(&comm, (uint32_t)job->rank, (uint32_t)job->ranks, error);
+    if (rc) {
+        if (comm)
+            comm_free(comm);
+        return rc;
+    }
+    comm->settings = *settings;
+    comm->fork_generation = mt_fork_generation();
+    rc = comm_join(comm, job, error);
+    if (rc) {
+        /* A failure that the control plane knows better than the step that tripped over it. */
+        if (comm->control && mt_control_failed(comm->control))
+            mt_control_failure(comm->control, error);
+        else if (comm->control)
+            mt_control_fail(comm->control, error);
+        comm_free(comm);
+        return rc;
+    }
+    comm->parent = parent;
+    announce(comm);
+    mt_registry_add(comm);
+    *comm_out = comm;
+    return 0;
+}
+
+int manta_comm_create(const struct manta_config *config, struct manta_comm **comm_out)
+{
+    struct mt_scheduler_job job;
+    struct mt_settings settings;
+    if (!comm_out)
+        return mt_error_set(&thread_error, MANTA_EINVAL, "comm_out is NULL");
+    *comm_out = NULL;
+    thread_error.code = 0;
+    int rc = resolve(config, &job, &thread_error);
+    if (!rc)
+        rc = mt_settings_read(config, &settings, &thread_error);
+    if (!rc)
+        rc = create(&job, &settings, NULL, comm_out, &thread_error);
+    if (rc)
+        mt_log(MT_LOG_ERROR, rc == MANTA_ESCHEDULER ? -1 : job.rank, "%s", thread_error.sentence);
+    return rc;
+}
+
+/* What each rank tells about itself in a split, and the session of a group's first rank. */
+struct split_entry {
+    int32_t colour, key;
+    uint32_t rank;
+};
+
+static int compare_entries(const void *a, const void *b)
+{
+    const struct split_entry *x = a, *y = b;
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
+    return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+static int split_gather(struct manta_comm *comm, const void *mine, size_t bytes,
+                        size_t each_bytes_max, char *all, struct mt_error *error)
+{
+    const void **parts = calloc(comm->ranks, sizeof(*parts));
+    size_t *lengths = calloc(comm->ranks, sizeof(*lengths));
+    void *storage = NULL;
+    int rc = parts && lengths
+                 ? 0
+                 : mt_error_set(error, MANTA_ENOMEM, "no memory to split %u ranks", comm->ranks);
+    if (!rc)
+        rc = mt_control_allgather(comm->control, mine, bytes, parts, lengths, &storage,
+                                  mt_clock_now_ns() + comm->settings.timeout_ns, error);
+    for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
+        if (lengths[r] > each_bytes_max)
+            rc = mt_error_set_rank(error, MANTA_EMISMATCH, (int)r,
+                                   "rank %u did not call manta_comm_split", r);
+        else
+            memcpy(all + r * each_bytes_max, parts[r], lengths[r]);
+    }
+    free(storage);
+    free(lengths);
+    free(parts);
+    return rc;
+}
+
+/* My rank and the size of my colour; *first_out: the old rank of its rank 0. */
+static void split_place(struct split_entry *entries, uint32_t ranks, const struct split_entry *mine,
+                        struct mt_scheduler_job *job, uint32_t *first_out)
+{
+    qsort(entries, ranks, sizeof(*entries), compare_entries);
+    job->ranks = 0;
+    for (uint32_t i = 0; i < ranks; i++) {
+        if (entries[i].colour != mine->colour)
+            continue;
+        if (job->ranks == 0)
+            *first_out = entries[i].rank;
+        if (entries[i].rank == mine->rank)
+            job->rank = job->ranks;
+        job->ranks++;
+    }
+}
+
+static int split(struct manta_comm *comm, int colour, int key, struct manta_comm **comm_out,
+                 struct mt_error *error)
+{
+    enum { SESSION_BYTES = 1024 };
+    struct mt_scheduler_job job = {0};
+    const struct split_entry mine = {.colour = colour, .key = key, .rank = comm->rank};
+    uint32_t first = comm->rank;
+    struct split_entry *entries = calloc(comm->ranks, sizeof(*entries));
+    char *sessions = calloc(comm->ranks, SESSION_BYTES);
+    int rc = entries && sessions ? 0 : mt_error_set(error, MANTA_ENOMEM, "no memory to split");
+    if (!rc)
+        rc = split_gather(comm, &mine, sizeof(mine), sizeof(mine), (char *)entries, error);
+    if (!rc && colour >= 0)
+        split_place(entries, comm->ranks, &mine, &job, &first);
+    if (!rc && colour >= 0 && first == comm->rank &&
+        manta_session_create(job.session, sizeof(job.session)))
+        rc = mt_error_set(error, MANTA_ESYSTEM, "no listener for the new communicator");
+    if (!rc)
+        rc = split_gather(comm, job.session, strlen(job.session) + 1, SESSION_BYTES, sessions,
+                          error);
+    if (!rc && colour >= 0) {
+        memcpy(job.session, sessions + (size_t)first * SESSION_BYTES, SESSION_BYTES - 1);
+        snprintf(job.node, sizeof(job.node), "#%016llx",
+                 (unsigned long long)comm->nodes[comm->rank]);
+        rc = create(&job, &comm->settings, comm, comm_out, error);
+    }
+    free(sessions);
+    free(entries);
+    return rc;
+}
+
+int manta_comm_split(struct manta_comm *comm, int colour, int key, struct manta_comm **comm_out)
+{
+    struct mt_error error;
+    if (!comm || !comm_out || colour < -1)
+        return MANTA_EINVAL;
+    *comm_out = NULL;
+    int rc = mt_comm_enter(comm);
+    if (rc)
+        return rc;
+    rc = atomic_load(&comm->failed);
+    if (!rc) {
+        rc = split(comm, colour, key, comm_out, &error);
+        if (rc)
+            mt_comm_set_error(comm, &error);
+    }
+    mt_comm_leave(comm);
+    return rc;
+}
+
+/* Bytes that calls have left to the transports must reach their peers. */
+static void drain(struct manta_comm *comm)
+{
+    uint64_t until_ns = mt_clock_now_ns() + DRAIN_MS * (uint64_t)MT_MS;
+    int pending = 1;
+    while (pending && !mt_control_failed(comm->control) && mt_clock_now_ns() < until_ns) {
+        pending = 0;
+        for (uint32_t i = 0; i < comm->endpoint_count; i++) {
+            const struct mt_endpoint *endpoint = &comm->endpoints[i];
+            (void)endpoint->transport->progress(endpoint->handle);
+            pending |=
+                endpoint->transport->drain && endpoint->transport->drain(endpoint->handle) > 0;
+        }
+        if (pending)
+            sched_yield();
+    }
+}
+
+int manta_comm_destroy(struct manta_comm *comm)
+{
+    if (!comm)
+        return 0;
+    int rc = mt_comm_enter(comm);
+    if (rc == MANTA_EFORK)
+        return 0; /* the parent's: its descriptors are closed already, its threads are not here */
+    if (rc)
+        return rc;
+    mt_registry_remove(comm);
+    if (comm->active)
+        mt_control_abort(comm->control, "it was destroyed with calls under way");
+    if (mt_control_failed(comm->control))
+        mt_wait_fail(comm);
+    else
+        drain(comm);
+    comm_free(comm);
+    return 0;
+}
+
+int manta_comm_abort(struct manta_comm *comm, const char *reason)
+{
+    if (!comm)
+        return MANTA_EINVAL;
+    if (mt_fork_happened(comm->fork_generation))
+        return MANTA_EFORK;
+    mt_control_abort(comm->control, reason);
+    mt_registry_abort_children(comm, reason);
+    return 0;
+}
+
+int manta_comm_rank(const struct manta_comm *comm)
+{
+    return comm ? (int)comm->rank : MANTA_EINVAL;
+}
+
+int manta_comm_size(const struct manta_comm *comm)
+{
+    return comm ? (int)comm->ranks : MANTA_EINVAL;
+}
+
+int manta_comm_error(const struct manta_comm *comm, struct manta_error_info *info)
+{
+    if (!info || info->size < offsetof(struct manta_error_info, sentence))
+        return MANTA_EINVAL;
+    if (!comm) {
+        mt_error_export(&thread_error, info);
+        return 0;
+    }
+    struct manta_comm *locked = (struct manta_comm *)(uintptr_t)comm;
+    error_lock(locked);
+    struct mt_error error = comm->error;
+    error_unlock(locked);
+    mt_error_export(&error, info);
+    return 0;
+}
+
+int manta_comm_dump(const struct manta_comm *comm, const char *path)
+{
+    char standard[512];
+    if (!comm)
+        return MANTA_EINVAL;
+    if (!path) {
+        const char *folder = comm->settings.trace_dir[0] ? comm->settings.trace_dir : ".";
+        snprintf(standard, sizeof(standard), "%s/manta-%u-%d.json", folder, comm->rank,
+                 (int)getpid());
+        path = standard;
+    }
+    FILE *stream = fopen(path, "we");
+    if (!stream)
+        return MANTA_ESYSTEM;
+    int rc = mt_record_dump(comm->record, comm->rank, comm->ranks, stream);
+    if (fclose(stream) && !rc)
+        rc = MANTA_ESYSTEM;
+    return rc;
+}

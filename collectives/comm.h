@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The communicator and what hangs on it. Files of this folder, in reading order:
+ *   api.c     the public calls: check the arguments, make a struct mt_call, hand it to call.c
+ *   call.c    a call's life: number it, choose its plan, start it, finish it
+ *   choose.c  which algorithm, remembered per size class
+ *   cache.c   compiled plans and what one execution of a plan needs
+ *   bind.c    blocks of a plan -> bytes of a buffer
+ *   engine.c  executes the records of a plan
+ *   wait.c    spin, yield, sleep; deadlines; failures; other communicators' progress
+ *   comm.c    create, destroy, abort;  routes.c  which transport reaches which rank
+ */
+#ifndef MT_COLLECTIVES_COMM_H
+#define MT_COLLECTIVES_COMM_H
+
+#include <manta/manta.h>
+#include <manta/plan.h>
+#include <manta/transport.h>
+#include <stdatomic.h>
+
+#include "core/control.h"
+#include "core/error.h"
+#include "core/group.h"
+#include "core/record.h"
+#include "plan/builder.h"
+#include "plan/cost.h"
+#include "plan/select.h"
+#include "plan/verify.h"
+
+enum {
+    MT_ENDPOINTS = 4,     /* transports of one communicator, at most */
+    MT_PLANS = 256,       /* compiled plans kept */
+    MT_SIZE_CLASSES = 65, /* floor(log2(bytes)) + 1 */
+    MT_ROUTE_NONE = 0xff,
+};
+
+struct mt_endpoint {
+    const struct manta_transport *transport;
+    void *handle;
+};
+
+/* The caller's buffers and arguments of one call. */
+struct mt_arguments {
+    uint32_t collective;
+    uint32_t root; /* or peer; MANTA_PLAN_NONE */
+    const void *src;
+    void *dst;
+    uint64_t count;
+    uint32_t dtype, op;
+};
+
+/* Segment k of a call runs in slot k mod MT_PLAN_DEPTH. */
+struct mt_slot {
+    uint64_t segment;
+    uint32_t running;    /* 1 while a segment is under way */
+    uint32_t done_count; /* steps complete */
+    uint32_t outstanding_count;
+    uint32_t *outstanding;                    /* [steps] indices of steps handed to a transport */
+    uint32_t *lane_next;                      /* [lanes] position in entry->lane_steps */
+    uint8_t *done;                            /* [steps] */
+    uint64_t *block_start;                    /* [blocks + 1] bytes from the buffers' base */
+    uint64_t *block_bytes;                    /* [blocks] */
+    uint64_t stride_bytes;                    /* of a scratch block */
+    struct manta_transport_request *requests; /* [steps] */
+};
+
+/* What one execution of a plan needs; kept with the plan and used again. */
+struct mt_instance {
+    struct mt_instance *next;
+    struct mt_slot slots[MT_PLAN_DEPTH];
+    void *scratch;
+    uint64_t scratch_bytes;
+};
+
+/* A compiled plan. */
+struct mt_entry {
+    const struct mt_algorithm *algorithm;
+    uint32_t root, in_place;
+    struct manta_plan *plan;
+    uint32_t *lane_first;    /* [lanes + 1] into lane_steps */
+    uint32_t *lane_steps;    /* [steps] */
+    uint32_t scratch_blocks; /* of all regions together */
+    uint32_t *region_first;  /* [regions] first block of each */
+    uint32_t whole;          /* must run as one segment */
+    uint32_t users;          /* calls under way */
+    uint32_t connected;      /* all peers are */
+    uint32_t peer_count;
+    uint32_t *peers;  /* ranks that the plan names */
+    uint64_t used_at; /* for LRU */
+    struct mt_instance *idle;
+};
+
+struct manta_request {
+    struct manta_comm *comm;
+    struct manta_request *next; /* in comm->active, or in the pool */
+    struct mt_entry *entry;     /* NULL: nothing to move */
+    struct mt_instance *instance;
+    const char *src; /* bases: block b lies at base + block_start[b] */
+    char *dst;
+    uint64_t count;
+    uint32_t dtype, op; /* op as the caller gave it */
+    uint64_t element_bytes;
+    uint64_t segment_elements, segments, next_segment, done_segments;
+    uint64_t deadline_ns;
+    struct manta_transport_id id;
+    struct mt_call call;
+    uint32_t record_slot;
+    int32_t result; /* MANTA_INPROGRESS until finished */
+    uint64_t token; /* the barrier's one byte lives here */
+};
+
+struct mt_choice {
+    const struct mt_algorithm *algorithm; /* NULL: not chosen yet */
+};
+
+struct mt_settings {
+    uint64_t timeout_ns, segment_bytes, spin_ns, yield_ns, shm_max_bytes;
+    int reproducible;
+    int oversubscribed; /* more ranks than cores on this node */
+    char transports[64];
+    char trace_dir[256];
+    struct mt_select_override overrides[MANTA_COLLECTIVE_COUNT];
+};
+
+enum mt_owner { MT_OWNER_NONE = 0, MT_OWNER_CALLER = 1, MT_OWNER_HELPER = 2 };
+
+struct mt_counters {
+    _Atomic uint64_t calls[MANTA_COLLECTIVE_COUNT], bytes[MANTA_COLLECTIVE_COUNT];
+    _Atomic uint64_t sent_bytes, received_bytes, copied_bytes, plans_compiled;
+};
+
+struct manta_comm {
+    struct mt_group *group;
+    struct mt_control *control;
+    uint32_t rank, ranks;
+    uint32_t fork_generation;
+    _Atomic uint32_t owner; /* enum mt_owner */
+    _Atomic int failed;     /* code once the communicator has failed */
+    struct mt_settings settings;
+
+    uint32_t endpoint_count;
+    struct mt_endpoint endpoints[MT_ENDPOINTS];
+    uint8_t *route;          /* [ranks] index of the endpoint that reaches a rank */
+    uint32_t fused_endpoint; /* carries out fused steps over all ranks, or MT_ROUTE_NONE */
+    int sleep_fd;            /* epoll over the endpoints' wait_fds and the control plane's */
+
+    uint64_t sequence;                           /* of the last collective */
+    uint64_t *sent_sequence, *received_sequence; /* [ranks] of the last send to, recv from each */
+    struct manta_request *active, **active_tail; /* posted, in order */
+    struct manta_request *request_pool;
+    struct mt_record *record;
+    struct mt_counters counters;
+
+    struct mt_cost_model cost;
+    uint64_t *nodes; /* [ranks] */
+    struct mt_choice choices[MANTA_COLLECTIVE_COUNT][MT_SIZE_CLASSES];
+    struct mt_entry *entries[MT_PLANS];
+    uint32_t entry_count;
+    uint64_t entry_clock;
+
+    struct mt_error error; /* guarded by error_lock: read by any thread */
+    _Atomic uint32_t error_lock;
+
+    struct manta_comm *parent;                            /* of manta_comm_split, while both live */
+    struct manta_comm *registry_next, *registry_previous; /* all of this process */
+    _Atomic uint32_t posted;                              /* requests under way: others may help */
+};
+
+/* comm.c: owner flag. 0, MANTA_EBUSY or MANTA_EFORK. */
+int mt_comm_enter(struct manta_comm *comm);
+void mt_comm_leave(struct manta_comm *comm);
+void mt_comm_set_error(struct manta_comm *comm, const struct mt_error *error);
+/* Last error of this thread without a communicator. */
+struct mt_error *mt_thread_error(void);
+
+/* settings.c: from the environment and the caller's config; the text all ranks must agree on. */
+int mt_settings_read(const struct manta_config *config, struct mt_settings *settings_out,
+                     struct mt_error *error);
+int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size_t text_bytes);
+
+/* routes.c */
+int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error);
+void mt_routes_close(struct manta_comm *comm);
+
+/* choose.c */
+int mt_choose(struct manta_comm *comm, const struct mt_arguments *arguments,
+              const struct mt_algorithm **algorithm_out, struct mt_error *error);
+int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arguments,
+                         struct mt_select_candidate *candidates, uint32_t capacity,
+                         uint32_t *count_out, const char **forced_out, struct mt_error *error);
+uint64_t mt_arguments_bytes(const struct mt_arguments *arguments);
+
+/* cache.c */
+int mt_cache_get(struct manta_comm *comm, const struct mt_algorithm *algorithm,
+                 const struct mt_arguments *arguments, int in_place, struct mt_entry **entry_out,
+                 struct mt_error *error);
+int mt_cache_instance(struct mt_entry *entry, uint64_t scratch_bytes,
+                      struct mt_instance **instance_out);
+void mt_cache_release(struct mt_entry *entry, struct mt_instance *instance);
+void mt_cache_clear(struct manta_comm *comm);
+
+/* bind.c */
+void mt_bind_segments(const struct manta_comm *comm, struct manta_request *request);
+uint64_t mt_bind_scratch_bytes(const struct manta_request *request);
+void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uint64_t segment);
+/* Address and length of a location that is contiguous. */
+char *mt_bind_location(const struct manta_request *request, uint32_t slot,
+                       const struct manta_plan_location *location, uint64_t *bytes_out);
+
+/* engine.c: move all calls of the communicator on. 1 if anything happened, 0 if not, or an error
+ * that has already failed the communicator. */
+int mt_engine_progress(struct manta_comm *comm);
+
+/* call.c */
+int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
+                 struct manta_request **request_out);
+int mt_call_block(struct manta_comm *comm, const struct mt_arguments *arguments);
+/* The call is over: take it off the communicator's list, give back its instance, record the result.
+ */
+void mt_call_complete(struct manta_request *request, int result);
+/* Free a completed request; its result. */
+int mt_call_finish(struct manta_request *request);
+
+/* wait.c */
+/* Until the request is finished (its result), or until_ns (MANTA_INPROGRESS). */
+int mt_wait(struct manta_request *request, uint64_t until_ns);
+/* Fail all requests: the control plane's verdict becomes their result. */
+void mt_wait_fail(struct manta_comm *comm);
+/* A transport reported an error: ask the control plane whose fault it is, then fail. Returns the
+ * code. */
+int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint, int code, uint32_t peer,
+                            const struct manta_request *request);
+void mt_registry_add(struct manta_comm *comm);
+void mt_registry_remove(struct manta_comm *comm);
+/* Abort every communicator split from this one. */
+void mt_registry_abort_children(struct manta_comm *comm, const char *reason);
+
+#endif

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine: executes the records of a plan. Each lane issues its steps in order, each when the
+ * steps it depends on are complete; sends, receives and fused steps complete in any order. Nothing
+ * here allocates, locks or calls the system.
+ */
+#include <string.h>
+
+#include "collectives/comm.h"
+#include "core/reduce.h"
+
+enum { STEP_DONE = 0 }; /* besides MANTA_INPROGRESS, MANTA_EAGAIN and errors */
+
+static void count_bytes(_Atomic uint64_t *counter, uint64_t bytes)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + bytes,
+                          memory_order_relaxed);
+}
+
+static const struct mt_endpoint *endpoint_of(const struct manta_comm *comm, uint32_t peer)
+{
+    return &comm->endpoints[comm->route[peer]];
+}
+
+/* AVG is a sum in the plan; finish_segment divides. */
+static uint32_t plan_op(const struct manta_request *request)
+{
+    return request->op == MANTA_AVG ? MANTA_SUM : request->op;
+}
+
+static int issue_message(struct manta_request *request, uint32_t slot_index,
+                         const struct manta_plan_step *step,
+                         struct manta_transport_request *transfer)
+{
+    struct manta_comm *comm = request->comm;
+    struct manta_transport_buffer buffers[MANTA_PLAN_LOCATIONS];
+    struct manta_transport_message message = {
+        .id = request->id, .peer = step->peer, .buffers = buffers};
+
+    for (uint32_t i = 0; i < step->location_count; i++) {
+        const struct manta_plan_location *location =
+            &request->entry->plan->locations[step->location_first + i];
+        uint64_t bytes;
+        char *address = mt_bind_location(request, slot_index, location, &bytes);
+        if (bytes == 0)
+            continue;
+        buffers[message.buffer_count++] =
+            (struct manta_transport_buffer){.address = address, .bytes = bytes};
+        message.bytes += bytes;
+    }
+    if (message.bytes == 0)
+        return STEP_DONE;
+    message.id.segment = (uint32_t)request->instance->slots[slot_index].segment;
+    message.id.number = step->number;
+    const struct mt_endpoint *endpoint = endpoint_of(comm, step->peer);
+    int send = step->kind == MANTA_PLAN_SEND;
+    int rc = send ? endpoint->transport->send(endpoint->handle, &message, transfer)
+                  : endpoint->transport->recv(endpoint->handle, &message, transfer);
+    if (rc)
+        return rc;
+    count_bytes(send ? &comm->counters.sent_bytes : &comm->counters.received_bytes, message.bytes);
+    return transfer->status;
+}
+
+static int issue_fused(struct manta_request *request, uint32_t slot_index,
+                       const struct manta_plan_step *step, struct manta_transport_request *transfer)
+{
+    const struct mt_slot *slot = &request->instance->slots[slot_index];
+    const struct manta_plan *plan = request->entry->plan;
+    const struct mt_endpoint *endpoint = &request->comm->endpoints[request->comm->fused_endpoint];
+    struct manta_transport_fused_call call = {
+        .id = request->id,
+        .fused = &plan->fused[step->number],
+        .src = request->src,
+        .dst = request->dst,
+        .count = (slot->block_start[plan->blocks] - slot->block_start[0]) / request->element_bytes,
+        .dtype = request->dtype,
+        .op = plan_op(request),
+        .block_offsets = slot->block_start,
+        .blocks = plan->blocks,
+    };
+    call.id.segment = (uint32_t)slot->segment;
+    int rc = endpoint->transport->fused_post(endpoint->handle, &call, transfer);
+    return rc ? rc : transfer->status;
+}
+
+static int run_local(struct manta_request *request, uint32_t slot_index,
+                     const struct manta_plan_step *step)
+{
+    const struct manta_plan_location *locations =
+        &request->entry->plan->locations[step->location_first];
+    uint64_t bytes;
+    char *target = mt_bind_location(request, slot_index, &locations[0], &bytes);
+    const char *left = mt_bind_location(request, slot_index, &locations[1], &bytes);
+
+    if (bytes == 0)
+        return STEP_DONE;
+    if (step->kind == MANTA_PLAN_COPY) {
+        memmove(target, left, bytes);
+        count_bytes(&request->comm->counters.copied_bytes, bytes);
+        return STEP_DONE;
+    }
+    const char *right = mt_bind_location(request, slot_index, &locations[2], &bytes);
+    mt_reduce((int)request->dtype, (int)plan_op(request), target, left, right,
+              bytes / request->element_bytes);
+    return STEP_DONE;
+}
+
+static int issue_step(struct manta_request *request, uint32_t slot_index, uint32_t index)
+{
+    const struct manta_plan_step *step = &request->entry->plan->steps[index];
+    struct manta_transport_request *transfer =
+        &request->instance->slots[slot_index].requests[index];
+
+    switch (step->kind) {
+    case MANTA_PLAN_SEND:
+    case MANTA_PLAN_RECV:
+        return issue_message(request, slot_index, step, transfer);
+    case MANTA_PLAN_FUSED:
+        return issue_fused(request, slot_index, step, transfer);
+    default:
+        return run_local(request, slot_index, step);
+    }
+}
+
+static int ready(const struct manta_plan *plan, const struct mt_slot *slot,
+                 const struct manta_plan_step *step)
+{
+    for (uint32_t i = 0; i < step->depend_count; i++) {
+        if (!slot->done[plan->depends[step->depend_first + i]])
+            return 0;
+    }
+    return 1;
+}
+
+static void mark_done(struct mt_slot *slot, uint32_t index)
+{
+    slot->done[index] = 1;
+    slot->done_count++;
+}
+
+/* Issue what a lane may issue. 1 if anything was, 0 if not, or an error (*peer_out: at fault). */
+static int advance_lane(struct manta_request *request, uint32_t slot_index, uint32_t lane,
+                        uint32_t *peer_out)
+{
+    const struct mt_entry *entry = request->entry;
+    struct mt_slot *slot = &request->instance->slots[slot_index];
+    int moved = 0;
+
+    for (; slot->lane_next[lane] < entry->lane_first[lane + 1]; slot->lane_next[lane]++) {
+        uint32_t index = entry->lane_steps[slot->lane_next[lane]];
+        if (!ready(entry->plan, slot, &entry->plan->steps[index]))
+            break;
+        int rc = issue_step(request, slot_index, index);
+        if (rc == MANTA_EAGAIN)
+            break;
+        if (rc < 0) {
+            *peer_out = entry->plan->steps[index].peer;
+            return rc;
+        }
+        moved = 1;
+        if (rc == STEP_DONE)
+            mark_done(slot, index);
+        else
+            slot->outstanding[slot->outstanding_count++] = index;
+    }
+    return moved;
+}
+
+/* Take note of what transports have completed. 1, 0, or the error of a step (*peer_out: at fault).
+ */
+static int collect(struct mt_slot *slot, uint32_t *peer_out)
+{
+    int moved = 0;
+    for (uint32_t i = 0; i < slot->outstanding_count;) {
+        uint32_t index = slot->outstanding[i];
+        const struct manta_transport_request *transfer = &slot->requests[index];
+        if (transfer->status == MANTA_INPROGRESS) {
+            i++;
+            continue;
+        }
+        if (transfer->status < 0) {
+            *peer_out = transfer->peer;
+            return transfer->status;
+        }
+        mark_done(slot, index);
+        slot->outstanding[i] = slot->outstanding[--slot->outstanding_count];
+        moved = 1;
+    }
+    return moved;
+}
+
+static void start_segment(struct manta_request *request, uint32_t slot_index)
+{
+    const struct mt_entry *entry = request->entry;
+    struct mt_slot *slot = &request->instance->slots[slot_index];
+
+    mt_bind_slot(request, slot, request->next_segment++);
+    memset(slot->done, 0, entry->plan->step_count);
+    for (uint32_t lane = 0; lane < entry->plan->lanes; lane++)
+        slot->lane_next[lane] = entry->lane_first[lane];
+    slot->done_count = slot->outstanding_count = 0;
+    slot->running = 1;
+}
+
+static void finish_segment(struct manta_request *request, struct mt_slot *slot)
+{
+    const struct manta_plan *plan = request->entry->plan;
+    slot->running = 0;
+    request->done_segments++;
+    if (request->op != MANTA_AVG)
+        return;
+    for (uint32_t b = 0; b < plan->blocks; b++) {
+        if (mt_plan_owns_dst(plan, b))
+            mt_reduce_divide((int)request->dtype, request->dst + slot->block_start[b],
+                             slot->block_bytes[b] / request->element_bytes, plan->ranks);
+    }
+}
+
+static int advance_slot(struct manta_request *request, uint32_t slot_index, uint32_t *peer_out)
+{
+    const struct manta_plan *plan = request->entry->plan;
+    struct mt_slot *slot = &request->instance->slots[slot_index];
+    int moved = 0, again;
+
+    do {
+        again = collect(slot, peer_out);
+        if (again < 0)
+            return again;
+        for (uint32_t lane = 0; lane < plan->lanes; lane++) {
+            int rc = advance_lane(request, slot_index, lane, peer_out);
+            if (rc < 0)
+                return rc;
+            again |= rc;
+        }
+        moved |= again;
+    } while (again && slot->done_count < plan->step_count);
+    if (slot->done_count == plan->step_count) {
+        finish_segment(request, slot);
+        moved = 1;
+    }
+    return moved;
+}
+
+/* 1 when all peers of the plan are connected, 0 while they are not, or an error. */
+static int connect_peers(struct manta_request *request, uint32_t *peer_out)
+{
+    struct mt_entry *entry = request->entry;
+    int connected = 1;
+
+    for (uint32_t i = 0; i < entry->peer_count; i++) {
+        const struct mt_endpoint *endpoint = endpoint_of(request->comm, entry->peers[i]);
+        int rc =
+            endpoint->transport->connect(endpoint->handle, entry->peers[i], request->deadline_ns);
+        if (rc < 0) {
+            *peer_out = entry->peers[i];
+            return rc;
+        }
+        connected &= rc == 0;
+    }
+    entry->connected = (uint32_t)connected;
+    return connected;
+}
+
+static int advance(struct manta_request *request, uint32_t *peer_out)
+{
+    int moved = 0;
+    if (!request->entry->connected) {
+        int rc = connect_peers(request, peer_out);
+        if (rc <= 0)
+            return rc;
+    }
+    for (uint32_t i = 0; i < MT_PLAN_DEPTH; i++) {
+        uint32_t slot_index = (uint32_t)((request->done_segments + i) % MT_PLAN_DEPTH);
+        struct mt_slot *slot = &request->instance->slots[slot_index];
+        if (!slot->running && request->next_segment < request->segments &&
+            request->next_segment % MT_PLAN_DEPTH == slot_index)
+            start_segment(request, slot_index);
+        if (!slot->running)
+            continue;
+        int rc = advance_slot(request, slot_index, peer_out);
+        if (rc < 0)
+            return rc;
+        moved |= rc;
+    }
+    return moved;
+}
+
+static int progress_endpoints(struct manta_comm *comm)
+{
+    int moved = 0;
+    for (uint32_t i = 0; i < comm->endpoint_count; i++) {
+        const struct mt_endpoint *endpoint = &comm->endpoints[i];
+        int rc = endpoint->transport->progress(endpoint->handle);
+        if (rc < 0)
+            return mt_wait_transport_error(comm, i, rc, MANTA_PLAN_NONE, NULL);
+        moved |= rc;
+    }
+    return moved;
+}
+
+int mt_engine_progress(struct manta_comm *comm)
+{
+    int moved = progress_endpoints(comm);
+    if (moved < 0)
+        return moved;
+    for (struct manta_request *request = comm->active, *next; request; request = next) {
+        uint32_t peer = MANTA_PLAN_NONE;
+        next = request->next;
+        int rc = advance(request, &peer);
+        if (rc < 0)
+            return mt_wait_transport_error(comm, MT_ROUTE_NONE, rc, peer, request);
+        moved |= rc;
+        if (request->done_segments == request->segments)
+            mt_call_complete(request, 0);
+    }
+    return moved;
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which transport reaches which rank. Every rank opens the transports of the list, all exchange
+ * their addresses, and a pair uses the first transport of the list that both offer and that probes
+ * well. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "collectives/comm.h"
+#include "core/log.h"
+#include "core/service.h"
+#include "transport/registry.h"
+
+/* What a rank tells the others: for each transport of the list, in order, its length and address.
+ */
+struct offer {
+    uint16_t bytes[MT_ENDPOINTS];
+    uint8_t blobs[MT_ENDPOINTS][MANTA_TRANSPORT_ADDRESS_MAX];
+};
+
+static uint32_t local_ranks(const struct manta_comm *comm)
+{
+    uint32_t count = 0;
+    for (uint32_t r = 0; r < comm->ranks; r++)
+        count += (uint32_t)mt_group_same_node(comm->group, comm->rank, r);
+    return count;
+}
+
+static int open_endpoint(struct manta_comm *comm, const struct manta_transport *transport,
+                         struct offer *offer)
+{
+    const struct manta_transport_open params = {
+        .size = sizeof(params),
+        .host = mt_transport_host(),
+        .rank = comm->rank,
+        .ranks = comm->ranks,
+        .epoch = comm->group->epoch,
+        .local_ranks = local_ranks(comm),
+        .timeout_ns = comm->settings.timeout_ns,
+        .group = comm->group,
+    };
+    struct manta_transport_error reason = {.size = sizeof(reason)};
+    struct mt_endpoint *endpoint = &comm->endpoints[comm->endpoint_count];
+    size_t bytes = 0;
+
+    endpoint->transport = transport;
+    endpoint->handle = NULL;
+    int rc = transport->query(params.host, &reason);
+    if (rc == 0)
+        rc = transport->open(&params, &endpoint->handle, &reason);
+    if (rc) {
+        mt_log(MT_LOG_WARN, (int)comm->rank, "transport %s is not used: %s", transport->name,
+               reason.sentence);
+        return rc;
+    }
+    comm->endpoint_count++;
+    rc = transport->address(endpoint->handle, offer->blobs[comm->endpoint_count - 1],
+                            MANTA_TRANSPORT_ADDRESS_MAX, &bytes);
+    offer->bytes[comm->endpoint_count - 1] = rc ? 0 : (uint16_t)bytes;
+    return rc;
+}
+
+/* Open the transports of the list. One that cannot be opened here keeps its place with an empty
+ * offer, so that places mean the same on all ranks. */
+static int open_all(struct manta_comm *comm, const struct manta_transport *const *transports,
+                    uint32_t count, struct offer *offer, uint8_t *place)
+{
+    struct offer opened;
+    memset(offer, 0, sizeof(*offer));
+    memset(&opened, 0, sizeof(opened));
+    for (uint32_t i = 0; i < count; i++) {
+        place[i] = MT_ROUTE_NONE;
+        if (open_endpoint(comm, transports[i], &opened))
+            continue;
+        place[i] = (uint8_t)(comm->endpoint_count - 1);
+        offer->bytes[i] = opened.bytes[place[i]];
+        memcpy(offer->blobs[i], opened.blobs[place[i]], opened.bytes[place[i]]);
+    }
+    return comm->endpoint_count > 0 ? 0 : MANTA_ETRANSPORT;
+}
+
+static int give_peers(struct manta_comm *comm, const struct offer *offers, uint32_t listed,
+                      const struct mt_endpoint *endpoint)
+{
+    const void **addresses = calloc(comm->ranks, sizeof(*addresses));
+    size_t *bytes = calloc(comm->ranks, sizeof(*bytes));
+    int rc = MANTA_ENOMEM;
+    if (addresses && bytes) {
+        for (uint32_t r = 0; r < comm->ranks; r++) {
+            addresses[r] = offers[r].blobs[listed];
+            bytes[r] = offers[r].bytes[listed];
+        }
+        rc = endpoint->transport->peers(endpoint->handle, addresses, bytes);
+    }
+    free(addresses);
+    free(bytes);
+    return rc;
+}
+
+static void choose_route(struct manta_comm *comm, const struct offer *offers, uint32_t listed_count,
+                         const uint8_t *place, uint32_t peer)
+{
+    comm->route[peer] = MT_ROUTE_NONE;
+    for (uint32_t i = 0; i < listed_count; i++) {
+        struct manta_transport_properties properties = {.size = sizeof(properties)};
+        if (place[i] == MT_ROUTE_NONE || offers[peer].bytes[i] == 0 ||
+            offers[comm->rank].bytes[i] == 0)
+            continue;
+        const struct mt_endpoint *endpoint = &comm->endpoints[place[i]];
+        if (endpoint->transport->probe(endpoint->handle, peer, &properties))
+            continue;
+        comm->route[peer] = place[i];
+        mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is reached by %s (%s)", peer,
+               endpoint->transport->name, properties.interface);
+        return;
+    }
+}
+
+/* The transport that carries out fused steps over all ranks: the one that reaches them all. */
+static void choose_fused(struct manta_comm *comm)
+{
+    uint32_t first = comm->ranks > 1 ? comm->route[comm->rank == 0 ? 1 : 0] : 0;
+    comm->fused_endpoint = MT_ROUTE_NONE;
+    for (uint32_t r = 0; r < comm->ranks; r++) {
+        if (r != comm->rank && comm->route[r] != first)
+            return;
+    }
+    const struct mt_endpoint *endpoint = &comm->endpoints[first];
+    if (!endpoint->transport->fused_query || !endpoint->transport->fused_post)
+        return;
+    struct manta_plan_fused_member *members = calloc(comm->ranks, sizeof(*members));
+    if (!members)
+        return;
+    for (uint32_t r = 0; r < comm->ranks; r++)
+        members[r] = (struct manta_plan_fused_member){.rank = r, .read_count = 1, .write_count = 1};
+    const struct manta_plan_fused fused = {
+        .collective = MANTA_ALLREDUCE,
+        .root = MANTA_PLAN_NONE,
+        .member_count = comm->ranks,
+        .order = MANTA_PLAN_ORDER_BINARY,
+        .members = members,
+    };
+    if (endpoint->transport->fused_query(endpoint->handle, &fused) == 0)
+        comm->fused_endpoint = first;
+    free(members);
+}
+
+/* Everything that can end a sleep, in one epoll. */
+static int open_sleep_fd(struct manta_comm *comm)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    comm->sleep_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (comm->sleep_fd < 0)
+        return MANTA_ESYSTEM;
+    mt_fd_enter(comm->sleep_fd);
+    for (uint32_t i = 0; i < comm->endpoint_count; i++) {
+        const struct mt_endpoint *endpoint = &comm->endpoints[i];
+        int fd = endpoint->transport->wait_fd ? endpoint->transport->wait_fd(endpoint->handle) : -1;
+        if (fd >= 0 && epoll_ctl(comm->sleep_fd, EPOLL_CTL_ADD, fd, &event))
+            return MANTA_ESYSTEM;
+    }
+    return epoll_ctl(comm->sleep_fd, EPOLL_CTL_ADD, mt_control_wake_fd(comm->control), &event)
+               ? MANTA_ESYSTEM
+               : 0;
+}
+
+/* On the wire an offer is, for each transport of the list, two bytes of length and the address. */
+static size_t offer_pack(const struct offer *offer, uint32_t count, uint8_t *packed)
+{
+    size_t used = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(packed + used, &offer->bytes[i], sizeof(uint16_t));
+        memcpy(packed + used + sizeof(uint16_t), offer->blobs[i], offer->bytes[i]);
+        used += sizeof(uint16_t) + offer->bytes[i];
+    }
+    return used;
+}
+
+static int offer_unpack(const uint8_t *packed, size_t bytes, uint32_t count, struct offer *offer)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (bytes < sizeof(uint16_t))
+            return MANTA_EVERSION;
+        memcpy(&offer->bytes[i], packed, sizeof(uint16_t));
+        packed += sizeof(uint16_t);
+        bytes -= sizeof(uint16_t);
+        if (offer->bytes[i] > MANTA_TRANSPORT_ADDRESS_MAX || offer->bytes[i] > bytes)
+            return MANTA_EVERSION;
+        memcpy(offer->blobs[i], packed, offer->bytes[i]);
+        packed += offer->bytes[i];
+        bytes -= offer->bytes[i];
+    }
+    return bytes ? MANTA_EVERSION : 0;
+}
+
+/* offers[r] receives what rank r offers. */
+static int exchange(struct manta_comm *comm, const struct offer *mine, uint32_t count,
+                    struct offer *offers, uint64_t deadline_ns, struct mt_error *error)
+{
+    uint8_t packed[sizeof(struct offer)];
+    void *storage = NULL;
+    size_t *bytes = calloc(comm->ranks, sizeof(*bytes));
+    const void **parts = calloc(comm->ranks, sizeof(*parts));
+    int rc = 0;
+    if (!bytes || !parts)
+        rc = mt_error_set(error, MANTA_ENOMEM, "no memory for the addresses of %u ranks",
+                          comm->ranks);
+    if (!rc)
+        rc = mt_control_allgather(comm->control, packed, offer_pack(mine, count, packed), parts,
+                                  bytes, &storage, deadline_ns, error);
+    for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
+        if (offer_unpack(parts[r], bytes[r], count, &offers[r]))
+            rc = mt_error_set_rank(error, MANTA_EVERSION, (int)r,
+                                   "rank %u gave its addresses in another form", r);
+    }
+    free(storage);
+    free(parts);
+    free(bytes);
+    return rc;
+}
+
+static int connect_routes(struct manta_comm *comm, const struct offer *offers, uint32_t count,
+                          const uint8_t *place, struct mt_error *error)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (place[i] != MT_ROUTE_NONE && give_peers(comm, offers, i, &comm->endpoints[place[i]]))
+            return mt_error_set(error, MANTA_ETRANSPORT, "%s refused the addresses of its peers",
+                                comm->endpoints[place[i]].transport->name);
+    }
+    for (uint32_t r = 0; r < comm->ranks; r++) {
+        if (r == comm->rank) {
+            comm->route[r] = 0;
+            continue;
+        }
+        choose_route(comm, offers, count, place, r);
+        if (comm->route[r] == MT_ROUTE_NONE)
+            return mt_error_set_rank(
+                error, MANTA_ETRANSPORT, (int)r,
+                "no transport of '%s' reaches rank %u; see manta doctor and MANTA_LOG=debug",
+                comm->settings.transports, r);
+    }
+    return 0;
+}
+
+int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error)
+{
+    const struct manta_transport *transports[MT_ENDPOINTS];
+    uint8_t place[MT_ENDPOINTS];
+    uint32_t count;
+    int rc = mt_transport_list(comm->settings.transports, transports, MT_ENDPOINTS, &count, error);
+    if (rc)
+        return rc;
+    struct offer *mine = malloc(sizeof(*mine));
+    struct offer *offers = calloc(comm->ranks, sizeof(*offers));
+    comm->route = calloc(comm->ranks, 1);
+    if (!mine || !offers || !comm->route)
+        rc = mt_error_set(error, MANTA_ENOMEM, "no memory for the routes to %u ranks", comm->ranks);
+    if (!rc && open_all(comm, transports, count, mine, place))
+        rc = mt_error_set(error, MANTA_ETRANSPORT,
+                          "no transport of '%s' can be used here; see manta doctor",
+                          comm->settings.transports);
+    if (!rc)
+        rc = exchange(comm, mine, count, offers, deadline_ns, error);
+    if (!rc)
+        rc = connect_routes(comm, offers, count, place, error);
+    if (!rc) {
+        choose_fused(comm);
+        if (open_sleep_fd(comm))
+            rc = mt_error_set(error, MANTA_ESYSTEM,
+                              "epoll: raise the limit of open files (ulimit -n)");
+    }
+    free(offers);
+    free(mine);
+    return rc;
+}
+
+void mt_routes_close(struct manta_comm *comm)
+{
+    if (comm->sleep_fd >= 0)
+        mt_fd_close(comm->sleep_fd);
+    for (uint32_t i = 0; i < comm->endpoint_count; i++)
+        comm->endpoints[i].transport->close(comm->endpoints[i].handle);
+    comm->endpoint_count = 0;
+    free(comm->route);
+    comm->route = NULL;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A communicator's settings: the environment first, then the caller's config, then the defaults. */
+#include <stdio.h>
+#include <string.h>
+
+#include "collectives/comm.h"
+#include "core/config.h"
+#include "core/dtype.h"
+
+static const int override_variables[MANTA_COLLECTIVE_COUNT] = {
+    [MANTA_ALLREDUCE] = MT_VAR(ALLREDUCE),
+    [MANTA_BROADCAST] = MT_VAR(BROADCAST),
+    [MANTA_REDUCE] = MT_VAR(REDUCE),
+    [MANTA_ALLGATHER] = MT_VAR(ALLGATHER),
+    [MANTA_BARRIER] = MT_VAR(BARRIER),
+    [MANTA_REDUCE_SCATTER] = MT_VAR(REDUCE_SCATTER),
+    [MANTA_SEND] = -1,
+    [MANTA_RECV] = -1,
+};
+
+static int read_overrides(struct mt_settings *settings, struct mt_error *error)
+{
+    for (int c = 0; c < MANTA_COLLECTIVE_COUNT; c++) {
+        struct mt_error cause;
+        if (override_variables[c] < 0)
+            continue;
+        const char *text = mt_config_string(override_variables[c]);
+        if (mt_select_parse(text, &settings->overrides[c], &cause))
+            return mt_error_set(error, MANTA_EINVAL, "%s: %s",
+                                mt_config_entry(override_variables[c])->variable, cause.sentence);
+    }
+    return 0;
+}
+
+static int copy_text(char *target, size_t room, const char *text, const char *what,
+                     struct mt_error *error)
+{
+    if (strlen(text) >= room)
+        return mt_error_set(error, MANTA_EINVAL, "%s is longer than %zu characters", what,
+                            room - 1);
+    memcpy(target, text, strlen(text) + 1);
+    return 0;
+}
+
+int mt_settings_read(const struct manta_config *config, struct mt_settings *settings_out,
+                     struct mt_error *error)
+{
+    struct mt_settings *settings = settings_out;
+    int rc = mt_config_check(error);
+    memset(settings, 0, sizeof(*settings));
+    if (!rc)
+        rc = mt_config_ns(MT_VAR(TIMEOUT), &settings->timeout_ns, error);
+    if (!rc)
+        rc = mt_config_bytes(MT_VAR(SEGMENT), &settings->segment_bytes, error);
+    if (!rc)
+        rc = mt_config_ns(MT_VAR(SPIN), &settings->spin_ns, error);
+    if (!rc)
+        rc = mt_config_ns(MT_VAR(YIELD), &settings->yield_ns, error);
+    if (!rc)
+        rc = mt_config_bytes(MT_VAR(SHM_MAX), &settings->shm_max_bytes, error);
+    if (!rc)
+        rc = mt_config_flag(MT_VAR(REPRODUCIBLE), &settings->reproducible, error);
+    if (!rc)
+        rc = read_overrides(settings, error);
+    if (rc)
+        return rc;
+    if (config && config->timeout_ns && !mt_config_is_set(MT_VAR(TIMEOUT)))
+        settings->timeout_ns = config->timeout_ns;
+    const char *transports = mt_config_string(MT_VAR(TRANSPORTS));
+    if (config && config->transports && !mt_config_is_set(MT_VAR(TRANSPORTS)))
+        transports = config->transports;
+    else if (mt_config_is_set(MT_VAR(FAULT)) && !mt_config_is_set(MT_VAR(TRANSPORTS)))
+        transports = "sim"; /* faults are asked for: let them happen */
+    rc = copy_text(settings->transports, sizeof(settings->transports), transports,
+                   "MANTA_TRANSPORTS", error);
+    if (!rc)
+        rc = copy_text(settings->trace_dir, sizeof(settings->trace_dir),
+                       mt_config_string(MT_VAR(TRACE_DIR)), "MANTA_TRACE_DIR", error);
+    return rc;
+}
+
+/* What all ranks must agree on, as "NAME=value" lines. Values that the caller's config may have set
+ * are written as they count, the others as the environment gives them. */
+int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size_t text_bytes)
+{
+    int used =
+        snprintf(text, text_bytes, "version=%d\ntransports=%s\ntimeout_ns=%llu\n", manta_version(),
+                 settings->transports, (unsigned long long)settings->timeout_ns);
+    for (int name = 0; name < MT_CONFIG_VARIABLE_COUNT && used >= 0 && (size_t)used < text_bytes;
+         name++) {
+        const struct mt_config_entry *entry = mt_config_entry(name);
+        if (!entry->shared || name == MT_VAR(TRANSPORTS) || name == MT_VAR(TIMEOUT))
+            continue;
+        used += snprintf(text + used, text_bytes - (size_t)used, "%s=%s\n", entry->variable,
+                         mt_config_string(name));
+    }
+    return used >= 0 && (size_t)used < text_bytes ? 0 : MANTA_EINVAL;
+}

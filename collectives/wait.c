@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Waiting. A wait moves its communicator on and, when nothing happens, first spins, then yields,
+ * then sleeps in one epoll on everything that can end it. It ends with the call's completion, the
+ * caller's own time limit, or a failure that the control plane words. While it waits it also moves
+ * on the process's other communicators that have calls posted and no thread inside.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "collectives/comm.h"
+#include "core/clock.h"
+#include "core/log.h"
+
+enum {
+    LOOKS_PER_CLOCK = 32, /* progress calls between two looks at the clock */
+    SLEEP_MS_MAX = 100,   /* longest sleep between two looks at the deadlines */
+    SLEEP_MS_OTHERS = 1,  /* the same while other communicators want help */
+};
+
+/* The communicators of this process, so that a wait can help the others. */
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct manta_comm *registry;
+
+void mt_registry_add(struct manta_comm *comm)
+{
+    pthread_mutex_lock(&registry_lock);
+    comm->registry_next = registry;
+    if (registry)
+        registry->registry_previous = comm;
+    registry = comm;
+    pthread_mutex_unlock(&registry_lock);
+}
+
+void mt_registry_remove(struct manta_comm *comm)
+{
+    pthread_mutex_lock(&registry_lock);
+    if (comm->registry_previous)
+        comm->registry_previous->registry_next = comm->registry_next;
+    else if (registry == comm)
+        registry = comm->registry_next;
+    if (comm->registry_next)
+        comm->registry_next->registry_previous = comm->registry_previous;
+    for (struct manta_comm *other = registry; other; other = other->registry_next) {
+        if (other->parent == comm)
+            other->parent = comm->parent;
+    }
+    comm->registry_next = comm->registry_previous = NULL;
+    pthread_mutex_unlock(&registry_lock);
+}
+
+void mt_registry_abort_children(struct manta_comm *comm, const char *reason)
+{
+    pthread_mutex_lock(&registry_lock);
+    for (struct manta_comm *other = registry; other; other = other->registry_next) {
+        for (struct manta_comm *up = other->parent; up; up = up->parent) {
+            if (up == comm)
+                mt_control_abort(other->control, reason);
+        }
+    }
+    pthread_mutex_unlock(&registry_lock);
+}
+
+/* Move on the other communicators with posted calls that no thread is in. 1 if anything happened;
+ * *posted_out: there are such communicators. */
+static int help_others(const struct manta_comm *self, int *posted_out)
+{
+    int moved = 0;
+    *posted_out = 0;
+    if (pthread_mutex_trylock(&registry_lock))
+        return 0;
+    for (struct manta_comm *other = registry; other; other = other->registry_next) {
+        uint32_t none = MT_OWNER_NONE;
+        if (other == self || atomic_load_explicit(&other->posted, memory_order_relaxed) == 0)
+            continue;
+        if (!atomic_compare_exchange_strong_explicit(&other->owner, &none, MT_OWNER_HELPER,
+                                                     memory_order_acquire, memory_order_relaxed))
+            continue;
+        *posted_out = 1;
+        moved |= mt_engine_progress(other) > 0;
+        atomic_store_explicit(&other->owner, MT_OWNER_NONE, memory_order_release);
+    }
+    pthread_mutex_unlock(&registry_lock);
+    return moved;
+}
+
+void mt_wait_fail(struct manta_comm *comm)
+{
+    struct mt_error error;
+    mt_control_failure(comm->control, &error);
+    int code = error.code;
+    for (uint32_t i = 0; i < comm->endpoint_count; i++) {
+        if (comm->endpoints[i].transport->abort(comm->endpoints[i].handle, error.code))
+            code = MANTA_EBUFFER;
+    }
+    if (atomic_exchange(&comm->failed, code) == 0) {
+        mt_comm_set_error(comm, &error);
+        mt_log(MT_LOG_ERROR, (int)comm->rank, "%s", error.sentence);
+        if (comm->settings.trace_dir[0])
+            manta_comm_dump(comm, NULL);
+    }
+    while (comm->active)
+        mt_call_complete(comm->active, code);
+}
+
+int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint_index, int code,
+                            uint32_t peer, const struct manta_request *request)
+{
+    if (mt_control_failed(comm->control))
+        return code;
+    if (code == MANTA_EMISMATCH && request) {
+        mt_control_mismatch(comm->control, &request->call, peer);
+        return code;
+    }
+    if (endpoint_index == MT_ROUTE_NONE)
+        endpoint_index = peer == MANTA_PLAN_NONE ? comm->fused_endpoint : comm->route[peer];
+    const struct mt_endpoint *endpoint = &comm->endpoints[endpoint_index];
+    struct manta_transport_error detail = {.size = sizeof(detail), .peer = MANTA_PLAN_NONE};
+    endpoint->transport->error(endpoint->handle, &detail);
+    if (peer == MANTA_PLAN_NONE)
+        peer = detail.peer;
+
+    struct mt_error cause;
+    mt_error_set_rank(&cause, code, peer == MANTA_PLAN_NONE ? -1 : (int)peer, "%s: %s",
+                      endpoint->transport->name,
+                      detail.sentence[0] ? detail.sentence : manta_strerror(code));
+    cause.system_errno = detail.system_errno;
+    strncpy(cause.transport, endpoint->transport->name, sizeof(cause.transport) - 1);
+    mt_control_suspect(comm->control, &cause);
+    return code;
+}
+
+static void check_deadlines(struct manta_comm *comm, uint64_t now_ns)
+{
+    for (const struct manta_request *request = comm->active; request; request = request->next) {
+        if (now_ns > request->deadline_ns) {
+            mt_control_timeout(comm->control, &request->call);
+            return;
+        }
+    }
+}
+
+/* Sleep until something may have happened, at most until_ns. */
+static void sleep_until(struct manta_comm *comm, uint64_t now_ns, uint64_t until_ns, int others)
+{
+    struct epoll_event event;
+    uint32_t armed = 0;
+    int work = 0;
+    uint64_t limit_ms = others ? SLEEP_MS_OTHERS : SLEEP_MS_MAX;
+    for (const struct manta_request *request = comm->active; request; request = request->next) {
+        if (request->deadline_ns < until_ns)
+            until_ns = request->deadline_ns;
+    }
+    if (until_ns > now_ns && (until_ns - now_ns) / MT_MS < limit_ms)
+        limit_ms = (until_ns - now_ns) / MT_MS + 1;
+
+    for (; armed < comm->endpoint_count && !work; armed++) {
+        const struct mt_endpoint *endpoint = &comm->endpoints[armed];
+        work = endpoint->transport->arm ? endpoint->transport->arm(endpoint->handle) : 0;
+        if (!endpoint->transport->wait_fd || endpoint->transport->wait_fd(endpoint->handle) < 0)
+            limit_ms = SLEEP_MS_OTHERS;
+    }
+    if (!work)
+        (void)epoll_wait(comm->sleep_fd, &event, 1, (int)limit_ms);
+    for (uint32_t i = 0; i < armed; i++) {
+        if (comm->endpoints[i].transport->disarm)
+            comm->endpoints[i].transport->disarm(comm->endpoints[i].handle);
+    }
+}
+
+/* Nothing happened: pass the time. */
+static void idle(struct manta_comm *comm, uint64_t idle_ns, uint64_t now_ns, uint64_t until_ns,
+                 int others)
+{
+    uint64_t spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
+    if (idle_ns < spin_ns)
+        return;
+    if (idle_ns < comm->settings.yield_ns)
+        sched_yield();
+    else
+        sleep_until(comm, now_ns, until_ns, others);
+}
+
+static void pause_core(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+int mt_wait(struct manta_request *request, uint64_t until_ns)
+{
+    struct manta_comm *comm = request->comm;
+    uint64_t idle_since_ns = 0;
+    uint32_t looks_between = comm->settings.oversubscribed ? 1 : LOOKS_PER_CLOCK;
+
+    for (uint32_t looks = 1; request->result == MANTA_INPROGRESS; looks++) {
+        int moved = mt_engine_progress(comm);
+        if (mt_control_failed(comm->control) && request->result == MANTA_INPROGRESS)
+            mt_wait_fail(comm);
+        if (request->result != MANTA_INPROGRESS)
+            break;
+        if (moved > 0)
+            idle_since_ns = 0;
+        if (looks % looks_between && until_ns > 0) {
+            pause_core();
+            continue;
+        }
+        int others;
+        uint64_t now_ns = mt_clock_now_ns();
+        moved = help_others(comm, &others) || moved > 0;
+        check_deadlines(comm, now_ns);
+        if (now_ns >= until_ns)
+            return MANTA_INPROGRESS;
+        if (idle_since_ns == 0)
+            idle_since_ns = now_ns;
+        else if (!moved)
+            idle(comm, now_ns - idle_since_ns, now_ns, until_ns, others);
+    }
+    return request->result;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/support/ranks.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct rank_thread {
+    const struct ranks_options *options;
+    const char *session;
+    rank_fn *fn;
+    void *arg;
+    int rank, failed;
+    pthread_t thread;
+};
+
+int rank_fail(struct manta_comm *comm, const char *format, ...)
+{
+    va_list arguments;
+    char text[512];
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "rank %d of %d: %s\n", manta_comm_rank(comm), manta_comm_size(comm), text);
+    return 1;
+}
+
+static void *rank_main(void *arg)
+{
+    struct rank_thread *self = arg;
+    const struct ranks_options *options = self->options;
+    struct manta_config config = MANTA_CONFIG_INIT;
+    struct manta_comm *comm;
+    char node[32];
+
+    config.rank = self->rank;
+    config.ranks = options->ranks;
+    config.session = self->session;
+    config.timeout_ns = options->timeout_ns ? options->timeout_ns : 20000000000u;
+    config.transports = options->transports;
+    if (options->nodes > 1) {
+        snprintf(node, sizeof(node), "node%d", self->rank * options->nodes / options->ranks);
+        config.node = node;
+    }
+    int rc = manta_comm_create(&config, &comm);
+    if (rc) {
+        struct manta_error_info info = {.size = sizeof(info)};
+        manta_comm_error(NULL, &info);
+        fprintf(stderr, "rank %d: create: %d %s\n", self->rank, rc, info.sentence);
+        self->failed = 1;
+        return NULL;
+    }
+    self->failed = self->fn(comm, self->arg);
+    if (!options->keep)
+        self->failed |= manta_comm_destroy(comm) != 0;
+    return NULL;
+}
+
+int ranks_run(const struct ranks_options *options, rank_fn *fn, void *arg)
+{
+    char session[1024];
+    int failed = 0;
+    struct rank_thread *threads = calloc((size_t)options->ranks, sizeof(*threads));
+    if (!threads || manta_session_create(session, sizeof(session)))
+        abort();
+    for (int r = 0; r < options->ranks; r++) {
+        threads[r] = (struct rank_thread){
+            .options = options, .session = session, .fn = fn, .arg = arg, .rank = r};
+        if (pthread_create(&threads[r].thread, NULL, rank_main, &threads[r]))
+            abort();
+    }
+    for (int r = 0; r < options->ranks; r++) {
+        pthread_join(threads[r].thread, NULL);
+        failed += threads[r].failed != 0;
+    }
+    free(threads);
+    return failed;
+}
+
+int folder_entries(const char *path)
+{
+    int count = 0;
+    DIR *folder = opendir(path);
+    if (!folder)
+        return -1;
+    while (readdir(folder))
+        count++;
+    closedir(folder);
+    return count;
+}

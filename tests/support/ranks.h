@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests run ranks as threads of one process: each joins a fresh session and runs the same function.
+ */
+#ifndef TESTS_SUPPORT_RANKS_H
+#define TESTS_SUPPORT_RANKS_H
+
+#include <manta/manta.h>
+
+/* What a rank does with its communicator; 0 for success. Failures are reported with rank_fail. */
+typedef int rank_fn(struct manta_comm *comm, void *arg);
+
+struct ranks_options {
+    int ranks;
+    const char *transports; /* NULL: default */
+    int nodes;              /* > 1: rank r counts as being on node r * nodes / ranks */
+    uint64_t timeout_ns;    /* 0: 20 s */
+    int keep;               /* 1: fn destroys (or not) the communicator itself */
+};
+
+/* Run fn on every rank; 0 if all succeeded, else the number of ranks that failed. Bounded by the
+ * communicators' deadlines. */
+int ranks_run(const struct ranks_options *options, rank_fn *fn, void *arg);
+
+/* Say why (stderr, one line) and return 1. */
+int rank_fail(struct manta_comm *comm, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Number of entries of a folder such as /proc/self/fd, /proc/self/task. */
+int folder_entries(const char *path);
+
+#endif
