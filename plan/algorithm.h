@@ -14,7 +14,8 @@ struct plan_interval {
 uint32_t plan_rank(const struct mt_plan_builder *p);
 uint32_t plan_ranks(const struct mt_plan_builder *p);
 uint32_t plan_root(const struct mt_plan_builder *p);
-uint32_t plan_parameter(const struct mt_plan_builder *p);
+uint32_t plan_parameter(const struct mt_plan_builder *p, uint32_t fallback);
+uint32_t plan_collective(const struct mt_plan_builder *p);
 
 /* The partition: must be called first. layout: enum manta_plan_layout. */
 void plan_blocks(struct mt_plan_builder *p, uint32_t blocks, uint32_t layout);
@@ -28,7 +29,10 @@ struct plan_interval plan_all(const struct mt_plan_builder *p);
 
 void plan_send(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks);
 void plan_recv(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks);
+/* current = current op received; _left: current = received op current (the peer's ranks are lower).
+ */
 void plan_recv_reduce(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks);
+void plan_recv_reduce_left(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks);
 
 /* Explicit scratch, for algorithms that combine several received values in an order of their own.
  */

@@ -20,6 +20,9 @@
 
 struct mt_plan_builder;
 
+/* The largest partition and the most lanes of a plan. */
+enum { MT_PLAN_BLOCKS_MAX = 1 << 20, MT_PLAN_LANES_MAX = 64 };
+
 /* What an algorithm is a function of. */
 struct mt_plan_request {
     uint32_t collective;
@@ -43,6 +46,13 @@ struct mt_algorithm {
 int mt_plan_compile(const struct mt_algorithm *algorithm, const struct mt_plan_request *request,
                     struct manta_plan **plan_out, struct mt_error *error);
 void mt_plan_free(struct manta_plan *plan);
+
+/* Compile the plans of all ranks (request->rank counts for send and recv only: there the peer's
+ * plan is the other half, and the ranks that take no part get NULL). plans_out: room for
+ * request->ranks; all NULL on error. */
+int mt_plan_compile_all(const struct mt_algorithm *algorithm, const struct mt_plan_request *request,
+                        struct manta_plan **plans_out, struct mt_error *error);
+void mt_plan_free_all(struct manta_plan **plans, uint32_t ranks);
 
 /* Which blocks a rank owns: 1 if block b of SRC is an input of this rank, of DST an output. */
 int mt_plan_owns_src(const struct manta_plan *plan, uint32_t block);

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan/building.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <manta/manta.h>
+
+int mt_plan_going(const struct mt_plan_builder *b)
+{
+    return b->error->code == 0;
+}
+
+void *mt_plan_append(struct mt_plan_builder *b, void *array, uint32_t *count, uint32_t *capacity,
+                     size_t item_bytes)
+{
+    char *items; /* `array` points to a pointer of any object type */
+    memcpy(&items, array, sizeof(items));
+    if (*count == *capacity) {
+        uint32_t larger = *capacity ? *capacity * 2 : 32;
+        items = larger > *capacity ? realloc(items, larger * item_bytes) : NULL;
+        if (!items) {
+            mt_error_set(b->error, MANTA_ENOMEM, "no memory for a plan of %u ranks; free some",
+                         b->plan.ranks);
+            return NULL;
+        }
+        memcpy(array, &items, sizeof(items));
+        *capacity = larger;
+    }
+    return memset(items + item_bytes * (*count)++, 0, item_bytes);
+}
+
+static void refuse(struct mt_plan_builder *b, const char *reason)
+{
+    if (mt_plan_going(b))
+        mt_error_set(b->error, MANTA_EPLAN, "algorithm %s, rank %u of %u: %s", b->plan.algorithm,
+                     b->plan.rank, b->plan.ranks, reason);
+}
+
+uint32_t plan_rank(const struct mt_plan_builder *p)
+{
+    return p->plan.rank;
+}
+
+uint32_t plan_ranks(const struct mt_plan_builder *p)
+{
+    return p->plan.ranks;
+}
+
+uint32_t plan_root(const struct mt_plan_builder *p)
+{
+    return p->plan.root;
+}
+
+uint32_t plan_parameter(const struct mt_plan_builder *p, uint32_t fallback)
+{
+    return p->parameter ? p->parameter : fallback;
+}
+
+uint32_t plan_collective(const struct mt_plan_builder *p)
+{
+    return p->plan.collective;
+}
+
+void plan_blocks(struct mt_plan_builder *p, uint32_t blocks, uint32_t layout)
+{
+    if (p->op_count || p->plan.blocks)
+        refuse(p, "the partition is set once, before the first step");
+    if (!blocks || blocks > MT_PLAN_BLOCKS_MAX)
+        refuse(p, "the number of blocks is 0 or too large");
+    else if (layout == MANTA_PLAN_RANKS && blocks % p->plan.ranks)
+        refuse(p, "the number of blocks is not a multiple of the ranks");
+    p->plan.blocks = blocks;
+    p->plan.layout = layout;
+}
+
+void plan_lane(struct mt_plan_builder *p, uint32_t lane)
+{
+    if (lane >= MT_PLAN_LANES_MAX) {
+        refuse(p, "too many lanes");
+        return;
+    }
+    p->lane = lane;
+    if (p->plan.lanes <= lane)
+        p->plan.lanes = lane + 1;
+}
+
+struct plan_interval plan_block(const struct mt_plan_builder *p, int64_t index)
+{
+    int64_t blocks = p->plan.blocks ? p->plan.blocks : 1;
+    int64_t wrapped = (index % blocks + blocks) % blocks;
+    return (struct plan_interval){(uint32_t)wrapped, 1};
+}
+
+struct plan_interval plan_range(uint32_t first, uint32_t count)
+{
+    return (struct plan_interval){first, count};
+}
+
+struct plan_interval plan_all(const struct mt_plan_builder *p)
+{
+    return (struct plan_interval){0, p->plan.blocks};
+}
+
+static int is_region(const struct mt_plan_builder *b, uint32_t operand)
+{
+    return operand == PLAN_WORKING || operand == MT_OPERAND_RECEIVED || operand < b->region_count;
+}
+
+static void append_op(struct mt_plan_builder *b, struct mt_plan_op op)
+{
+    if (!mt_plan_going(b))
+        return;
+    int message = op.verb <= MT_VERB_RECV_REDUCE;
+    if (!op.blocks.count || op.blocks.first >= b->plan.blocks ||
+        op.blocks.count > b->plan.blocks - op.blocks.first)
+        refuse(b, "a step names blocks that do not exist");
+    else if (message && (op.peer >= b->plan.ranks || op.peer == b->plan.rank))
+        refuse(b, "a message goes to or comes from no other rank");
+    else if (!is_region(b, op.target) || !is_region(b, op.left) || !is_region(b, op.right))
+        refuse(b, "a step names a scratch region that does not exist");
+    if (!mt_plan_going(b))
+        return;
+    op.lane = (uint16_t)b->lane;
+    struct mt_plan_op *slot =
+        mt_plan_append(b, &b->ops, &b->op_count, &b->op_capacity, sizeof(*b->ops));
+    if (slot)
+        *slot = op;
+}
+
+void plan_send(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks)
+{
+    plan_send_scratch(p, peer, blocks, PLAN_WORKING);
+}
+
+void plan_recv(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks)
+{
+    plan_recv_scratch(p, peer, blocks, PLAN_WORKING);
+}
+
+void plan_recv_reduce(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks)
+{
+    append_op(p, (struct mt_plan_op){MT_VERB_RECV_REDUCE, 0, peer, blocks, PLAN_WORKING,
+                                     PLAN_WORKING, MT_OPERAND_RECEIVED});
+}
+
+void plan_recv_reduce_left(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks)
+{
+    append_op(p, (struct mt_plan_op){MT_VERB_RECV_REDUCE, 0, peer, blocks, PLAN_WORKING,
+                                     MT_OPERAND_RECEIVED, PLAN_WORKING});
+}
+
+uint32_t plan_scratch(struct mt_plan_builder *p, uint32_t blocks)
+{
+    if (!mt_plan_going(p))
+        return 0;
+    uint32_t index = p->region_count;
+    struct mt_plan_scratch *region =
+        mt_plan_append(p, &p->regions, &p->region_count, &p->region_capacity, sizeof(*p->regions));
+    if (!region)
+        return 0;
+    region->blocks = blocks;
+    region->origin = MANTA_PLAN_NONE;
+    return index;
+}
+
+void plan_recv_scratch(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks,
+                       uint32_t region)
+{
+    append_op(
+        p, (struct mt_plan_op){MT_VERB_RECV, 0, peer, blocks, region, PLAN_WORKING, PLAN_WORKING});
+}
+
+void plan_send_scratch(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks,
+                       uint32_t region)
+{
+    append_op(
+        p, (struct mt_plan_op){MT_VERB_SEND, 0, peer, blocks, PLAN_WORKING, region, PLAN_WORKING});
+}
+
+void plan_reduce(struct mt_plan_builder *p, uint32_t target, uint32_t left, uint32_t right,
+                 struct plan_interval blocks)
+{
+    append_op(p,
+              (struct mt_plan_op){MT_VERB_REDUCE, 0, MANTA_PLAN_NONE, blocks, target, left, right});
+}
+
+/* Who reads and writes what when the collective is carried out by all ranks in one step. */
+static struct manta_plan_fused_member declare_member(const struct mt_plan_builder *b, uint32_t rank)
+{
+    struct manta_plan as_rank = b->plan;
+    as_rank.rank = rank;
+    struct manta_plan_fused_member member = {rank, 0, 0, 0, 0};
+    int copies_root = b->plan.collective == MANTA_BROADCAST && rank == b->plan.root;
+    for (uint32_t block = b->plan.blocks; block-- > 0;) {
+        if (mt_plan_owns_src(&as_rank, block) || copies_root) {
+            member.read_first = block;
+            member.read_count++;
+        }
+        if (mt_plan_owns_dst(&as_rank, block) && !copies_root) {
+            member.write_first = block;
+            member.write_count++;
+        }
+    }
+    return member;
+}
+
+void plan_fused(struct mt_plan_builder *p)
+{
+    if (!mt_plan_going(p))
+        return;
+    if (p->plan.fused_count || !p->plan.blocks) {
+        refuse(p, "a plan has one fused step, after its partition");
+        return;
+    }
+    p->members = calloc(p->plan.ranks, sizeof(*p->members));
+    if (!p->members) {
+        mt_error_set(p->error, MANTA_ENOMEM, "no memory for a plan of %u ranks; free some",
+                     p->plan.ranks);
+        return;
+    }
+    for (uint32_t rank = 0; rank < p->plan.ranks; rank++)
+        p->members[rank] = declare_member(p, rank);
+    p->fused = (struct manta_plan_fused){p->plan.collective, p->plan.root, p->plan.ranks,
+                                         MANTA_PLAN_ORDER_BINARY, p->members};
+    p->plan.fused_count = 1;
+    append_op(p, (struct mt_plan_op){MT_VERB_FUSED, 0, MANTA_PLAN_NONE, plan_all(p), PLAN_WORKING,
+                                     PLAN_WORKING, PLAN_WORKING});
+}
