@@ -4,17 +4,28 @@
 # BUILD     where everything goes (default build)
 # SANITIZE  address,undefined or thread: instrumented build, used by `make asan` and `make tsan`
 # CC        gcc (default) or clang
+# PREFIX    where `make install` puts things (default /usr/local); DESTDIR is put before it
+# JOBS      test programs that run at a time (default 2)
 
 BUILD    ?= build
 PREFIX   ?= /usr/local
+DESTDIR  ?=
 SANITIZE ?=
 OPT      ?= -O3 -g
+VENV     ?= build/venv
+JOBS     ?= 2
 
 VERSION_MAJOR := $(shell sed -n 's/^#define MANTA_VERSION_MAJOR //p' include/manta/manta.h)
 VERSION_MINOR := $(shell sed -n 's/^#define MANTA_VERSION_MINOR //p' include/manta/manta.h)
 VERSION_PATCH := $(shell sed -n 's/^#define MANTA_VERSION_PATCH //p' include/manta/manta.h)
 VERSION       := $(VERSION_MAJOR).$(VERSION_MINOR).$(VERSION_PATCH)
 SONAME        := libmanta.so.$(VERSION_MAJOR)
+
+.DEFAULT_GOAL := all
+# Nothing is made half: a recipe that fails takes its target with it.
+.DELETE_ON_ERROR:
+
+# ---------------------------------------------------------------------------------------- compile
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -39,63 +50,217 @@ LIB_OBJS := $(LIB_SRCS:%.c=$(BUILD)/obj/%.o)
 $(BUILD)/obj/core/reduce_avx2.o:   CFLAGS += -mavx2 -mf16c
 $(BUILD)/obj/core/reduce_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mf16c
 
-TOOLS      := $(patsubst tools/%.c,%,$(wildcard tools/mantarun.c tools/manta.c)) \
-              $(if $(wildcard perf/manta-perf.c),manta-perf)
-TEST_SRCS  := $(sort $(wildcard tests/unit/*/*_test.c tests/unit/*/*/*_test.c tests/plan/*_test.c))
-TEST_BINS  := $(TEST_SRCS:%.c=$(BUILD)/%)
-TEST_LIB   := $(BUILD)/lib/libmanta_internal.a
-
-.PHONY: all lib
-all: lib $(TOOLS:%=$(BUILD)/bin/%)
-lib: $(BUILD)/lib/libmanta.so $(BUILD)/lib/libmanta.a $(BUILD)/lib/pkgconfig/manta.pc
-
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/lib/libmanta.so.$(VERSION): $(LIB_OBJS) libmanta.map
+# ------------------------------------------------------------------------------ library and tools
+
+SO       := $(BUILD)/lib/libmanta.so
+ARCHIVE  := $(BUILD)/lib/libmanta.a
+PC       := $(BUILD)/lib/pkgconfig/manta.pc
+INTERNAL := $(BUILD)/lib/libmanta_internal.a
+BINS     := $(addprefix $(BUILD)/bin/,mantarun manta manta-perf)
+
+mantarun_SRCS   := $(wildcard tools/mantarun/*.c)
+manta_SRCS      := $(wildcard tools/manta/*.c)
+manta-perf_SRCS := $(wildcard perf/manta-perf/*.c perf/loop/*.c)
+TOOL_SRCS       := $(mantarun_SRCS) $(manta_SRCS) $(manta-perf_SRCS)
+
+.PHONY: all lib
+all: lib $(BINS) ## build the library and the tools (default)
+lib: $(SO) $(ARCHIVE) $(PC)
+
+$(SO).$(VERSION): $(LIB_OBJS) libmanta.map
 	@mkdir -p $(@D)
 	$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libmanta.map -Wl,-z,defs -Wl,-z,relro,-z,now \
 	    $(LDFLAGS) $(LIB_OBJS) $(LDLIBS) -o $@
 
-$(BUILD)/lib/libmanta.so: $(BUILD)/lib/libmanta.so.$(VERSION)
-	ln -sf libmanta.so.$(VERSION) $(BUILD)/lib/$(SONAME)
+$(SO): $(SO).$(VERSION)
+	ln -sf libmanta.so.$(VERSION) $(@D)/$(SONAME)
 	ln -sf $(SONAME) $@
 
-# The tests and tools see the internal symbols; the installed archive keeps them to itself.
-$(TEST_LIB): $(LIB_OBJS)
+# Tools and unit tests see the internal symbols; the installed archive keeps them to itself.
+$(INTERNAL): $(LIB_OBJS)
 	@mkdir -p $(@D)
 	rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/lib/libmanta.a: $(LIB_OBJS)
+$(ARCHIVE): $(LIB_OBJS)
 	@mkdir -p $(@D)
-	ld -r $^ -o $(BUILD)/lib/libmanta.o
-	objcopy --localize-hidden $(BUILD)/lib/libmanta.o
+	ld -r $^ -o $(@D)/libmanta.o
+	objcopy --localize-hidden $(@D)/libmanta.o
 	rm -f $@
-	ar rcs $@ $(BUILD)/lib/libmanta.o
+	ar rcs $@ $(@D)/libmanta.o
 
-$(BUILD)/lib/pkgconfig/manta.pc: Makefile include/manta/manta.h
+# Written anew when PREFIX changes.
+.PHONY: FORCE
+$(PC): FORCE
 	@mkdir -p $(@D)
-	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
 	    'Name: manta' 'Description: Collective communication library' 'Version: $(VERSION)' \
 	    'Libs: -L$${libdir} -lmanta' 'Libs.private: -lhwloc -lcrypto -pthread' \
-	    'Cflags: -I$${includedir}' > $@
+	    'Cflags: -I$${includedir}' > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
-$(BUILD)/bin/mantarun: $(BUILD)/obj/tools/mantarun.o $(TEST_LIB)
-$(BUILD)/bin/manta: $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out tools/mantarun.c,$(wildcard tools/*.c))) $(TEST_LIB)
-$(BUILD)/bin/manta-perf: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard perf/*.c)) $(TEST_LIB)
-$(TOOLS:%=$(BUILD)/bin/%):
+$(BUILD)/bin/mantarun:   $(patsubst %.c,$(BUILD)/obj/%.o,$(mantarun_SRCS))
+$(BUILD)/bin/manta:      $(patsubst %.c,$(BUILD)/obj/%.o,$(manta_SRCS))
+$(BUILD)/bin/manta-perf: $(patsubst %.c,$(BUILD)/obj/%.o,$(manta-perf_SRCS))
+$(BINS): $(INTERNAL)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -o $@
 
-# One test program per file; files of tests/support are linked into each.
+.PHONY: install
+install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DESTDIR)
+	install -d $(DESTDIR)$(PREFIX)/include/manta $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/bin
+	install -m 644 include/manta/*.h include/manta/*.def $(DESTDIR)$(PREFIX)/include/manta
+	install -m 755 $(SO).$(VERSION) $(DESTDIR)$(PREFIX)/lib
+	ln -sf libmanta.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libmanta.so
+	install -m 644 $(ARCHIVE) $(DESTDIR)$(PREFIX)/lib
+	install -m 644 $(PC) $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
+
+# ----------------------------------------------------------------- what a fresh machine has to get
+
+# The packages of a section of packages.txt.
+packages = $(shell sed -n '/^\[$(1)\]/,/^\[/{/^[a-z]/p}' packages.txt)
+SUDO     = $(shell test "$$(id -u)" = 0 || echo sudo)
+
+.PHONY: deps deps-build deps-check
+deps: deps-build deps-check ## install the missing Debian packages (packages.txt)
+deps-build deps-check: deps-%:
+	@missing=; for package in $(call packages,$*); do \
+	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	    echo "installing:$$missing"; $(SUDO) apt-get update -q && \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+	fi
+
+.PHONY: venv
+venv: $(VENV)/.complete ## make the Python environment (requirements.txt)
+$(VENV)/.complete: requirements.txt | deps-build
+	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --disable-pip-version-check --progress-bar off -q -r requirements.txt
+	touch $@
+
+# ------------------------------------------------------------------------------------------ tests
+
+# Every *_test.c is a test program of its own; files of tests/support are linked into each.
+TEST_SRCS    := $(sort $(wildcard tests/*/*_test.c tests/*/*/*_test.c tests/*/*/*/*_test.c))
+TEST_BINS    := $(TEST_SRCS:%.c=$(BUILD)/%)
 TEST_SUPPORT := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/support/*.c))
-$(TEST_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(TEST_LIB)
+UNIT_BINS    := $(filter $(BUILD)/tests/unit/%,$(TEST_BINS))
+PLAN_BINS    := $(filter $(BUILD)/tests/plan/%,$(TEST_BINS))
+E2E_TESTS    := $(filter $(BUILD)/tests/e2e/% $(BUILD)/tests/abi/%,$(TEST_BINS)) \
+                $(sort $(wildcard tests/e2e/*_test.py tests/e2e/*_test.sh tests/abi/*_test.py))
+FAULT_TESTS  := $(filter $(BUILD)/tests/fault/%,$(TEST_BINS)) \
+                $(sort $(wildcard tests/fault/*_test.py tests/fault/*_test.sh))
+STYLE_TESTS  := $(sort $(wildcard tests/style/*_test.py tests/style/*_test.sh))
+PYTHON_TESTS := $(sort $(wildcard tests/python/test_*.py tests/python/*_test.py))
+# Helpers that tests start as ranks: every other program under tests/e2e and tests/fault.
+HELPER_SRCS  := $(filter-out %_test.c,$(sort $(wildcard tests/e2e/*.c tests/fault/*.c)))
+HELPER_BINS  := $(HELPER_SRCS:%.c=$(BUILD)/%)
+
+$(TEST_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lm -ldl -o $@
+$(HELPER_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(INTERNAL)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -ldl -o $@
 
 .PHONY: tests
-tests: $(TEST_BINS)
+tests: $(TEST_BINS) $(HELPER_BINS)
 
--include $(LIB_OBJS:.o=.d) $(patsubst %.c,$(BUILD)/obj/%.d,$(wildcard tools/*.c perf/*.c tests/support/*.c) $(TEST_SRCS))
+RESULTS ?= $(BUILD)/results
+# $(call run,suite,seconds for one program,tests)
+run = BUILD=$(abspath $(BUILD)) tests/run --suite $(1) --limit $(2) --jobs $(JOBS) --results $(RESULTS) \
+          --skips tests/skips.txt --python $(VENV)/bin/python $(3)
+
+.PHONY: unit plan e2e fault style python
+unit: $(UNIT_BINS) ## unit tests
+	@$(call run,unit,120,$(UNIT_BINS))
+plan: $(PLAN_BINS) ## every algorithm proved for 1..64 ranks, and the mutation test
+	@$(call run,plan,300,$(PLAN_BINS))
+e2e: all $(TEST_BINS) $(HELPER_BINS) ## whole programs, run as users run them
+	@$(call run,e2e,180,$(E2E_TESTS))
+fault: all $(TEST_BINS) $(HELPER_BINS) ## dead, stopped, late and disagreeing ranks
+	@$(call run,fault,240,$(FAULT_TESTS))
+style: lib ## what the conventions say and a program can check
+	@$(call run,style,300,$(STYLE_TESTS))
+python: all $(VENV)/.complete ## the Python package and Ray
+	@$(call run,python,300,$(PYTHON_TESTS))
+
+# The sanitizers run the same programs; a planted bug of each kind proves that they see.
+.PHONY: asan tsan instrumented
+asan: ## unit, plan and fault tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@+$(MAKE) --no-print-directory instrumented BUILD=$(BUILD)/asan SANITIZE=address,undefined OPT='-O1 -g' \
+	    RESULTS=$(RESULTS) VENV=$(VENV) SUITE=asan
+tsan: ## the same under ThreadSanitizer
+	@+$(MAKE) --no-print-directory instrumented BUILD=$(BUILD)/tsan SANITIZE=thread OPT='-O1 -g' \
+	    RESULTS=$(RESULTS) VENV=$(VENV) SUITE=tsan
+INSTRUMENTED := $(UNIT_BINS) $(filter-out $(BUILD)/tests/plan/%,$(filter %_threads_test,$(TEST_BINS)))
+instrumented: $(INSTRUMENTED) $(BUILD)/obj/tests/sanitize/planted.o
+	$(CC) $(LDFLAGS) $(BUILD)/obj/tests/sanitize/planted.o -o $(BUILD)/planted
+	@$(call run,$(SUITE),300,tests/sanitize/planted_test.sh $(INSTRUMENTED))
+
+# libFuzzer targets: tests/fuzz/*_fuzz.c, each for FUZZ_SECONDS.
+FUZZ_SECONDS ?= 8
+FUZZ_BUILD   := $(BUILD)/fuzz
+FUZZ_SRCS    := $(sort $(wildcard tests/fuzz/*_fuzz.c))
+FUZZ_BINS    := $(FUZZ_SRCS:%.c=$(BUILD)/%)
+.PHONY: fuzz fuzzers
+fuzz: ## fuzz everything that reads bytes it did not write
+	@+$(MAKE) --no-print-directory fuzzers BUILD=$(FUZZ_BUILD) CC=clang OPT='-O1 -g' \
+	    SANITIZE=fuzzer-no-link,address,undefined RESULTS=$(RESULTS) VENV=$(VENV)
+fuzzers: $(FUZZ_BINS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(call run,fuzz,120,$(FUZZ_BINS))
+$(FUZZ_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(INTERNAL)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -lm -o $@
+
+.PHONY: clang
+clang: ## compile everything with clang too
+	@+$(MAKE) --no-print-directory all BUILD=$(BUILD)/clang CC=clang
+
+# Everything, from nothing. All phases run, also when one fails; the last line is the sum.
+PHASES := all clang style unit plan asan tsan e2e fault python fuzz
+.PHONY: check
+check: deps venv ## everything: build, unit tests, proofs, sanitizers, end to end, faults, Python, Ray
+	@rm -rf $(RESULTS); mkdir -p $(RESULTS)
+	@+for phase in $(PHASES); do \
+	    echo "== $$phase"; begin=$$(date +%s); \
+	    $(MAKE) --no-print-directory $$phase > $(RESULTS)/$$phase.log 2>&1; status=$$?; \
+	    echo $$status > $(RESULTS)/$$phase.status; \
+	    if [ $$status != 0 ]; then tail -n 60 $(RESULTS)/$$phase.log; else grep -h '^=' $(RESULTS)/$$phase.log || true; fi; \
+	    echo "   $$phase took $$(($$(date +%s) - begin)) s"; \
+	done
+	@tests/run --sum $(RESULTS)
+
+# -------------------------------------------------------------------------------------- and so on
+
+.PHONY: demo bench lint help clean
+demo: deps-build venv all ## train on real data with Ray, every gradient all-reduced by Manta
+	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python bindings/python/demo/train.py --output $(BUILD)/demo
+
+bench: deps venv all ## compare with Open MPI and Gloo on this machine
+	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python perf/compare --output $(BUILD)/compare $(BENCH)
+
+C_FILES := $(sort $(wildcard include/manta/*.h $(foreach dir,$(LIB_DIRS),$(patsubst %/,%,$(dir))/*.h)) $(LIB_SRCS) \
+           $(wildcard tools/*/*.[ch] perf/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] tests/*/*/*/*.[ch]))
+lint: ## clang-format, clang-tidy and cppcheck
+	clang-format --dry-run -Werror $(C_FILES)
+	printf '%s\n' $(filter %.c,$(LIB_SRCS) $(TOOL_SRCS)) | xargs -P $(JOBS) -n 8 sh -c \
+	    'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- -std=c11 $(CPPFLAGS) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mf16c' tidy
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	    -j $(JOBS) --suppress=missingIncludeSystem $(CPPFLAGS) $(LIB_SRCS) $(TOOL_SRCS)
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+clean: ## remove what was built, but not the Python environment
+	find $(BUILD) -mindepth 1 -maxdepth 1 ! -path $(VENV) -exec rm -rf {} +
+
+-include $(LIB_OBJS:.o=.d) $(patsubst %.c,$(BUILD)/obj/%.d,$(TOOL_SRCS) $(TEST_SRCS) $(HELPER_SRCS) $(FUZZ_SRCS) \
+    $(wildcard tests/support/*.c))
