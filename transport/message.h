@@ -49,8 +49,8 @@ enum {
 struct mt_wire {
     /* One frame with its payload (frame->part bytes, at most eager_bytes), whole or not at all. 0:
      * the payload's memory is not needed any more; MANTA_EAGAIN: nothing happened. */
-    int (*put)(void *wire, uint32_t peer, const struct mt_frame *frame,
-               const struct iovec *payload, uint32_t pieces);
+    int (*put)(void *wire, uint32_t peer, const struct mt_frame *frame, const struct iovec *payload,
+               uint32_t pieces);
     /* A stretch of a long message: payload (of `pieces` pieces) is what remains of it from byte
      * `done` on; frame is its DATA frame with part 0. The wire cuts it into DATA frames with parts
      * of its choice, hands over as many bytes as it can and says how many: their memory is not

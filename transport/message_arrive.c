@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Arriving frames: where they belong, and where their payload goes. */
+#include <string.h>
+
+#include "transport/message_internal.h"
+
+/* The posted receive that a frame belongs to, or NULL. Receives that it contradicts end. */
+static struct manta_transport_request *match(struct mt_messages *messages, struct mt_peer *peer,
+                                             const struct mt_frame *frame)
+{
+    struct manta_transport_request *request = peer->recvs.first;
+    while (request != NULL) {
+        const struct mt_work *work = mt_work_of(request);
+        struct manta_transport_request *next = work->next;
+        int equal = mt_id_equal(&work->id, &frame->id);
+        if (equal && work->id.hash == frame->id.hash && work->bytes == frame->bytes)
+            return request;
+        if (equal || mt_id_conflict(&work->id, &frame->id))
+            mt_recv_end(messages, peer, request, MANTA_EMISMATCH);
+        request = next;
+    }
+    return NULL;
+}
+
+static int is_here(const struct mt_peer *peer, const struct manta_transport_id *id)
+{
+    int conflict = 0;
+    return mt_recent_has(peer, id) || mt_window_find(peer, id, &conflict) != MT_NO_CHUNK;
+}
+
+static void sink_set(struct mt_peer *peer, enum mt_sink_mode mode,
+                     struct manta_transport_request *request, int32_t arrival)
+{
+    peer->sink = mode;
+    peer->sink_request = request;
+    peer->sink_arrival = peer->sink_chunk = arrival;
+    peer->sink_offset = 0;
+}
+
+static int begin_eager(struct mt_messages *messages, struct mt_peer *peer,
+                       const struct mt_frame *frame)
+{
+    if (frame->bytes > messages->settings.eager_bytes || frame->part != frame->bytes)
+        return mt_peer_violation(messages, peer, "an eager message is too long", frame->bytes);
+    uint32_t chunks = mt_chunks_of(frame->bytes);
+    if (chunks > peer->granted)
+        return mt_peer_violation(messages, peer, "more eager data than there is credit for",
+                                 chunks);
+    peer->granted -= chunks;
+    peer->charged = chunks;
+    struct manta_transport_request *request = match(messages, peer, frame);
+    if (request != NULL && mt_work_of(request)->done == 0) {
+        sink_set(peer, MT_SINK_REQUEST, request, MT_NO_CHUNK);
+    } else if (request == NULL && !is_here(peer, &frame->id)) {
+        peer->charged = 0;
+        sink_set(peer, MT_SINK_WINDOW, NULL, mt_window_store(peer, frame));
+    }
+    return 0;
+}
+
+static int begin_data(struct mt_messages *messages, struct mt_peer *peer,
+                      const struct mt_frame *frame)
+{
+    struct manta_transport_request *request = match(messages, peer, frame);
+    if (request == NULL && mt_recent_has(peer, &frame->id))
+        return 0;
+    if (request == NULL || !mt_work_of(request)->asked)
+        return mt_peer_violation(messages, peer, "data of a message that was not asked for",
+                                 frame->bytes);
+    struct mt_work *work = mt_work_of(request);
+    if (frame->part > work->bytes - work->done || (frame->part == 0 && work->bytes > 0))
+        return mt_peer_violation(messages, peer, "more data than the message has", frame->part);
+    mt_recv_uncount(messages, peer, work);
+    sink_set(peer, MT_SINK_REQUEST, request, MT_NO_CHUNK);
+    return 0;
+}
+
+static int begin_rts(struct mt_messages *messages, struct mt_peer *peer,
+                     const struct mt_frame *frame)
+{
+    struct manta_transport_request *request = match(messages, peer, frame);
+    if (request != NULL) {
+        struct mt_work *work = mt_work_of(request);
+        mt_recv_uncount(messages, peer, work);
+        if (!work->asked && !work->owed)
+            mt_recv_ask(messages, peer, request, 0);
+        return 0;
+    }
+    if (is_here(peer, &frame->id))
+        return mt_peer_have(messages, peer, &frame->id);
+    for (uint32_t i = 0; i < peer->offer_count; i++) {
+        if (mt_id_equal(&peer->offers[i].frame.id, &frame->id))
+            return 0;
+    }
+    if (peer->offer_count == MT_MESSAGE_ANNOUNCED)
+        return mt_peer_violation(messages, peer, "more messages announced than allowed",
+                                 MT_MESSAGE_ANNOUNCED + 1);
+    peer->offers[peer->offer_count++] = (struct mt_offer){.frame = *frame, .have = 0};
+    if (peer->offer_count == MT_MESSAGE_ANNOUNCED)
+        mt_peer_ask_small(messages, peer);
+    return 0;
+}
+
+/* The window's message is whole. */
+static void end_window(struct mt_messages *messages, struct mt_peer *peer)
+{
+    int32_t arrival = peer->sink_arrival;
+    struct manta_transport_request *request = peer->arrivals[arrival].claimed;
+    if (request == NULL)
+        return;
+    mt_window_copy(peer, arrival, mt_work_of(request));
+    mt_count(&messages->copied_bytes, mt_work_of(request)->bytes);
+    mt_window_release(peer, arrival);
+    mt_recv_end(messages, peer, request, 0);
+}
+
+static void end_frame(struct mt_messages *messages, struct mt_peer *peer)
+{
+    enum mt_sink_mode sink = peer->sink;
+    struct manta_transport_request *request = peer->sink_request;
+    peer->sink = MT_SINK_NONE;
+    peer->sink_request = NULL;
+    peer->credit_due += peer->charged;
+    peer->charged = 0;
+    if (sink == MT_SINK_REQUEST && mt_work_of(request)->done == mt_work_of(request)->bytes)
+        mt_recv_end(messages, peer, request, 0);
+    else if (sink == MT_SINK_WINDOW)
+        end_window(messages, peer);
+    if (messages->aborted == 0)
+        mt_peer_answer(messages, peer);
+}
+
+static int begin_forward(struct mt_messages *messages, struct mt_peer *peer,
+                         const struct mt_frame *frame)
+{
+    int code = 0;
+    if (peer->sink != MT_SINK_NONE)
+        return mt_peer_violation(messages, peer, "a frame inside of another", frame->type);
+    peer->frame = *frame;
+    peer->lacking = frame->part;
+    sink_set(peer, MT_SINK_DISCARD, NULL, MT_NO_CHUNK);
+    if (messages->aborted == 0 && peer->recvs_failure.code == 0 &&
+        frame->id.epoch == messages->settings.epoch) {
+        if (frame->type == MT_FRAME_EAGER)
+            code = begin_eager(messages, peer, frame);
+        else if (frame->type == MT_FRAME_DATA)
+            code = begin_data(messages, peer, frame);
+        else
+            code = begin_rts(messages, peer, frame);
+    }
+    if (code == 0 && peer->lacking == 0)
+        end_frame(messages, peer);
+    return code;
+}
+
+int mt_messages_begin(struct mt_messages *messages, uint32_t peer_rank,
+                      const struct mt_frame *frame)
+{
+    int code = 0;
+    struct mt_peer *peer = mt_peer_find(messages, peer_rank, &code);
+    if (peer == NULL)
+        return code;
+    if (mt_frame_is_forward(frame->type))
+        return begin_forward(messages, peer, frame);
+    if (messages->aborted != 0 || peer->sends_failure.code != 0 ||
+        frame->id.epoch != messages->settings.epoch)
+        return 0;
+    switch (frame->type) {
+    case MT_FRAME_RTR:
+        return mt_peer_asked(messages, peer, frame);
+    case MT_FRAME_CREDIT:
+        return mt_peer_credited(messages, peer, frame);
+    case MT_FRAME_HAVE:
+        mt_peer_had(messages, peer, frame);
+        return 0;
+    default:
+        return mt_peer_violation(messages, peer, "a frame of unknown type", frame->type);
+    }
+}
+
+uint64_t mt_messages_lacking(const struct mt_messages *messages, uint32_t peer)
+{
+    const struct mt_peer *state = messages->peers[peer];
+    return state == NULL || state->sink == MT_SINK_NONE ? 0 : state->lacking;
+}
+
+static uint32_t window_pieces(const struct mt_peer *peer, struct iovec *pieces, uint32_t capacity)
+{
+    uint32_t count = 0;
+    uint32_t offset = peer->sink_offset;
+    int32_t chunk = peer->sink_chunk;
+    for (uint64_t left = peer->lacking; left > 0 && count < capacity;) {
+        uint64_t room = MT_MESSAGE_CHUNK - offset;
+        uint64_t take = room < left ? room : left;
+        pieces[count].iov_base = peer->window + (size_t)chunk * MT_MESSAGE_CHUNK + offset;
+        pieces[count].iov_len = take;
+        left -= take;
+        offset = 0;
+        chunk = peer->chunk_next[chunk];
+        count++;
+    }
+    return count;
+}
+
+uint32_t mt_messages_sink(const struct mt_messages *messages, uint32_t peer_rank,
+                          struct iovec *pieces, uint32_t capacity)
+{
+    const struct mt_peer *peer = messages->peers[peer_rank];
+    if (peer == NULL || peer->lacking == 0)
+        return 0;
+    if (peer->sink == MT_SINK_WINDOW)
+        return window_pieces(peer, pieces, capacity);
+    if (peer->sink != MT_SINK_REQUEST)
+        return 0;
+    const struct mt_work *work = mt_work_of(peer->sink_request);
+    uint32_t count = mt_work_pieces(work, work->done, pieces, capacity);
+    uint64_t left = peer->lacking;
+    for (uint32_t i = 0; i < count; i++) {
+        if (pieces[i].iov_len >= left) {
+            pieces[i].iov_len = left;
+            return i + 1;
+        }
+        left -= pieces[i].iov_len;
+    }
+    return count;
+}
+
+/* The place of the next byte in the window moves on. */
+static void window_advance(struct mt_peer *peer, uint64_t bytes)
+{
+    peer->arrivals[peer->sink_arrival].received += bytes;
+    while (bytes > 0) {
+        uint64_t room = MT_MESSAGE_CHUNK - peer->sink_offset;
+        if (bytes < room) {
+            peer->sink_offset += (uint32_t)bytes;
+            return;
+        }
+        bytes -= room;
+        peer->sink_offset = 0;
+        peer->sink_chunk = peer->chunk_next[peer->sink_chunk];
+    }
+}
+
+void mt_messages_advance(struct mt_messages *messages, uint32_t peer_rank, uint64_t bytes)
+{
+    struct mt_peer *peer = messages->peers[peer_rank];
+    if (peer == NULL || peer->sink == MT_SINK_NONE || bytes == 0)
+        return;
+    if (bytes > peer->lacking)
+        bytes = peer->lacking;
+    peer->lacking -= bytes;
+    if (peer->sink == MT_SINK_REQUEST)
+        mt_work_of(peer->sink_request)->done += bytes;
+    else if (peer->sink == MT_SINK_WINDOW)
+        window_advance(peer, bytes);
+    if (peer->lacking == 0)
+        end_frame(messages, peer);
+}
+
+void mt_messages_deliver(struct mt_messages *messages, uint32_t peer, const void *payload,
+                         uint64_t bytes)
+{
+    const uint8_t *from = payload;
+    while (bytes > 0 && mt_messages_lacking(messages, peer) > 0) {
+        struct iovec pieces[8];
+        uint32_t count = mt_messages_sink(messages, peer, pieces, 8);
+        uint64_t lacking = mt_messages_lacking(messages, peer);
+        uint64_t moved = 0;
+        for (uint32_t i = 0; i < count && moved < bytes; i++) {
+            uint64_t take = pieces[i].iov_len < bytes - moved ? pieces[i].iov_len : bytes - moved;
+            memcpy(pieces[i].iov_base, from + moved, take);
+            moved += take;
+        }
+        if (count == 0)
+            moved = bytes < lacking ? bytes : lacking;
+        mt_messages_advance(messages, peer, moved);
+        from += moved;
+        bytes -= moved;
+    }
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state of the message protocol; see transport/message.h. Included by transport/message*.c. */
+#ifndef MT_TRANSPORT_MESSAGE_INTERNAL_H
+#define MT_TRANSPORT_MESSAGE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "transport/message.h"
+
+enum { MT_NO_CHUNK = -1, MT_MESSAGE_RECENT = 256 };
+
+/* What a posted request is about; lies in its transport_private. */
+struct mt_work {
+    struct manta_transport_request *next, *previous;
+    struct manta_transport_id id;
+    uint64_t bytes;
+    uint64_t done;     /* handed over, or in place */
+    uint8_t pieces;    /* in piece[] */
+    uint8_t announced; /* send: RTS is out */
+    uint8_t asked;     /* receive: RTR is out */
+    uint8_t counted;   /* receive: its RTR counts against MT_MESSAGE_ANNOUNCED */
+    uint8_t owed;      /* receive: RTR has to go out when the wire has room */
+    uint8_t unasked;   /* receive: long, RTR not sent and not owed */
+    uint8_t unused[2];
+    struct iovec piece[MANTA_PLAN_LOCATIONS];
+} __attribute__((may_alias));
+
+_Static_assert(sizeof(struct mt_work) <=
+                   sizeof((struct manta_transport_request *)0)->transport_private,
+               "a request has room for the protocol's work");
+
+static inline struct mt_work *mt_work_of(struct manta_transport_request *request)
+{
+    return (struct mt_work *)(void *)request->transport_private;
+}
+
+struct mt_request_list {
+    struct manta_transport_request *first, *last;
+};
+
+/* A message in the window; its index is that of its first chunk. */
+struct mt_arrival {
+    struct mt_frame frame;
+    uint64_t received;
+    struct manta_transport_request *claimed; /* receive that was posted while it arrived */
+    int32_t next, previous;                  /* in order of arrival */
+};
+
+/* An RTS without its receive (or, have: a duplicate whose answer HAVE is owed). */
+struct mt_offer {
+    struct mt_frame frame;
+    uint32_t have;
+};
+
+enum mt_sink_mode { MT_SINK_NONE, MT_SINK_DISCARD, MT_SINK_REQUEST, MT_SINK_WINDOW };
+
+struct mt_peer {
+    uint32_t rank;
+    /* Sending. */
+    struct mt_request_list queued;  /* small: EAGER or RTS has to go out */
+    struct mt_request_list waiting; /* for RTR: announced, or long */
+    struct mt_request_list ready; /* RTR is here: DATA has to go out; the first may be under way */
+    uint32_t credit;              /* chunks of the peer's window that are ours to use */
+    uint32_t announced;           /* RTS without answer */
+    struct mt_frame asked[MT_MESSAGE_ANNOUNCED]; /* RTR of long messages not posted here yet */
+    uint32_t asked_count;
+    struct mt_frame hints[MT_MESSAGE_ANNOUNCED]; /* RTR of small ones; the newest stay */
+    uint64_t hint_count;                         /* ever put in */
+    int sends_blocked;                           /* the wire refused a forward frame */
+
+    /* Receiving. */
+    struct mt_request_list recvs;
+    uint32_t asking;  /* receives that are counted */
+    uint32_t unasked; /* long receives whose RTR has to wait until fewer are counted */
+    uint32_t owing;   /* receives and offers that owe an answer */
+    struct mt_offer offers[MT_MESSAGE_ANNOUNCED];
+    uint32_t offer_count;
+    uint32_t granted;    /* chunks of our window that the peer may still use */
+    uint32_t credit_due; /* chunks to give back */
+    int answers_blocked; /* the wire refused an answer */
+
+    /* The window. */
+    uint8_t *window;
+    int32_t *chunk_next; /* of the same message, or of the free list */
+    int32_t chunk_free;
+    struct mt_arrival *arrivals;
+    int32_t arrival_first, arrival_last;
+    struct manta_transport_id recent[MT_MESSAGE_RECENT]; /* arrived: call != 0 or epoch != 0 */
+
+    /* The forward frame under way. */
+    enum mt_sink_mode sink;
+    struct mt_frame frame;
+    uint64_t lacking;
+    uint32_t charged; /* chunks of credit that the frame used */
+    struct manta_transport_request *sink_request;
+    int32_t sink_arrival;
+    int32_t sink_chunk; /* where the next byte goes, with sink_offset in it */
+    uint32_t sink_offset;
+
+    struct manta_transport_error sends_failure, recvs_failure; /* code 0: none */
+};
+
+struct mt_messages {
+    struct mt_message_settings settings;
+    struct mt_peer **peers; /* [ranks], NULL until opened */
+    uint32_t window_chunks;
+    int aborted; /* code, or 0 */
+    struct manta_transport_error error;
+    _Atomic uint64_t sent_messages, sent_bytes, received_messages, received_bytes, copied_bytes;
+};
+
+/* One thread writes a counter, any reads it. */
+static inline void mt_count(_Atomic uint64_t *counter, uint64_t amount)
+{
+    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + amount, memory_order_relaxed);
+}
+
+static inline uint32_t mt_chunks_of(uint64_t bytes)
+{
+    return bytes == 0 ? 1 : (uint32_t)((bytes + MT_MESSAGE_CHUNK - 1) / MT_MESSAGE_CHUNK);
+}
+
+static inline int mt_id_equal(const struct manta_transport_id *a,
+                              const struct manta_transport_id *b)
+{
+    return a->call == b->call && a->number == b->number && a->segment == b->segment &&
+           a->epoch == b->epoch;
+}
+
+/* Two messages of one call whose arguments differ. */
+static inline int mt_id_conflict(const struct manta_transport_id *a,
+                                 const struct manta_transport_id *b)
+{
+    return a->call == b->call && a->epoch == b->epoch && a->hash != b->hash;
+}
+
+void mt_list_append(struct mt_request_list *list, struct manta_transport_request *request);
+void mt_list_remove(struct mt_request_list *list, struct manta_transport_request *request);
+
+/* Give the request its status; the last thing done to it. */
+static inline void mt_request_end(struct manta_transport_request *request, int status)
+{
+    request->status = status;
+}
+
+/* Fill the request's work from the message. 0, or an error that is set. */
+int mt_work_begin(struct mt_messages *messages, const struct manta_transport_message *message,
+                  struct manta_transport_request *request);
+/* The pieces from byte `offset` on, at most `capacity`; returns how many. */
+uint32_t mt_work_pieces(const struct mt_work *work, uint64_t offset, struct iovec *pieces,
+                        uint32_t capacity);
+/* Copy into the pieces at byte `offset`. */
+void mt_work_scatter(const struct mt_work *work, uint64_t offset, const uint8_t *from,
+                     uint64_t bytes);
+
+/* The opened peer, or NULL with the code in *code_out. */
+struct mt_peer *mt_peer_find(struct mt_messages *messages, uint32_t peer, int *code_out);
+
+/* message_send.c: hand over what can go; arriving answers. */
+int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer);
+int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame);
+int mt_peer_credited(struct mt_messages *messages, struct mt_peer *peer,
+                     const struct mt_frame *frame);
+void mt_peer_had(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame);
+
+/* message_recv.c: what the receiver owes: RTR of posted receives, HAVE, CREDIT. */
+int mt_peer_answer(struct mt_messages *messages, struct mt_peer *peer);
+/* Send RTR now, or owe it. counted: unasked by the peer, so it counts. */
+void mt_recv_ask(struct mt_messages *messages, struct mt_peer *peer,
+                 struct manta_transport_request *request, int counted);
+/* The peer has shown that it has the message: its RTR does not count any more. */
+void mt_recv_uncount(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work);
+/* The peer's announcements are all in use: ask for small messages, too. */
+void mt_peer_ask_small(struct mt_messages *messages, struct mt_peer *peer);
+int mt_peer_have(struct mt_messages *messages, struct mt_peer *peer,
+                 const struct manta_transport_id *id);
+/* The end of a receive, however it ends: take it off the list, remember its id, set its status. */
+void mt_recv_end(struct mt_messages *messages, struct mt_peer *peer,
+                 struct manta_transport_request *request, int status);
+
+/* message_window.c: eager data that came before its receive, and ids that came lately. */
+int32_t mt_window_store(struct mt_peer *peer, const struct mt_frame *frame);
+/* Frees the chunks and notes the credit to give back. */
+void mt_window_release(struct mt_peer *peer, int32_t arrival);
+/* The arrival with this id, or MT_NO_CHUNK; *conflict_out: one of the same call has another hash.
+ */
+int32_t mt_window_find(const struct mt_peer *peer, const struct manta_transport_id *id,
+                       int *conflict_out);
+/* Copy a whole arrival to the receive's pieces. */
+void mt_window_copy(const struct mt_peer *peer, int32_t arrival, const struct mt_work *work);
+void mt_recent_add(struct mt_peer *peer, const struct manta_transport_id *id);
+int mt_recent_has(const struct mt_peer *peer, const struct manta_transport_id *id);
+
+/* A violation by the peer: fails it in both directions. Returns MANTA_ETRANSPORT. */
+int mt_peer_violation(struct mt_messages *messages, struct mt_peer *peer, const char *what,
+                      uint64_t value);
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The receiver's half of the message protocol, posted receives: what is here already, what is asked
+ * for, what is owed to the sender. */
+#include "transport/message_internal.h"
+
+/* An answer to the sender; on MANTA_EAGAIN the caller notes that it is owed. */
+static int put_answer(struct mt_messages *messages, struct mt_peer *peer, uint32_t type,
+                      const struct manta_transport_id *id, uint64_t bytes)
+{
+    struct mt_frame frame = {.type = type, .bytes = bytes, .id = *id};
+    int code =
+        messages->settings.wire->put(messages->settings.wire_arg, peer->rank, &frame, NULL, 0);
+    if (code != 0)
+        peer->answers_blocked = 1;
+    return code;
+}
+
+void mt_recv_ask(struct mt_messages *messages, struct mt_peer *peer,
+                 struct manta_transport_request *request, int counted)
+{
+    struct mt_work *work = mt_work_of(request);
+    peer->unasked -= work->unasked;
+    work->unasked = 0;
+    if (counted) {
+        work->counted = 1;
+        peer->asking++;
+    }
+    if (put_answer(messages, peer, MT_FRAME_RTR, &work->id, work->bytes) == 0) {
+        work->asked = 1;
+    } else {
+        work->owed = 1;
+        peer->owing++;
+    }
+}
+
+static void ask_more(struct mt_messages *messages, struct mt_peer *peer)
+{
+    struct manta_transport_request *request = peer->recvs.first;
+    while (peer->unasked > 0 && peer->asking < MT_MESSAGE_ANNOUNCED && request != NULL) {
+        if (mt_work_of(request)->unasked)
+            mt_recv_ask(messages, peer, request, 1);
+        request = mt_work_of(request)->next;
+    }
+}
+
+void mt_recv_uncount(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work)
+{
+    if (!work->counted)
+        return;
+    work->counted = 0;
+    peer->asking--;
+    ask_more(messages, peer);
+}
+
+void mt_peer_ask_small(struct mt_messages *messages, struct mt_peer *peer)
+{
+    for (struct manta_transport_request *request = peer->recvs.first; request != NULL;
+         request = mt_work_of(request)->next) {
+        struct mt_work *work = mt_work_of(request);
+        if (work->bytes <= messages->settings.eager_bytes && !work->asked && !work->owed)
+            mt_recv_ask(messages, peer, request, 0);
+    }
+}
+
+/* A quarter of the window is worth a frame. (A sender with less can still announce.) */
+static int answer_credit(struct mt_messages *messages, struct mt_peer *peer)
+{
+    struct manta_transport_id id = {.epoch = messages->settings.epoch};
+    if (peer->credit_due == 0 || peer->credit_due < messages->window_chunks / 4 ||
+        peer->recvs_failure.code != 0)
+        return 0;
+    if (put_answer(messages, peer, MT_FRAME_CREDIT, &id, peer->credit_due) != 0)
+        return 0;
+    peer->granted += peer->credit_due;
+    peer->credit_due = 0;
+    return 1;
+}
+
+static int answer_offers(struct mt_messages *messages, struct mt_peer *peer)
+{
+    int moved = 0;
+    for (uint32_t i = 0; i < peer->offer_count;) {
+        struct mt_offer *offer = &peer->offers[i];
+        if (!offer->have) {
+            i++;
+            continue;
+        }
+        if (put_answer(messages, peer, MT_FRAME_HAVE, &offer->frame.id, offer->frame.bytes) != 0)
+            break;
+        peer->owing--;
+        *offer = peer->offers[--peer->offer_count];
+        moved = 1;
+    }
+    return moved;
+}
+
+int mt_peer_answer(struct mt_messages *messages, struct mt_peer *peer)
+{
+    peer->answers_blocked = 0;
+    int moved = answer_credit(messages, peer);
+    if (peer->owing == 0)
+        return moved;
+    moved |= answer_offers(messages, peer);
+    for (struct manta_transport_request *request = peer->recvs.first;
+         request != NULL && peer->owing > 0 && !peer->answers_blocked;
+         request = mt_work_of(request)->next) {
+        struct mt_work *work = mt_work_of(request);
+        if (!work->owed)
+            continue;
+        work->owed = 0;
+        peer->owing--;
+        mt_recv_ask(messages, peer, request, 0);
+        moved |= work->asked;
+    }
+    return moved;
+}
+
+int mt_peer_have(struct mt_messages *messages, struct mt_peer *peer,
+                 const struct manta_transport_id *id)
+{
+    if (put_answer(messages, peer, MT_FRAME_HAVE, id, 0) == 0)
+        return 0;
+    if (peer->offer_count == MT_MESSAGE_ANNOUNCED)
+        return mt_peer_violation(messages, peer, "more messages announced than allowed",
+                                 MT_MESSAGE_ANNOUNCED + 1);
+    peer->offers[peer->offer_count++] =
+        (struct mt_offer){.frame = {.type = MT_FRAME_RTS, .id = *id}, .have = 1};
+    peer->owing++;
+    return 0;
+}
+
+void mt_recv_end(struct mt_messages *messages, struct mt_peer *peer,
+                 struct manta_transport_request *request, int status)
+{
+    struct mt_work *work = mt_work_of(request);
+    mt_list_remove(&peer->recvs, request);
+    peer->owing -= work->owed;
+    peer->unasked -= work->unasked;
+    if (peer->sink_request == request) {
+        peer->sink_request = NULL;
+        peer->sink = MT_SINK_DISCARD;
+    }
+    for (int32_t a = peer->arrival_first; status != 0 && a != MT_NO_CHUNK;
+         a = peer->arrivals[a].next) {
+        if (peer->arrivals[a].claimed == request)
+            peer->arrivals[a].claimed = NULL;
+    }
+    mt_recent_add(peer, &work->id);
+    mt_recv_uncount(messages, peer, work);
+    if (status == 0) {
+        mt_count(&messages->received_messages, 1);
+        mt_count(&messages->received_bytes, work->bytes);
+    }
+    mt_request_end(request, status);
+}
+
+/* The message is here, or on its way into the window. */
+static void take_arrival(struct mt_messages *messages, struct mt_peer *peer, int32_t arrival,
+                         struct manta_transport_request *request)
+{
+    struct mt_arrival *entry = &peer->arrivals[arrival];
+    struct mt_work *work = mt_work_of(request);
+    int fits = entry->frame.id.hash == work->id.hash && entry->frame.bytes == work->bytes;
+    mt_list_append(&peer->recvs, request);
+    if (!fits) {
+        mt_recv_end(messages, peer, request, MANTA_EMISMATCH);
+        return;
+    }
+    if (entry->received < entry->frame.bytes) {
+        entry->claimed = request;
+        return;
+    }
+    mt_window_copy(peer, arrival, work);
+    mt_count(&messages->copied_bytes, work->bytes);
+    mt_window_release(peer, arrival);
+    mt_recv_end(messages, peer, request, 0);
+    answer_credit(messages, peer);
+}
+
+/* 1: the peer has announced it (the offer is used up), 0: not, MANTA_EMISMATCH. */
+static int take_offer(struct mt_peer *peer, const struct mt_work *work)
+{
+    int conflict = 0;
+    for (uint32_t i = 0; i < peer->offer_count; i++) {
+        struct mt_frame *frame = &peer->offers[i].frame;
+        if (!mt_id_equal(&frame->id, &work->id)) {
+            conflict |= !peer->offers[i].have && mt_id_conflict(&frame->id, &work->id);
+            continue;
+        }
+        int fits = frame->id.hash == work->id.hash && frame->bytes == work->bytes;
+        peer->offers[i] = peer->offers[--peer->offer_count];
+        return fits ? 1 : MANTA_EMISMATCH;
+    }
+    return conflict ? MANTA_EMISMATCH : 0;
+}
+
+/* Nothing of the message is here: wait for it, and ask for it if the sender waits for that. */
+static void await(struct mt_messages *messages, struct mt_peer *peer,
+                  struct manta_transport_request *request, int conflict)
+{
+    struct mt_work *work = mt_work_of(request);
+    int offered = take_offer(peer, work);
+    mt_list_append(&peer->recvs, request);
+    if (offered < 0 || conflict) {
+        mt_recv_end(messages, peer, request, MANTA_EMISMATCH);
+    } else if (offered) {
+        mt_recv_ask(messages, peer, request, 0);
+    } else if (work->bytes > messages->settings.eager_bytes) {
+        if (peer->asking < MT_MESSAGE_ANNOUNCED) {
+            mt_recv_ask(messages, peer, request, 1);
+        } else {
+            work->unasked = 1;
+            peer->unasked++;
+        }
+    } else if (peer->offer_count == MT_MESSAGE_ANNOUNCED) {
+        mt_recv_ask(messages, peer, request, 0);
+    }
+}
+
+int mt_messages_recv(struct mt_messages *messages, const struct manta_transport_message *message,
+                     struct manta_transport_request *request)
+{
+    int code = 0;
+    int conflict = 0;
+    struct mt_peer *peer = mt_peer_find(messages, message->peer, &code);
+    if (peer == NULL)
+        return code;
+    if (messages->aborted != 0)
+        return mt_messages_error_set(messages, messages->aborted, MANTA_PLAN_NONE, 0,
+                                     "the endpoint was aborted");
+    code = mt_work_begin(messages, message, request);
+    if (code != 0)
+        return code;
+    int32_t arrival = mt_window_find(peer, &message->id, &conflict);
+    if (arrival != MT_NO_CHUNK) {
+        take_arrival(messages, peer, arrival, request);
+    } else if (peer->recvs_failure.code != 0) {
+        messages->error = peer->recvs_failure;
+        return peer->recvs_failure.code;
+    } else {
+        await(messages, peer, request, conflict);
+    }
+    return 0;
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sender's half of the message protocol: eager, announced and asked-for messages. */
+#include <string.h>
+
+#include "transport/message_internal.h"
+
+static struct mt_frame frame_of(const struct mt_work *work, uint32_t type)
+{
+    return (struct mt_frame){.type = type, .bytes = work->bytes, .id = work->id};
+}
+
+/* A whole message in one frame; on success the request is complete. */
+static int put_whole(struct mt_messages *messages, struct mt_peer *peer,
+                     struct manta_transport_request *request, uint32_t type)
+{
+    const struct mt_work *work = mt_work_of(request);
+    struct mt_frame frame = frame_of(work, type);
+    frame.part = (uint32_t)work->bytes;
+    int code = messages->settings.wire->put(messages->settings.wire_arg, peer->rank, &frame,
+                                            work->piece, work->pieces);
+    if (code != 0) {
+        peer->sends_blocked = 1;
+        return code;
+    }
+    mt_count(&messages->sent_messages, 1);
+    mt_count(&messages->sent_bytes, work->bytes);
+    return 0;
+}
+
+static int put_eager(struct mt_messages *messages, struct mt_peer *peer,
+                     struct manta_transport_request *request)
+{
+    int code = put_whole(messages, peer, request, MT_FRAME_EAGER);
+    if (code == 0)
+        peer->credit -= mt_chunks_of(mt_work_of(request)->bytes);
+    return code;
+}
+
+static int put_rts(struct mt_messages *messages, struct mt_peer *peer,
+                   struct manta_transport_request *request)
+{
+    struct mt_work *work = mt_work_of(request);
+    struct mt_frame frame = frame_of(work, MT_FRAME_RTS);
+    int code =
+        messages->settings.wire->put(messages->settings.wire_arg, peer->rank, &frame, NULL, 0);
+    if (code != 0) {
+        peer->sends_blocked = 1;
+        return code;
+    }
+    work->announced = 1;
+    peer->announced++;
+    return 0;
+}
+
+/* Small messages in order: eager while credit lasts, else announced while announcements last. */
+static int push_queued(struct mt_messages *messages, struct mt_peer *peer)
+{
+    int moved = 0;
+    while (peer->queued.first != NULL) {
+        struct manta_transport_request *request = peer->queued.first;
+        if (mt_chunks_of(mt_work_of(request)->bytes) <= peer->credit) {
+            if (put_eager(messages, peer, request) != 0)
+                break;
+            mt_list_remove(&peer->queued, request);
+            mt_request_end(request, 0);
+        } else {
+            if (peer->announced == MT_MESSAGE_ANNOUNCED || put_rts(messages, peer, request) != 0)
+                break;
+            mt_list_remove(&peer->queued, request);
+            mt_list_append(&peer->waiting, request);
+        }
+        moved = 1;
+    }
+    return moved;
+}
+
+/* The peer cannot ask for more long messages than it has; so tell it of those that wait. */
+static int push_announcements(struct mt_messages *messages, struct mt_peer *peer)
+{
+    int moved = 0;
+    struct manta_transport_request *request = peer->waiting.first;
+    while (request != NULL && peer->announced < MT_MESSAGE_ANNOUNCED) {
+        if (!mt_work_of(request)->announced) {
+            if (put_rts(messages, peer, request) != 0)
+                break;
+            moved = 1;
+        }
+        request = mt_work_of(request)->next;
+    }
+    return moved;
+}
+
+/* DATA of the first message that was asked for: as much of it as the wire takes. */
+static int push_ready(struct mt_messages *messages, struct mt_peer *peer)
+{
+    struct manta_transport_request *request = peer->ready.first;
+    if (request == NULL)
+        return 0;
+    struct mt_work *work = mt_work_of(request);
+    if (work->bytes <= messages->settings.eager_bytes) {
+        if (put_whole(messages, peer, request, MT_FRAME_DATA) != 0)
+            return 0;
+        mt_list_remove(&peer->ready, request);
+        mt_request_end(request, 0);
+        return 1;
+    }
+    struct mt_frame frame = frame_of(work, MT_FRAME_DATA);
+    struct iovec pieces[MANTA_PLAN_LOCATIONS];
+    uint32_t count = mt_work_pieces(work, work->done, pieces, MANTA_PLAN_LOCATIONS);
+    uint64_t accepted = 0;
+    if (messages->settings.wire->data(messages->settings.wire_arg, peer->rank, &frame, pieces,
+                                      count, work->done, &accepted) != 0) {
+        peer->sends_blocked = 1;
+        return 0;
+    }
+    work->done += accepted;
+    mt_count(&messages->sent_bytes, accepted);
+    if (work->done == work->bytes) {
+        mt_count(&messages->sent_messages, 1);
+        mt_list_remove(&peer->ready, request);
+        mt_request_end(request, 0);
+    }
+    return 1;
+}
+
+int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer)
+{
+    int moved = 0;
+    int again = 1;
+    while (again) {
+        peer->sends_blocked = 0;
+        again = push_queued(messages, peer);
+        if (peer->asked_count == MT_MESSAGE_ANNOUNCED)
+            again |= push_announcements(messages, peer);
+        again |= push_ready(messages, peer);
+        moved |= again;
+    }
+    return moved;
+}
+
+/* What the peer asked for already: 1 if this message is among it (the entry is used up), 0 if not,
+ * MANTA_EMISMATCH if it asked for another message under this id or for another call. */
+static int asked_take(struct mt_frame *frames, uint32_t *count, const struct mt_work *work)
+{
+    int conflict = 0;
+    for (uint32_t i = 0; i < *count; i++) {
+        if (!mt_id_equal(&frames[i].id, &work->id)) {
+            conflict |= mt_id_conflict(&frames[i].id, &work->id);
+            continue;
+        }
+        int fits = frames[i].id.hash == work->id.hash && frames[i].bytes == work->bytes;
+        frames[i] = frames[--*count];
+        return fits ? 1 : MANTA_EMISMATCH;
+    }
+    return conflict ? MANTA_EMISMATCH : 0;
+}
+
+/* As asked_take(), for the ring of hints: an entry that is used up becomes empty (type 0). */
+static int hint_take(struct mt_peer *peer, const struct mt_work *work)
+{
+    uint32_t count =
+        peer->hint_count < MT_MESSAGE_ANNOUNCED ? peer->hint_count : MT_MESSAGE_ANNOUNCED;
+    for (uint32_t i = 0; i < count; i++) {
+        struct mt_frame *hint = &peer->hints[i];
+        if (hint->type == 0 || !mt_id_equal(&hint->id, &work->id))
+            continue;
+        hint->type = 0;
+        return hint->id.hash == work->id.hash && hint->bytes == work->bytes ? 1 : MANTA_EMISMATCH;
+    }
+    return 0;
+}
+
+/* Where a new message goes: one of the peer's lists, or a mismatch ends it at once. */
+static void place(struct mt_peer *peer, struct manta_transport_request *request, int small)
+{
+    const struct mt_work *work = mt_work_of(request);
+    int asked = small ? hint_take(peer, work) : asked_take(peer->asked, &peer->asked_count, work);
+    if (asked < 0)
+        mt_request_end(request, asked);
+    else if (asked)
+        mt_list_append(&peer->ready, request);
+    else
+        mt_list_append(small ? &peer->queued : &peer->waiting, request);
+}
+
+int mt_messages_send(struct mt_messages *messages, const struct manta_transport_message *message,
+                     struct manta_transport_request *request)
+{
+    int code = 0;
+    struct mt_peer *peer = mt_peer_find(messages, message->peer, &code);
+    if (peer == NULL)
+        return code;
+    if (messages->aborted != 0)
+        return mt_messages_error_set(messages, messages->aborted, MANTA_PLAN_NONE, 0,
+                                     "the endpoint was aborted");
+    if (peer->sends_failure.code != 0) {
+        messages->error = peer->sends_failure;
+        return peer->sends_failure.code;
+    }
+    code = mt_work_begin(messages, message, request);
+    if (code != 0)
+        return code;
+    int small = message->bytes <= messages->settings.eager_bytes;
+    if (small && peer->queued.first == NULL && mt_chunks_of(message->bytes) <= peer->credit &&
+        put_eager(messages, peer, request) == 0) {
+        mt_request_end(request, 0);
+        return 0;
+    }
+    place(peer, request, small);
+    mt_peer_push(messages, peer);
+    return 0;
+}
+
+/* The posted send that an RTR names; one that it contradicts ends with MANTA_EMISMATCH. */
+static struct manta_transport_request *
+asked_find(struct mt_peer *peer, struct mt_request_list *list, const struct mt_frame *frame)
+{
+    struct manta_transport_request *request = list->first;
+    while (request != NULL) {
+        struct mt_work *work = mt_work_of(request);
+        struct manta_transport_request *next = work->next;
+        int equal = mt_id_equal(&work->id, &frame->id);
+        int fits = work->id.hash == frame->id.hash && (!equal || work->bytes == frame->bytes);
+        if ((equal && !fits) || mt_id_conflict(&work->id, &frame->id)) {
+            mt_list_remove(list, request);
+            peer->announced -= work->announced;
+            mt_request_end(request, MANTA_EMISMATCH);
+        }
+        if (equal)
+            return request;
+        request = next;
+    }
+    return NULL;
+}
+
+int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame)
+{
+    struct mt_request_list *list = &peer->waiting;
+    struct manta_transport_request *request = asked_find(peer, list, frame);
+    if (request == NULL) {
+        list = &peer->queued;
+        request = asked_find(peer, list, frame);
+    }
+    if (request != NULL) {
+        if (request->status != MANTA_INPROGRESS)
+            return 0;
+        mt_list_remove(list, request);
+        peer->announced -= mt_work_of(request)->announced;
+        mt_work_of(request)->announced = 0;
+        mt_list_append(&peer->ready, request);
+    } else if (frame->bytes <= messages->settings.eager_bytes) {
+        peer->hints[peer->hint_count++ % MT_MESSAGE_ANNOUNCED] = *frame;
+    } else {
+        if (peer->asked_count == MT_MESSAGE_ANNOUNCED)
+            return mt_peer_violation(messages, peer, "more messages asked for than allowed",
+                                     MT_MESSAGE_ANNOUNCED + 1);
+        peer->asked[peer->asked_count++] = *frame;
+    }
+    mt_peer_push(messages, peer);
+    return 0;
+}
+
+int mt_peer_credited(struct mt_messages *messages, struct mt_peer *peer,
+                     const struct mt_frame *frame)
+{
+    if (frame->bytes > messages->window_chunks - peer->credit)
+        return mt_peer_violation(messages, peer, "more credit returned than was used",
+                                 frame->bytes);
+    peer->credit += (uint32_t)frame->bytes;
+    mt_peer_push(messages, peer);
+    return 0;
+}
+
+/* The announced message is a duplicate: the peer has it, so it is sent. */
+void mt_peer_had(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame)
+{
+    for (struct manta_transport_request *request = peer->waiting.first; request != NULL;
+         request = mt_work_of(request)->next) {
+        struct mt_work *work = mt_work_of(request);
+        if (!work->announced || !mt_id_equal(&work->id, &frame->id))
+            continue;
+        mt_list_remove(&peer->waiting, request);
+        peer->announced--;
+        mt_request_end(request, 0);
+        mt_peer_push(messages, peer);
+        return;
+    }
+}
