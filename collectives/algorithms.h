@@ -1,11 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The algorithms, each defined in collectives/<name>/<algorithm>.c and listed in catalogue.c. */
+/* The algorithms, each defined in collectives/<name>/<algorithm>.c (the fused ones, which share one
+ * mechanism, in collectives/fused.c) and listed in catalogue.c. */
 #ifndef MT_COLLECTIVES_ALGORITHMS_H
 #define MT_COLLECTIVES_ALGORITHMS_H
 
 #include "plan/builder.h"
 
+extern const struct mt_algorithm mt_allreduce_recursive_doubling;
 extern const struct mt_algorithm mt_allreduce_ring;
 extern const struct mt_algorithm mt_broadcast_binomial;
+extern const struct mt_algorithm mt_broadcast_chain;
+extern const struct mt_algorithm mt_reduce_binomial;
+extern const struct mt_algorithm mt_allgather_ring;
+extern const struct mt_algorithm mt_reduce_scatter_ring;
+extern const struct mt_algorithm mt_reduce_scatter_direct;
+extern const struct mt_algorithm mt_barrier_dissemination;
+extern const struct mt_algorithm mt_send_direct;
+extern const struct mt_algorithm mt_recv_direct;
+
+extern const struct mt_algorithm mt_allreduce_fused;
+extern const struct mt_algorithm mt_broadcast_fused;
+extern const struct mt_algorithm mt_reduce_fused;
+extern const struct mt_algorithm mt_allgather_fused;
+extern const struct mt_algorithm mt_reduce_scatter_fused;
+extern const struct mt_algorithm mt_barrier_fused;
 
 #endif

@@ -6,8 +6,23 @@
 #include "collectives/algorithms.h"
 
 const struct mt_algorithm *const mt_catalogue[] = {
+    &mt_allreduce_recursive_doubling,
     &mt_allreduce_ring,
+    &mt_allreduce_fused,
     &mt_broadcast_binomial,
+    &mt_broadcast_chain,
+    &mt_broadcast_fused,
+    &mt_reduce_binomial,
+    &mt_reduce_fused,
+    &mt_allgather_ring,
+    &mt_allgather_fused,
+    &mt_reduce_scatter_ring,
+    &mt_reduce_scatter_direct,
+    &mt_reduce_scatter_fused,
+    &mt_barrier_dissemination,
+    &mt_barrier_fused,
+    &mt_send_direct,
+    &mt_recv_direct,
     NULL,
 };
 
