@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/manta/doctor.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/membarrier.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/config.h"
+#include "tools/manta/manta.h"
+#include "topology/host.h"
+
+static const char help[] =
+    "usage: manta doctor\n"
+    "Try out what Manta needs from this host: network interfaces, shared memory, permissions,\n"
+    "limits, CPUs, libraries. Each line is ok, warning (works, but not as well as it could) or\n"
+    "problem, with what to do. Exit code 1 if there is a problem.\n";
+
+enum { DESCRIPTORS_WANTED = 4096 };
+
+static int counts[3];
+
+void doctor_say(enum verdict verdict, const char *what, const char *format, ...)
+{
+    static const char *const words[] = {"ok", "warning", "problem"};
+    va_list arguments;
+    counts[verdict]++;
+    printf("%-8s %-15s ", words[verdict], what);
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    putchar('\n');
+}
+
+void doctor_configuration(void)
+{
+    struct mt_error error;
+    if (mt_config_check(&error) != 0)
+        doctor_say(DOCTOR_PROBLEM, "configuration", "%s", error.sentence);
+    else
+        doctor_say(DOCTOR_OK, "configuration", "every MANTA_* variable that is set is valid");
+}
+
+void doctor_membarrier(void)
+{
+    long commands = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+    if (commands < 0 || !(commands & MEMBARRIER_CMD_GLOBAL_EXPEDITED))
+        doctor_say(DOCTOR_WARNING, "membarrier",
+                   "the kernel does not offer it (%s): ranks that sleep wake every millisecond to "
+                   "look; Linux 4.16 or newer, and a seccomp profile that allows it, helps",
+                   commands < 0 ? strerror(errno) : "too old");
+    else
+        doctor_say(DOCTOR_OK, "membarrier", "expedited: ranks that wait for long can sleep");
+}
+
+static void say_memlock(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+        return;
+    if (limit.rlim_cur == RLIM_INFINITY)
+        doctor_say(DOCTOR_OK, "locked memory", "unlimited");
+    else
+        doctor_say(DOCTOR_OK, "locked memory",
+                   "%" PRIu64 " KiB: enough for shared memory and TCP; RDMA would need "
+                   "`ulimit -l unlimited`",
+                   (uint64_t)limit.rlim_cur / 1024);
+}
+
+static void say_open_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    if (limit.rlim_cur >= DESCRIPTORS_WANTED)
+        doctor_say(DOCTOR_OK, "open files", "%" PRIu64 " a process", (uint64_t)limit.rlim_cur);
+    else
+        doctor_say(limit.rlim_cur < 256 ? DOCTOR_PROBLEM : DOCTOR_WARNING, "open files",
+                   "%" PRIu64 " a process: a rank needs some for each peer it speaks to; "
+                   "`ulimit -n %d`%s",
+                   (uint64_t)limit.rlim_cur, DESCRIPTORS_WANTED,
+                   limit.rlim_max < DESCRIPTORS_WANTED ? " after raising the hard limit" : "");
+}
+
+void doctor_limits(void)
+{
+    say_memlock();
+    say_open_files();
+}
+
+void doctor_cpus(void)
+{
+    const struct mt_host *host = mt_host();
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    if (host->affinity_cpus < online)
+        doctor_say(DOCTOR_WARNING, "CPU affinity",
+                   "%u of %ld CPUs: start ranks without taskset, or one rank for each of these",
+                   host->affinity_cpus, online);
+    else
+        doctor_say(DOCTOR_OK, "CPU affinity", "all %u CPUs", host->affinity_cpus);
+    if (host->quota_millicpus == 0)
+        doctor_say(DOCTOR_OK, "CPU quota", "none");
+    else
+        doctor_say(host->quota_millicpus < 1000 * (uint64_t)host->affinity_cpus ? DOCTOR_WARNING
+                                                                                : DOCTOR_OK,
+                   "CPU quota",
+                   "%.2f CPUs by control group: more busy ranks than that are stopped by the "
+                   "kernel for up to 100 ms at a time",
+                   (double)host->quota_millicpus / 1000);
+}
+
+void doctor_libraries(void)
+{
+    static const struct {
+        const char *file, *what;
+    } libraries[] = {
+        {"libibverbs.so.1", "RDMA verbs"},
+        {"libfabric.so.1", "libfabric (EFA, Slingshot, ...)"},
+        {"libcuda.so.1", "NVIDIA driver"},
+    };
+    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
+        void *library = dlopen(libraries[i].file, RTLD_NOW | RTLD_LOCAL);
+        doctor_say(DOCTOR_OK, "library", "%s: %s %s", libraries[i].what, libraries[i].file,
+                   library != NULL ? "is there; this version has no transport that uses it"
+                                   : "is not there; nothing in this version needs it");
+        if (library != NULL)
+            dlclose(library);
+    }
+}
+
+int command_doctor(int argc, char **argv)
+{
+    if (argc > 1) {
+        int asked = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0;
+        fputs(help, asked ? stdout : stderr);
+        return asked ? 0 : EXIT_USAGE;
+    }
+    doctor_configuration();
+    doctor_interfaces();
+    doctor_unix_socket();
+    doctor_shared_memory();
+    doctor_cross_memory();
+    doctor_membarrier();
+    doctor_limits();
+    doctor_cpus();
+    doctor_libraries();
+    printf("\n%d ok, %d warning%s, %d problem%s\n", counts[DOCTOR_OK], counts[DOCTOR_WARNING],
+           counts[DOCTOR_WARNING] == 1 ? "" : "s", counts[DOCTOR_PROBLEM],
+           counts[DOCTOR_PROBLEM] == 1 ? "" : "s");
+    return counts[DOCTOR_PROBLEM] > 0 ? EXIT_PROBLEM : 0;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What would be chosen for a call, from the catalogue and the cost model alone: no rank runs. */
+#include "tools/manta/manta.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <manta/manta.h>
+
+#include "collectives/catalogue.h"
+#include "collectives/comm.h"
+#include "core/dtype.h"
+#include "plan/cost.h"
+#include "plan/select.h"
+
+static const char help[] =
+    "usage: manta explain --coll NAME -n RANKS [options]\n"
+    "Tell which algorithm would run a call and what all of them are predicted to cost.\n"
+    "  --coll NAME     allreduce, broadcast, reduce, allgather, reduce_scatter, barrier, send, "
+    "recv\n"
+    "  -n, --ranks N   number of ranks\n"
+    "  --bytes SIZE    of one rank's vector: 4, 64k, 1M (default 1M)\n"
+    "  --nodes N       nodes that the ranks are spread over (default 1)\n"
+    "  --dtype NAME    default float32\n"
+    "  --op NAME       default sum\n"
+    "  --root RANK     default 0\n"
+    "MANTA_ALLREDUCE and its like, MANTA_SEGMENT and MANTA_REPRODUCIBLE count as in a run.\n"
+    "A running communicator is explained by manta_explain() instead.\n";
+
+enum { CANDIDATES = 32 };
+
+static int has_root(int collective)
+{
+    return collective == MANTA_BROADCAST || collective == MANTA_REDUCE ||
+           collective == MANTA_SEND || collective == MANTA_RECV;
+}
+
+static int has_op(int collective)
+{
+    return collective == MANTA_ALLREDUCE || collective == MANTA_REDUCE ||
+           collective == MANTA_REDUCE_SCATTER;
+}
+
+static void print_head(const struct call_options *options)
+{
+    char size[32];
+    uint64_t count = options->bytes / manta_dtype_size(options->dtype);
+    format_bytes(options->bytes, size, sizeof size);
+    printf("%s", mt_collective_name(options->collective));
+    if (options->collective != MANTA_BARRIER)
+        printf(" of %s (%" PRIu64 " %s%s%s)", size, count, mt_dtype_name(options->dtype),
+               has_op(options->collective) ? ", " : "",
+               has_op(options->collective) ? mt_op_name(options->op) : "");
+    printf(", %u ranks on %u node%s", options->ranks, options->nodes,
+           options->nodes == 1 ? "" : "s");
+    if (has_root(options->collective))
+        printf(", root %d", options->root);
+    printf("\n\n");
+}
+
+/* Index of the one that runs, or -1 after telling why none does. */
+static int find_chosen(const struct mt_select_candidate *candidates, uint32_t count,
+                       const char *forced)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (forced != NULL && strcmp(candidates[i].algorithm->name, forced) != 0)
+            continue;
+        if (candidates[i].excluded == NULL)
+            return (int)i;
+        if (forced != NULL)
+            break;
+    }
+    if (forced != NULL)
+        printf("The override asks for '%s', which cannot run this call: it would fail with "
+               "MANTA_EALGORITHM.\n\n",
+               forced);
+    return -1;
+}
+
+static void print_table(const struct mt_select_candidate *candidates, uint32_t count, int chosen)
+{
+    printf("   %-20s %14s   %s\n", "algorithm", "predicted", "source");
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mt_select_candidate *candidate = &candidates[i];
+        const char *source = candidate->algorithm->source;
+        if (candidate->excluded == NULL)
+            printf("%s  %-20s %11.2f us   %s\n", (int)i == chosen ? "*" : " ",
+                   candidate->algorithm->name, (double)candidate->predicted_ns / 1000,
+                   source != NULL ? source : "");
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (candidates[i].excluded != NULL)
+            printf("   %-20s %14s   not possible: %s\n", candidates[i].algorithm->name, "-",
+                   candidates[i].excluded);
+}
+
+static int explain(const struct call_options *options, const struct mt_settings *settings,
+                   const uint64_t *nodes)
+{
+    struct mt_cost_model cost;
+    struct mt_select_candidate candidates[CANDIDATES];
+    struct mt_error error;
+    uint32_t count;
+    mt_cost_defaults(&cost, options->ranks, nodes, settings->segment_bytes);
+    const struct mt_select_context context = {
+        .ranks = options->ranks,
+        .fused_available = options->nodes == 1 && strstr(settings->transports, "shm") != NULL,
+        .reproducible = (uint32_t)settings->reproducible,
+        .cost = &cost,
+        .catalogue = mt_catalogue,
+    };
+    const struct mt_plan_request request = {
+        .collective = (uint32_t)options->collective,
+        .ranks = options->ranks,
+        .root = has_root(options->collective) ? (uint32_t)options->root : MANTA_PLAN_NONE,
+    };
+    if (mt_select(&context, &request, options->bytes, candidates, CANDIDATES, &count, &error) !=
+        0) {
+        fprintf(stderr, "manta explain: %s\n", error.sentence);
+        return EXIT_PROBLEM;
+    }
+    const char *forced =
+        mt_select_forced(&settings->overrides[options->collective], options->bytes);
+    int chosen = find_chosen(candidates, count, forced);
+    print_table(candidates, count, chosen);
+    if (chosen >= 0)
+        printf("\n* runs: %s\n", forced != NULL ? "named by the override in the environment"
+                                                : "the cost model's best");
+    return chosen >= 0 ? 0 : EXIT_PROBLEM;
+}
+
+int command_explain(int argc, char **argv)
+{
+    struct call_options options;
+    struct mt_settings settings;
+    struct mt_error error;
+    int rc = call_options_parse(&options, "explain", "coll bytes ranks nodes dtype op root", help,
+                                argc, argv);
+    if (rc != 0)
+        return rc > 0 ? 0 : EXIT_USAGE;
+    if (mt_settings_read(NULL, &settings, &error) != 0) {
+        fprintf(stderr, "manta explain: %s\n", error.sentence);
+        return EXIT_PROBLEM;
+    }
+    uint64_t *nodes = calloc(options.ranks, sizeof *nodes);
+    if (nodes == NULL) {
+        perror("manta explain");
+        return EXIT_PROBLEM;
+    }
+    for (uint64_t r = 0; r < options.ranks; r++)
+        nodes[r] = r * options.nodes / options.ranks;
+    print_head(&options);
+    rc = explain(&options, &settings, nodes);
+    free(nodes);
+    return rc;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* manta: looks at the library and at this host. One subcommand, one file. */
+#ifndef MT_TOOLS_MANTA_H
+#define MT_TOOLS_MANTA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Exit codes: 0 fine, 1 the answer is bad news, 2 wrong usage. */
+enum { EXIT_PROBLEM = 1, EXIT_USAGE = 2 };
+
+/* argv[0] is the subcommand's name. Each returns the exit code. */
+int command_info(int argc, char **argv);
+int command_explain(int argc, char **argv);
+int command_plan(int argc, char **argv);
+int command_doctor(int argc, char **argv);
+int command_session(int argc, char **argv);
+
+/* What --coll, --bytes and so on describe. */
+struct call_options {
+    int collective; /* -1: not given */
+    int dtype, op, root;
+    uint64_t bytes;
+    uint32_t ranks, nodes;
+    const char *algorithm; /* NULL: not given */
+    int rank;              /* -1: all */
+};
+
+/* Parse the options that describe a call; 0, 1 after --help, or -1 after a message. allowed: their
+ * names without dashes, separated by blanks. */
+int call_options_parse(struct call_options *options, const char *command, const char *allowed,
+                       const char *help, int argc, char **argv);
+
+/* "17 B", "4 KiB", "1.5 MiB". */
+void format_bytes(uint64_t bytes, char *text, size_t text_bytes);
+
+#endif

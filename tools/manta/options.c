@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options with which several subcommands describe a call. */
+#include "tools/manta/manta.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <manta/manta.h>
+
+#include "core/config.h"
+#include "core/dtype.h"
+
+static const struct option longs[] = {
+    {"coll", required_argument, NULL, 'c'},
+    {"bytes", required_argument, NULL, 'b'},
+    {"ranks", required_argument, NULL, 'n'},
+    {"nodes", required_argument, NULL, 'N'},
+    {"dtype", required_argument, NULL, 'd'},
+    {"op", required_argument, NULL, 'o'},
+    {"root", required_argument, NULL, 'r'},
+    {"rank", required_argument, NULL, 'k'},
+    {"algorithm", required_argument, NULL, 'a'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static int refuse(const char *command, const char *option, const char *must)
+{
+    fprintf(stderr, "manta %s: %s must be %s, not '%s'\n", command, option, must, optarg);
+    return -1;
+}
+
+/* A decimal number in least .. most. */
+static int parse_number(const char *text, long least, long most, long *value_out)
+{
+    char *end;
+    *value_out = strtol(text, &end, 10);
+    return end != text && *end == '\0' && *value_out >= least && *value_out <= most;
+}
+
+static int apply(struct call_options *options, const char *command, int option)
+{
+    long value;
+    switch (option) {
+    case 'c':
+        options->collective = mt_collective_parse(optarg);
+        return options->collective >= 0
+                   ? 0
+                   : refuse(command, "--coll",
+                            "allreduce, broadcast, reduce, allgather, reduce_scatter, barrier, "
+                            "send or recv");
+    case 'b':
+        return mt_parse_bytes(optarg, &options->bytes) == 0
+                   ? 0
+                   : refuse(command, "--bytes", "a size such as 4, 64k or 1M");
+    case 'd':
+        options->dtype = mt_dtype_parse(optarg);
+        return options->dtype >= 0 ? 0 : refuse(command, "--dtype", "a dtype such as float32");
+    case 'o':
+        options->op = mt_op_parse(optarg);
+        return options->op >= 0
+                   ? 0
+                   : refuse(command, "--op", "sum, prod, min, max, avg, band, bor or bxor");
+    case 'n':
+        if (!parse_number(optarg, 1, 65536, &value))
+            return refuse(command, "-n", "a number of ranks from 1 to 65536");
+        options->ranks = (uint32_t)value;
+        return 0;
+    case 'N':
+        if (!parse_number(optarg, 1, 65536, &value))
+            return refuse(command, "--nodes", "a number of nodes from 1 to the number of ranks");
+        options->nodes = (uint32_t)value;
+        return 0;
+    case 'r':
+        if (!parse_number(optarg, 0, 65535, &value))
+            return refuse(command, "--root", "a rank");
+        options->root = (int)value;
+        return 0;
+    case 'k':
+        if (!parse_number(optarg, 0, 65535, &value))
+            return refuse(command, "--rank", "a rank");
+        options->rank = (int)value;
+        return 0;
+    default:
+        options->algorithm = optarg;
+        return 0;
+    }
+}
+
+static int check(const struct call_options *options, const char *command)
+{
+    const char *wrong = NULL;
+    if (options->collective < 0)
+        wrong = "--coll is missing";
+    else if (options->ranks == 0)
+        wrong = "-n is missing";
+    else if (options->nodes > options->ranks)
+        wrong = "there are more nodes than ranks";
+    else if (options->root >= (int)options->ranks)
+        wrong = "--root must be a rank below -n";
+    else if (options->rank >= (int)options->ranks)
+        wrong = "--rank must be a rank below -n";
+    else if (!mt_op_allowed(options->op, options->dtype))
+        wrong = "--op does not work on this --dtype";
+    if (wrong == NULL)
+        return 0;
+    fprintf(stderr, "manta %s: %s; see manta %s --help\n", command, wrong, command);
+    return -1;
+}
+
+/* 1 if the blank-separated list of names has this one. */
+static int is_allowed(const char *allowed, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = allowed; (at = strstr(at, name)) != NULL; at += length)
+        if ((at == allowed || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
+            return 1;
+    return 0;
+}
+
+static const char *long_name(int option)
+{
+    const struct option *entry = longs;
+    while (entry->name != NULL && entry->val != option)
+        entry++;
+    return entry->name;
+}
+
+int call_options_parse(struct call_options *options, const char *command, const char *allowed,
+                       const char *help, int argc, char **argv)
+{
+    *options = (struct call_options){.collective = -1,
+                                     .dtype = MANTA_FLOAT32,
+                                     .op = MANTA_SUM,
+                                     .bytes = 1 << 20,
+                                     .nodes = 1,
+                                     .rank = -1};
+    int option;
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "n:h", longs, NULL)) != -1) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            return 1;
+        }
+        if (option == '?')
+            return -1; /* getopt has said what is wrong */
+        if (!is_allowed(allowed, long_name(option))) {
+            fprintf(stderr, "manta %s: has no option --%s\n", command, long_name(option));
+            return -1;
+        }
+        if (apply(options, command, option) != 0)
+            return -1;
+    }
+    if (optind < argc) {
+        fprintf(stderr, "manta %s: what is '%s'? See manta %s --help\n", command, argv[optind],
+                command);
+        return -1;
+    }
+    return check(options, command);
+}
+
+void format_bytes(uint64_t bytes, char *text, size_t text_bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    int unit = 0;
+    for (; value >= 1024 && unit < 4; unit++)
+        value /= 1024;
+    snprintf(text, text_bytes, "%.4g %s", value, units[unit]);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An algorithm as the engine runs it: the records of each rank, after the verifier has looked. */
+#include "tools/manta/manta.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <manta/manta.h>
+
+#include "collectives/catalogue.h"
+#include "core/dtype.h"
+#include "plan/print.h"
+#include "plan/verify.h"
+
+static const char help[] =
+    "usage: manta plan --coll NAME --algorithm NAME -n RANKS [options]\n"
+    "Compile an algorithm for all ranks, prove it, and print what each rank does.\n"
+    "  --coll NAME        the collective, as in manta explain\n"
+    "  --algorithm NAME   one that manta info lists for it\n"
+    "  -n, --ranks N      number of ranks\n"
+    "  --root RANK        of broadcast and reduce (default 0)\n"
+    "  --rank RANK        print this rank only\n";
+
+static void list_algorithms(uint32_t collective)
+{
+    for (int i = 0; mt_catalogue[i] != NULL; i++)
+        if (mt_catalogue[i]->collective == collective)
+            fprintf(stderr, " %s", mt_catalogue[i]->name);
+    fputc('\n', stderr);
+}
+
+static int compile_all(const struct mt_algorithm *algorithm, const struct call_options *options,
+                       struct manta_plan **plans)
+{
+    struct mt_error error;
+    int rooted = options->collective == MANTA_BROADCAST || options->collective == MANTA_REDUCE;
+    for (uint32_t r = 0; r < options->ranks; r++) {
+        struct mt_plan_request request = {
+            .collective = (uint32_t)options->collective,
+            .rank = r,
+            .ranks = options->ranks,
+            .root = rooted ? (uint32_t)options->root : MANTA_PLAN_NONE,
+        };
+        if (mt_plan_compile(algorithm, &request, &plans[r], &error) == 0)
+            continue;
+        fprintf(stderr, "manta plan: rank %u: %s\n", r, error.sentence);
+        return -1;
+    }
+    return 0;
+}
+
+static int verify(const struct call_options *options, struct manta_plan **plans)
+{
+    struct mt_verify_result result;
+    if (mt_plan_verify((const struct manta_plan *const *)plans, options->ranks, &result) != 0) {
+        printf("refused by the verifier: %s\n", result.fault);
+        return EXIT_PROBLEM;
+    }
+    printf("proved for %u ranks: %" PRIu64 " steps and %" PRIu64 " messages in the segments run; ",
+           options->ranks, result.steps, result.messages);
+    if (result.order == MANTA_PLAN_ORDER_BINARY)
+        printf("order class binary\n");
+    else
+        printf("order class %016" PRIx64 "\n", result.order);
+    return 0;
+}
+
+static int show(const struct call_options *options, const struct mt_algorithm *algorithm,
+                struct manta_plan **plans)
+{
+    if (compile_all(algorithm, options, plans) != 0)
+        return EXIT_PROBLEM;
+    printf("%s %s", mt_collective_name(options->collective), algorithm->name);
+    printf("%s%s\n", algorithm->source != NULL ? ": " : "",
+           algorithm->source != NULL ? algorithm->source : "");
+    int code = verify(options, plans);
+    for (int r = 0; r < (int)options->ranks; r++) {
+        if (options->rank >= 0 && r != options->rank)
+            continue;
+        putchar('\n');
+        if (mt_plan_print(plans[r], stdout) != 0)
+            return EXIT_PROBLEM;
+    }
+    return code;
+}
+
+int command_plan(int argc, char **argv)
+{
+    struct call_options options;
+    int rc =
+        call_options_parse(&options, "plan", "coll algorithm ranks root rank", help, argc, argv);
+    if (rc != 0)
+        return rc > 0 ? 0 : EXIT_USAGE;
+    const struct mt_algorithm *algorithm =
+        options.algorithm != NULL
+            ? mt_catalogue_find((uint32_t)options.collective, options.algorithm)
+            : NULL;
+    if (algorithm == NULL) {
+        fprintf(stderr, "manta plan: --algorithm must be one of %s's:",
+                mt_collective_name(options.collective));
+        list_algorithms((uint32_t)options.collective);
+        return EXIT_USAGE;
+    }
+    struct manta_plan **plans = calloc(options.ranks, sizeof *plans);
+    if (plans == NULL) {
+        perror("manta plan");
+        return EXIT_PROBLEM;
+    }
+    rc = show(&options, algorithm, plans);
+    for (uint32_t r = 0; r < options.ranks; r++)
+        mt_plan_free(plans[r]);
+    free(plans);
+    return rc;
+}
