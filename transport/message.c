@@ -213,20 +213,21 @@ void mt_messages_error(const struct mt_messages *messages, struct manta_transpor
     error_out->size = size;
 }
 
-static void list_fail(struct mt_request_list *list, int code)
+static void list_end(struct mt_request_list *list, int status)
 {
     while (list->first != NULL) {
         struct manta_transport_request *request = list->first;
         mt_list_remove(list, request);
-        mt_request_end(request, code);
+        mt_request_end(request, status);
     }
 }
 
 static void sends_fail(struct mt_peer *peer, int code)
 {
-    list_fail(&peer->queued, code);
-    list_fail(&peer->waiting, code);
-    list_fail(&peer->ready, code);
+    list_end(&peer->queued, code);
+    list_end(&peer->waiting, code);
+    list_end(&peer->ready, code);
+    list_end(&peer->handed, code);
     peer->announced = 0;
     peer->asked_count = 0;
     peer->sends_blocked = 0;
@@ -235,7 +236,7 @@ static void sends_fail(struct mt_peer *peer, int code)
 /* Receives that claimed an arrival are on the list of receives, too. */
 static void recvs_fail(struct mt_peer *peer, int code)
 {
-    list_fail(&peer->recvs, code);
+    list_end(&peer->recvs, code);
     peer->asking = peer->unasked = peer->owing = peer->offer_count = peer->charged = 0;
     peer->answers_blocked = 0;
     for (int32_t a = peer->arrival_first; a != MT_NO_CHUNK; a = peer->arrivals[a].next)
@@ -302,6 +303,13 @@ int mt_messages_writable(struct mt_messages *messages, uint32_t peer)
         return 0;
     int answered = mt_peer_answer(messages, state);
     return mt_peer_push(messages, state) | answered;
+}
+
+void mt_messages_flushed(struct mt_messages *messages, uint32_t peer)
+{
+    struct mt_peer *state = messages->peers[peer];
+    if (state != NULL)
+        list_end(&state->handed, 0);
 }
 
 int mt_messages_waiting(const struct mt_messages *messages, uint32_t peer,

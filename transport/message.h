@@ -48,7 +48,9 @@ enum {
  */
 struct mt_wire {
     /* One frame with its payload (frame->part bytes, at most eager_bytes), whole or not at all. 0:
-     * the payload's memory is not needed any more; MANTA_EAGAIN: nothing happened. */
+     * it is on its way and needs neither memory nor progress any more; MANTA_INPROGRESS: the wire
+     * has copied it, but needs progress to get it out, then calls mt_messages_flushed() (so that a
+     * rank does not leave a call with its message stuck); MANTA_EAGAIN: nothing happened. */
     int (*put)(void *wire, uint32_t peer, const struct mt_frame *frame, const struct iovec *payload,
                uint32_t pieces);
     /* A stretch of a long message: payload (of `pieces` pieces) is what remains of it from byte
@@ -94,6 +96,8 @@ int mt_messages_recv(struct mt_messages *messages, const struct manta_transport_
 /* The wire has room for frames to this peer: hand over what waits. Returns 1 if frames were handed
  * over. */
 int mt_messages_writable(struct mt_messages *messages, uint32_t peer);
+/* All forward frames that put took with MANTA_INPROGRESS are on their way: their sends are done. */
+void mt_messages_flushed(struct mt_messages *messages, uint32_t peer);
 /* 1 if frames to this peer wait for the wire to have room: of forward frames, of answers. */
 int mt_messages_waiting(const struct mt_messages *messages, uint32_t peer,
                         enum mt_message_direction direction);

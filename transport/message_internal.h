@@ -59,9 +59,10 @@ struct mt_peer {
     /* Sending. */
     struct mt_request_list queued;  /* small: EAGER or RTS has to go out */
     struct mt_request_list waiting; /* for RTR: announced, or long */
-    struct mt_request_list ready; /* RTR is here: DATA has to go out; the first may be under way */
-    uint32_t credit;              /* chunks of the peer's window that are ours to use */
-    uint32_t announced;           /* RTS without answer */
+    struct mt_request_list ready;  /* RTR is here: DATA has to go out; the first may be under way */
+    struct mt_request_list handed; /* with the wire, which needs progress to get them out */
+    uint32_t credit;               /* chunks of the peer's window that are ours to use */
+    uint32_t announced;            /* RTS without answer */
     struct mt_frame asked[MT_MESSAGE_ANNOUNCED]; /* RTR of long messages not posted here yet */
     uint32_t asked_count;
     struct mt_frame hints[MT_MESSAGE_ANNOUNCED]; /* RTR of small ones; the newest stay */

@@ -10,9 +10,9 @@ static int put_answer(struct mt_messages *messages, struct mt_peer *peer, uint32
     struct mt_frame frame = {.type = type, .bytes = bytes, .id = *id};
     int code =
         messages->settings.wire->put(messages->settings.wire_arg, peer->rank, &frame, NULL, 0);
-    if (code != 0)
+    if (code < 0)
         peer->answers_blocked = 1;
-    return code;
+    return code < 0 ? code : 0;
 }
 
 void mt_recv_ask(struct mt_messages *messages, struct mt_peer *peer,

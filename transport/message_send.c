@@ -9,30 +9,39 @@ static struct mt_frame frame_of(const struct mt_work *work, uint32_t type)
     return (struct mt_frame){.type = type, .bytes = work->bytes, .id = work->id};
 }
 
-/* A whole message in one frame; on success the request is complete. */
+/* A whole message in one frame. 0: the request is off its list (NULL: it is on none) and complete,
+ * or with the wire until that has flushed; else MANTA_EAGAIN. */
 static int put_whole(struct mt_messages *messages, struct mt_peer *peer,
-                     struct manta_transport_request *request, uint32_t type)
+                     struct mt_request_list *list, struct manta_transport_request *request,
+                     uint32_t type)
 {
     const struct mt_work *work = mt_work_of(request);
     struct mt_frame frame = frame_of(work, type);
     frame.part = (uint32_t)work->bytes;
     int code = messages->settings.wire->put(messages->settings.wire_arg, peer->rank, &frame,
                                             work->piece, work->pieces);
-    if (code != 0) {
+    if (code < 0) {
         peer->sends_blocked = 1;
         return code;
     }
     mt_count(&messages->sent_messages, 1);
     mt_count(&messages->sent_bytes, work->bytes);
+    if (list != NULL)
+        mt_list_remove(list, request);
+    if (code == MANTA_INPROGRESS)
+        mt_list_append(&peer->handed, request);
+    else
+        mt_request_end(request, 0);
     return 0;
 }
 
 static int put_eager(struct mt_messages *messages, struct mt_peer *peer,
-                     struct manta_transport_request *request)
+                     struct mt_request_list *list, struct manta_transport_request *request)
 {
-    int code = put_whole(messages, peer, request, MT_FRAME_EAGER);
+    uint32_t chunks = mt_chunks_of(mt_work_of(request)->bytes);
+    int code = put_whole(messages, peer, list, request, MT_FRAME_EAGER);
     if (code == 0)
-        peer->credit -= mt_chunks_of(mt_work_of(request)->bytes);
+        peer->credit -= chunks;
     return code;
 }
 
@@ -43,7 +52,7 @@ static int put_rts(struct mt_messages *messages, struct mt_peer *peer,
     struct mt_frame frame = frame_of(work, MT_FRAME_RTS);
     int code =
         messages->settings.wire->put(messages->settings.wire_arg, peer->rank, &frame, NULL, 0);
-    if (code != 0) {
+    if (code < 0) {
         peer->sends_blocked = 1;
         return code;
     }
@@ -59,10 +68,8 @@ static int push_queued(struct mt_messages *messages, struct mt_peer *peer)
     while (peer->queued.first != NULL) {
         struct manta_transport_request *request = peer->queued.first;
         if (mt_chunks_of(mt_work_of(request)->bytes) <= peer->credit) {
-            if (put_eager(messages, peer, request) != 0)
+            if (put_eager(messages, peer, &peer->queued, request) != 0)
                 break;
-            mt_list_remove(&peer->queued, request);
-            mt_request_end(request, 0);
         } else {
             if (peer->announced == MT_MESSAGE_ANNOUNCED || put_rts(messages, peer, request) != 0)
                 break;
@@ -97,13 +104,8 @@ static int push_ready(struct mt_messages *messages, struct mt_peer *peer)
     if (request == NULL)
         return 0;
     struct mt_work *work = mt_work_of(request);
-    if (work->bytes <= messages->settings.eager_bytes) {
-        if (put_whole(messages, peer, request, MT_FRAME_DATA) != 0)
-            return 0;
-        mt_list_remove(&peer->ready, request);
-        mt_request_end(request, 0);
-        return 1;
-    }
+    if (work->bytes <= messages->settings.eager_bytes)
+        return put_whole(messages, peer, &peer->ready, request, MT_FRAME_DATA) == 0;
     struct mt_frame frame = frame_of(work, MT_FRAME_DATA);
     struct iovec pieces[MANTA_PLAN_LOCATIONS];
     uint32_t count = mt_work_pieces(work, work->done, pieces, MANTA_PLAN_LOCATIONS);
@@ -202,10 +204,8 @@ int mt_messages_send(struct mt_messages *messages, const struct manta_transport_
         return code;
     int small = message->bytes <= messages->settings.eager_bytes;
     if (small && peer->queued.first == NULL && mt_chunks_of(message->bytes) <= peer->credit &&
-        put_eager(messages, peer, request) == 0) {
-        mt_request_end(request, 0);
+        put_eager(messages, peer, NULL, request) == 0)
         return 0;
-    }
     place(peer, request, small);
     mt_peer_push(messages, peer);
     return 0;
