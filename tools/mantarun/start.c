@@ -148,14 +148,23 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* What was ignored when we were started (nohup, a shell's background) stays ignored. */
+static void add_unless_ignored(sigset_t *set, int number)
+{
+    struct sigaction action;
+    if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+        sigaddset(set, number);
+}
+
 static int watch_signals(struct job *job)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
+    add_unless_ignored(&set, SIGINT);
+    add_unless_ignored(&set, SIGTERM);
+    add_unless_ignored(&set, SIGHUP);
+    signal(SIGCHLD, SIG_DFL); /* ignored, it would reap the ranks behind our back */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGTTIN, SIG_IGN); /* in the background, reading the terminal is an end of input */
     sigprocmask(SIG_BLOCK, &set, NULL);
