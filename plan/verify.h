@@ -20,7 +20,9 @@ struct mt_verify_result {
     char fault[256]; /* "" when proved: rank, step and reason */
 };
 
-/* plans[r] for r in 0 .. ranks - 1. 0 or MANTA_EPLAN (result_out->fault tells), MANTA_ENOMEM. */
+/* plans[r] for r in 0 .. ranks - 1; for send and recv, ranks that take no part may have NULL.
+ * Ranks may differ in in_place. The plans' arrays must have the lengths that their heads declare;
+ * nothing else in them is trusted. 0 or MANTA_EPLAN (result_out->fault tells), MANTA_ENOMEM. */
 int mt_plan_verify(const struct manta_plan *const *plans, uint32_t ranks,
                    struct mt_verify_result *result_out);
 
