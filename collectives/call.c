@@ -133,7 +133,6 @@ static void activate(struct manta_request *request)
     request->next = NULL;
     *comm->active_tail = request;
     comm->active_tail = &request->next;
-    atomic_fetch_add_explicit(&comm->posted, 1, memory_order_relaxed);
 }
 
 static void deactivate(struct manta_request *request)
@@ -145,10 +144,11 @@ static void deactivate(struct manta_request *request)
     *link = request->next;
     if (comm->active_tail == &request->next)
         comm->active_tail = link;
-    atomic_fetch_sub_explicit(&comm->posted, 1, memory_order_relaxed);
+    if (request->posted)
+        mt_wait_posted(comm, -1);
 }
 
-int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
+static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
                  struct manta_request **request_out)
 {
     struct mt_error error;
@@ -169,6 +169,7 @@ int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
     request->element_bytes = manta_dtype_size((int)arguments->dtype);
     request->next_segment = request->done_segments = request->segments = 0;
     request->result = MANTA_INPROGRESS;
+    request->posted = 0;
     if (arguments->count > 0) {
         int rc = prepare(request, arguments, &algorithm, &error);
         if (rc) {
@@ -184,6 +185,18 @@ int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
         mt_call_complete(request, 0);
     *request_out = request;
     return 0;
+}
+
+int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
+                 struct manta_request **request_out)
+{
+    int rc = start(comm, arguments, request_out);
+    if (rc == 0 && (*request_out)->result == MANTA_INPROGRESS) {
+        (*request_out)->posted = 1;
+        mt_wait_posted(comm, 1);
+        (void)mt_engine_progress(comm); /* an error is kept for test or wait */
+    }
+    return rc;
 }
 
 void mt_call_complete(struct manta_request *request, int result)
@@ -214,7 +227,7 @@ int mt_call_finish(struct manta_request *request)
 int mt_call_block(struct manta_comm *comm, const struct mt_arguments *arguments)
 {
     struct manta_request *request;
-    int rc = mt_call_post(comm, arguments, &request);
+    int rc = start(comm, arguments, &request);
     if (rc)
         return rc;
     rc = mt_wait(request, UINT64_MAX);

@@ -105,8 +105,9 @@ struct manta_request {
     struct manta_transport_id id;
     struct mt_call call;
     uint32_t record_slot;
-    int32_t result; /* MANTA_INPROGRESS until finished */
-    uint64_t token; /* the barrier's one byte lives here */
+    int32_t result;  /* MANTA_INPROGRESS until finished */
+    uint32_t posted; /* the caller went on: waits on other communicators may help */
+    uint64_t token;  /* the barrier's one byte lives here */
 };
 
 struct mt_choice {
@@ -230,6 +231,8 @@ void mt_wait_fail(struct manta_comm *comm);
  * code. */
 int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint, int code, uint32_t peer,
                             const struct manta_request *request);
+/* A call was posted (1) or is over (-1): others may help while there are some. */
+void mt_wait_posted(struct manta_comm *comm, int change);
 void mt_registry_add(struct manta_comm *comm);
 void mt_registry_remove(struct manta_comm *comm);
 /* Abort every communicator split from this one. */

@@ -23,6 +23,13 @@ enum {
 /* The communicators of this process, so that a wait can help the others. */
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct manta_comm *registry;
+static _Atomic uint32_t posted_calls; /* of all communicators of this process */
+
+void mt_wait_posted(struct manta_comm *comm, int change)
+{
+    atomic_fetch_add_explicit(&comm->posted, (uint32_t)change, memory_order_relaxed);
+    atomic_fetch_add_explicit(&posted_calls, (uint32_t)change, memory_order_relaxed);
+}
 
 void mt_registry_add(struct manta_comm *comm)
 {
@@ -69,6 +76,9 @@ static int help_others(const struct manta_comm *self, int *posted_out)
 {
     int moved = 0;
     *posted_out = 0;
+    if (atomic_load_explicit(&posted_calls, memory_order_relaxed) ==
+        atomic_load_explicit(&self->posted, memory_order_relaxed))
+        return 0;
     if (pthread_mutex_trylock(&registry_lock))
         return 0;
     for (struct manta_comm *other = registry; other; other = other->registry_next) {

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The driver of the failure matrix: runs cells side by side (they mostly wait), judges each, prints
+ * those that fail and the totals. */
+#include "tests/fault/matrix.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <manta/manta.h>
+
+#include "core/clock.h"
+#include "core/dtype.h"
+#include "core/session.h"
+
+enum { SIDE_BY_SIDE = 6, CELL_LIMIT_S = 25 };
+
+static const char *const transport_names[] = {"shm", "tcp", "mixed"};
+static const char *const fault_names[] = {"kill", "stop", "late", "mismatch"};
+static const int collectives[] = {MANTA_ALLREDUCE, MANTA_BROADCAST,      MANTA_REDUCE,
+                                  MANTA_ALLGATHER, MANTA_REDUCE_SCATTER, MANTA_BARRIER,
+                                  MANTA_SEND};
+
+struct job {
+    struct cell cell;
+    uint64_t started_ns;
+    pid_t pids[CELL_RANKS];
+    int pipes[CELL_RANKS];
+    int ended[CELL_RANKS];
+    char text[CELL_RANKS][4096];
+    size_t used[CELL_RANKS];
+};
+
+static void describe(const struct cell *cell, char *text, size_t room)
+{
+    snprintf(text, room, "%s %s %s %s victim %d",
+             cell->collective == MANTA_SEND ? "send/recv" : mt_collective_name(cell->collective),
+             transport_names[cell->transport], fault_names[cell->fault],
+             cell->middle ? "middle" : "before", cell->victim);
+}
+
+static void set_environment(const struct cell *cell, int rank, const char *session)
+{
+    static const char *const transports[] = {"shm", "tcp", "shm,tcp"};
+    char text[128];
+    snprintf(text, sizeof(text), "%d", rank);
+    setenv("MANTA_RANK", text, 1);
+    snprintf(text, sizeof(text), "%d", CELL_RANKS);
+    setenv("MANTA_SIZE", text, 1);
+    setenv("MANTA_SESSION", session, 1);
+    setenv("MANTA_TIMEOUT", cell->fault == CELL_LATE ? "5" : "2", 1);
+    setenv("MANTA_SEGMENT", "256k", 1);
+    if (!getenv("MANTA_LOG"))
+        setenv("MANTA_LOG", "none", 1);
+    setenv("MANTA_TRANSPORTS", transports[cell->transport], 1);
+    if (cell->transport == CELL_MIXED)
+        setenv("MANTA_NODE", rank < CELL_RANKS / 2 ? "a" : "b", 1);
+    if (!cell->middle || cell->fault == CELL_MISMATCH)
+        return;
+    /* Collectives are numbered from 1; the pair's sends and receives are, too. */
+    const char *const verbs[] = {"kill", "stop", "late=1500ms"};
+    setenv("MANTA_TRANSPORTS", "sim", 1);
+    setenv("MANTA_SIM_INNER", transports[cell->transport], 1);
+    snprintf(text, sizeof(text), "%s@rank=%d:call=%d:step=2", verbs[cell->fault], cell->victim,
+             CELL_CALLS_BEFORE + 1);
+    setenv("MANTA_FAULT", text, 1);
+}
+
+static pid_t start_rank(const struct cell *cell, int rank, const char *session, int *pipe_out)
+{
+    char numbers[5][16];
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC))
+        return -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        const int values[] = {cell->collective, cell->transport, cell->fault, cell->middle,
+                              cell->victim};
+        char *arguments[] = {"fault_matrix", "--rank",   numbers[0], numbers[1],
+                             numbers[2],     numbers[3], numbers[4], NULL};
+        for (int i = 0; i < 5; i++)
+            snprintf(numbers[i], sizeof(numbers[i]), "%d", values[i]);
+        dup2(ends[1], STDOUT_FILENO);
+        set_environment(cell, rank, session);
+        execv("/proc/self/exe", arguments);
+        _exit(127);
+    }
+    close(ends[1]);
+    *pipe_out = ends[0];
+    return pid;
+}
+
+static void start(struct job *job, const struct cell *cell)
+{
+    char session[1024];
+    struct mt_error error;
+    memset(job, 0, sizeof(*job));
+    job->cell = *cell;
+    job->started_ns = mt_clock_now_ns();
+    if (mt_session_prepare("127.0.0.1", 0, session, sizeof(session), &error)) {
+        fprintf(stderr, "session: %s\n", error.sentence);
+        exit(1);
+    }
+    for (int r = 0; r < CELL_RANKS; r++)
+        job->pids[r] = start_rank(cell, r, session, &job->pipes[r]);
+}
+
+static void read_output(struct job *job, int rank)
+{
+    struct pollfd ready = {.fd = job->pipes[rank], .events = POLLIN};
+    while (poll(&ready, 1, 0) == 1 && job->used[rank] + 1 < sizeof(job->text[rank])) {
+        ssize_t got = read(job->pipes[rank], job->text[rank] + job->used[rank],
+                           sizeof(job->text[rank]) - 1 - job->used[rank]);
+        if (got <= 0)
+            return;
+        job->used[rank] += (size_t)got;
+    }
+}
+
+/* 1 when all ranks that can end have ended: a killed victim has, a stopped one is ended by us. */
+static int is_over(struct job *job)
+{
+    int waiting = 0;
+    uint64_t age_ns = mt_clock_now_ns() - job->started_ns;
+    for (int r = 0; r < CELL_RANKS; r++) {
+        read_output(job, r);
+        if (!job->ended[r] && waitpid(job->pids[r], NULL, WNOHANG) == job->pids[r])
+            job->ended[r] = 1;
+        waiting += !job->ended[r] && !(job->cell.fault == CELL_STOP && r == job->cell.victim);
+    }
+    return waiting == 0 || age_ns > CELL_LIMIT_S * MT_SECOND;
+}
+
+static void clean_up(struct job *job)
+{
+    for (int r = 0; r < CELL_RANKS; r++) {
+        if (!job->ended[r]) {
+            kill(job->pids[r], SIGKILL);
+            waitpid(job->pids[r], NULL, 0);
+        }
+        read_output(job, r);
+        close(job->pipes[r]);
+    }
+}
+
+static int parse_outcome(const struct job *job, int rank, struct outcome *out)
+{
+    unsigned long long at_ns;
+    int used = 0;
+    const char *line = strstr(job->text[rank], "outcome ");
+    if (!line || sscanf(line, "outcome %d %d %llu %d %n", &out->code, &out->named_rank, &at_ns,
+                        &out->leaked, &used) < 4)
+        return 0;
+    out->at_ns = at_ns;
+    snprintf(out->sentence, sizeof(out->sentence), "%.*s", (int)strcspn(line + used, "\n"),
+             line + used);
+    return 1;
+}
+
+/* What a cell promises of a surviving rank. */
+static const char *judge(const struct cell *cell, const struct outcome *out, uint64_t fault_ns)
+{
+    static char text[256];
+    char named[32];
+    double seconds = ((double)out->at_ns - (double)fault_ns) / 1e9;
+    snprintf(named, sizeof(named), "rank %d", cell->victim);
+    if (out->leaked != 0)
+        return "descriptors, threads or mappings are left after destroy";
+    if (cell->fault == CELL_LATE)
+        return out->code == 0 ? NULL : "failed although the late rank came in time";
+    if (cell->fault == CELL_MISMATCH) {
+        if (out->code != MANTA_EMISMATCH)
+            return "no mismatch error";
+        return strstr(out->sentence, named) && strstr(out->sentence, "called")
+                   ? NULL
+                   : "does not name both calls";
+    }
+    int wanted = cell->fault == CELL_KILL ? MANTA_EPEER : MANTA_ETIMEOUT;
+    double limit = cell->fault == CELL_KILL ? 1.0 : 3.0;
+    if (out->code != wanted)
+        return "wrong error code";
+    if (out->named_rank != cell->victim || !strstr(out->sentence, named))
+        return "does not name the victim";
+    if (seconds > limit) {
+        snprintf(text, sizeof(text), "told after %.2f s", seconds);
+        return text;
+    }
+    return NULL;
+}
+
+/* 1 if the cell holds; prints why if not. */
+static int holds(const struct job *job)
+{
+    const struct cell *cell = &job->cell;
+    char name[128];
+    unsigned long long fault_ns = 0;
+    int good = 1;
+    describe(cell, name, sizeof(name));
+    const char *fault = strstr(job->text[cell->victim], "fault ");
+    if (!fault || sscanf(fault, "fault %llu", &fault_ns) != 1) {
+        printf("FAILED %s: the victim did not reach its fault\n", name);
+        good = 0;
+    }
+    for (int r = 0; r < CELL_RANKS; r++) {
+        struct outcome out;
+        int dies = r == cell->victim && (cell->fault == CELL_KILL || cell->fault == CELL_STOP);
+        if (dies)
+            continue;
+        const char *why =
+            parse_outcome(job, r, &out) ? judge(cell, &out, fault_ns) : "rank said nothing";
+        if (why) {
+            printf("FAILED %s: rank %d: %s\n", name, r, why);
+            printf("       %s", job->text[r][0] ? job->text[r] : "(no output)\n");
+            good = 0;
+        }
+    }
+    return good;
+}
+
+static int make_cells(struct cell *cells, const char *filter)
+{
+    int count = 0;
+    char name[128];
+    for (int fault = 0; fault < CELL_FAULTS; fault++) {
+        for (size_t c = 0; c < sizeof(collectives) / sizeof(collectives[0]); c++) {
+            for (int i = 0; i < CELL_TRANSPORTS * 4; i++) {
+                struct cell cell = {.collective = collectives[c],
+                                    .transport = i / 4,
+                                    .fault = fault,
+                                    .middle = i / 2 % 2,
+                                    .victim = i % 2 ? 2 : 0};
+                describe(&cell, name, sizeof(name));
+                if (!filter || strstr(name, filter))
+                    cells[count++] = cell;
+            }
+        }
+    }
+    return count;
+}
+
+static int run_cells(const struct cell *cells, int count)
+{
+    static struct job jobs[SIDE_BY_SIDE];
+    int running[SIDE_BY_SIDE] = {0}, next = 0, done = 0, passed = 0;
+    while (done < count) {
+        for (int j = 0; j < SIDE_BY_SIDE; j++) {
+            if (!running[j] && next < count) {
+                start(&jobs[j], &cells[next++]);
+                running[j] = 1;
+            } else if (running[j] && is_over(&jobs[j])) {
+                clean_up(&jobs[j]);
+                passed += holds(&jobs[j]);
+                running[j] = 0;
+                done++;
+            }
+        }
+        fflush(stdout);
+        poll(NULL, 0, 5);
+    }
+    return passed;
+}
+
+int main(int argc, char **argv)
+{
+    static struct cell cells[CELL_FAULTS * 7 * CELL_TRANSPORTS * 4];
+    if (argc > 1 && strcmp(argv[1], "--rank") == 0)
+        return rank_main(argc, argv);
+    if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
+        printf("usage: %s [PART OF A CELL'S NAME, e.g. 'broadcast tcp kill']\n", argv[0]);
+        return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
+    }
+    int count = make_cells(cells, argc == 2 ? argv[1] : NULL);
+    int passed = run_cells(cells, count);
+    printf("%d passed, %d failed\n", passed, count - passed);
+    return passed == count && count > 0 ? 0 : 1;
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Arguments that are refused without harm, and what each public function answers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <manta/manta.h>
+
+#include "tests/support/ranks.h"
+
+static int refused(struct manta_comm *comm, int rc, const char *what)
+{
+    struct manta_error_info info = {.size = sizeof(info)};
+    manta_comm_error(comm, &info);
+    if (rc != MANTA_EINVAL || info.code != MANTA_EINVAL || info.sentence[0] == '\0')
+        return rank_fail(comm, "%s: %d, '%s'", what, rc, info.sentence);
+    return 0;
+}
+
+#define REFUSED(call) failed += refused(comm, (call), #call)
+
+/* Each of these is refused on every rank, and afterwards the communicator works as before. */
+static int bad_arguments(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    float a[64] = {1}, b[64];
+    int rank = manta_comm_rank(comm), failed = 0;
+    uint64_t too_many = UINT64_C(1) << 62;
+
+    REFUSED(manta_allreduce(comm, NULL, b, 4, MANTA_FLOAT32, MANTA_SUM));
+    REFUSED(manta_allreduce(comm, a, NULL, 4, MANTA_FLOAT32, MANTA_SUM));
+    REFUSED(manta_allreduce(comm, a, b, 4, MANTA_DTYPE_COUNT, MANTA_SUM));
+    REFUSED(manta_allreduce(comm, a, b, 4, -1, MANTA_SUM));
+    REFUSED(manta_allreduce(comm, a, b, 4, MANTA_FLOAT32, MANTA_OP_COUNT));
+    REFUSED(manta_allreduce(comm, a, b, 4, MANTA_FLOAT32, -1));
+    REFUSED(manta_allreduce(comm, a, b, 4, MANTA_FLOAT32, MANTA_BXOR));
+    REFUSED(manta_allreduce(comm, a, a + 1, 4, MANTA_FLOAT32, MANTA_SUM));
+    REFUSED(manta_allreduce(comm, a, b, too_many, MANTA_FLOAT32, MANTA_SUM));
+    REFUSED(manta_allreduce(comm, a, b, UINT64_MAX, MANTA_INT8, MANTA_SUM));
+    REFUSED(manta_broadcast(comm, a, 4, MANTA_FLOAT32, -1));
+    REFUSED(manta_broadcast(comm, a, 4, MANTA_FLOAT32, 3));
+    REFUSED(manta_broadcast(comm, NULL, 4, MANTA_FLOAT32, 0));
+    REFUSED(manta_reduce(comm, a, b, 4, MANTA_FLOAT32, MANTA_SUM, 3));
+    REFUSED(manta_reduce(comm, NULL, b, 4, MANTA_FLOAT32, MANTA_SUM, 0));
+    REFUSED(manta_allgather(comm, a + rank * 4 + 1, a, 4, MANTA_FLOAT32));
+    REFUSED(manta_reduce_scatter(comm, a, a + rank * 4 + 1, 4, MANTA_FLOAT32, MANTA_SUM));
+    REFUSED(manta_send(comm, a, 4, MANTA_FLOAT32, rank));
+    REFUSED(manta_send(comm, a, 4, MANTA_FLOAT32, 3));
+    REFUSED(manta_recv(comm, a, 4, MANTA_FLOAT32, -1));
+    if (manta_allreduce_post(comm, a, b, 4, MANTA_FLOAT32, MANTA_SUM, NULL) != MANTA_EINVAL)
+        failed += rank_fail(comm, "post without a place for the request");
+
+    if (manta_reduce(comm, a, rank ? NULL : b, 4, MANTA_FLOAT32, MANTA_SUM, 0) ||
+        manta_allreduce(comm, a, b, 4, MANTA_FLOAT32, MANTA_SUM) || b[0] != 3)
+        failed += rank_fail(comm, "the communicator does not work any more");
+    return failed;
+}
+
+static void test_bad_arguments(void **state)
+{
+    (void)state;
+    const struct ranks_options options = {.ranks = 3};
+    assert_int_equal(ranks_run(&options, bad_arguments, NULL), 0);
+}
+
+static void test_null_everywhere(void **state)
+{
+    (void)state;
+    struct manta_error_info info = {.size = sizeof(info)};
+    struct manta_stats stats = {.size = sizeof(stats)};
+    struct manta_request *request;
+    struct manta_comm *comm;
+    char text[16];
+    float x = 0;
+    assert_int_equal(manta_comm_create(NULL, NULL), MANTA_EINVAL);
+    assert_int_equal(manta_comm_destroy(NULL), 0);
+    assert_int_equal(manta_comm_rank(NULL), MANTA_EINVAL);
+    assert_int_equal(manta_comm_size(NULL), MANTA_EINVAL);
+    assert_int_equal(manta_comm_abort(NULL, "why"), MANTA_EINVAL);
+    assert_int_equal(manta_comm_stats(NULL, &stats), MANTA_EINVAL);
+    assert_int_equal(manta_comm_dump(NULL, NULL), MANTA_EINVAL);
+    assert_int_equal(manta_comm_split(NULL, 0, 0, &comm), MANTA_EINVAL);
+    assert_int_equal(manta_explain(NULL, 0, 1, 0, 0, 0, text, sizeof(text)), MANTA_EINVAL);
+    assert_int_equal(manta_barrier(NULL), MANTA_EINVAL);
+    assert_int_equal(manta_allreduce(NULL, &x, &x, 1, MANTA_FLOAT32, MANTA_SUM), MANTA_EINVAL);
+    assert_int_equal(manta_barrier_post(NULL, &request), MANTA_EINVAL);
+    assert_int_equal(manta_test(NULL), MANTA_EINVAL);
+    assert_int_equal(manta_wait(NULL, 0), MANTA_EINVAL);
+    assert_int_equal(manta_comm_error(NULL, NULL), MANTA_EINVAL);
+    assert_int_equal(manta_session_create(NULL, 10), MANTA_EINVAL);
+    assert_int_equal(manta_session_create(text, sizeof(text)), MANTA_EINVAL);
+}
+
+static void expect_create(struct manta_config config, int wanted, const char *word)
+{
+    struct manta_comm *comm = (struct manta_comm *)&config;
+    struct manta_error_info info = {.size = sizeof(info)};
+    assert_int_equal(manta_comm_create(&config, &comm), wanted);
+    assert_null(comm);
+    assert_int_equal(manta_comm_error(NULL, &info), 0);
+    assert_int_equal(info.code, wanted);
+    if (!strstr(info.sentence, word))
+        fail_msg("'%s' does not speak of '%s'", info.sentence, word);
+}
+
+static void test_bad_config(void **state)
+{
+    (void)state;
+    struct manta_config config = MANTA_CONFIG_INIT;
+    char session[1024];
+    assert_int_equal(manta_session_create(session, sizeof(session)), 0);
+    expect_create(config, MANTA_ESCHEDULER, "MANTA_");
+    config.session = session;
+    config.rank = 2;
+    config.ranks = 2;
+    expect_create(config, MANTA_EINVAL, "rank 2 of 2");
+    config.rank = 0;
+    config.ranks = 1;
+    config.session = "manta1:nonsense";
+    expect_create(config, MANTA_EINVAL, "session");
+    config.session = session;
+    config.transports = "pigeon";
+    expect_create(config, MANTA_EINVAL, "pigeon");
+    config.transports = NULL;
+    config.size = 8;
+    expect_create(config, MANTA_EINVAL, "MANTA_CONFIG_INIT");
+    config.size = sizeof(config);
+    setenv("MANTA_TIMEOUT", "soon", 1);
+    expect_create(config, MANTA_EINVAL, "MANTA_TIMEOUT");
+    unsetenv("MANTA_TIMEOUT");
+    setenv("MANTA_ALLREDUCE", "0-4k:", 1);
+    expect_create(config, MANTA_EINVAL, "MANTA_ALLREDUCE");
+    unsetenv("MANTA_ALLREDUCE");
+}
+
+/* A forced algorithm runs, or the call fails: never another one. */
+static int forced(struct manta_comm *comm, void *arg)
+{
+    float a[8] = {1}, b[8];
+    struct manta_error_info info = {.size = sizeof(info)};
+    int rc = manta_allreduce(comm, a, b, 8, MANTA_FLOAT32, MANTA_SUM);
+    manta_comm_error(comm, &info);
+    if (rc != *(int *)arg)
+        return rank_fail(comm, "%d: %s", rc, info.sentence);
+    return 0;
+}
+
+static void test_forced_algorithm(void **state)
+{
+    (void)state;
+    const struct ranks_options tcp = {.ranks = 2, .transports = "tcp"},
+                               shm = {.ranks = 2, .transports = "shm"};
+    int impossible = MANTA_EALGORITHM, works = 0;
+    setenv("MANTA_ALLREDUCE", "fused", 1);
+    assert_int_equal(ranks_run(&tcp, forced, &impossible), 0);
+    assert_int_equal(ranks_run(&shm, forced, &works), 0);
+    setenv("MANTA_ALLREDUCE", "0-16:ring,16-:telepathy", 1);
+    assert_int_equal(ranks_run(&shm, forced, &impossible), 0);
+    unsetenv("MANTA_ALLREDUCE");
+}
+
+static int statistics(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_stats stats = {.size = sizeof(stats)};
+    double a[100] = {0}, b[300];
+    for (int i = 0; i < 5; i++) {
+        if (manta_allreduce(comm, a, b, 100, MANTA_FLOAT64, MANTA_SUM))
+            return 1;
+    }
+    if (manta_allgather(comm, a, b, 100, MANTA_FLOAT64) || manta_barrier(comm) ||
+        manta_broadcast(comm, a, 0, MANTA_FLOAT64, 1) || manta_comm_stats(comm, &stats))
+        return 1;
+    if (stats.calls[MANTA_ALLREDUCE] != 5 || stats.bytes[MANTA_ALLREDUCE] != 4000 ||
+        stats.calls[MANTA_ALLGATHER] != 1 || stats.bytes[MANTA_ALLGATHER] != 800 ||
+        stats.calls[MANTA_BARRIER] != 1 || stats.bytes[MANTA_BARRIER] != 0 ||
+        stats.calls[MANTA_BROADCAST] != 1 || stats.bytes[MANTA_BROADCAST] != 0 ||
+        stats.plans_compiled < 3)
+        return rank_fail(comm, "statistics are wrong");
+    uint64_t compiled = stats.plans_compiled;
+    if (manta_allreduce(comm, a, b, 100, MANTA_FLOAT64, MANTA_SUM) ||
+        manta_comm_stats(comm, &stats))
+        return 1;
+    if (stats.plans_compiled != compiled)
+        return rank_fail(comm, "a plan was compiled again");
+    return 0;
+}
+
+static void test_statistics(void **state)
+{
+    (void)state;
+    const struct ranks_options options = {.ranks = 3};
+    assert_int_equal(ranks_run(&options, statistics, NULL), 0);
+}
+
+static int explains(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    char text[2048], small[10];
+    if (manta_explain(comm, MANTA_ALLREDUCE, 1000, MANTA_FLOAT32, MANTA_SUM, 0, text, sizeof(text)))
+        return 1;
+    if (!strstr(text, "chosen") || !strstr(text, "ring") || !strstr(text, "predicted"))
+        return rank_fail(comm, "explain says: %s", text);
+    if (manta_explain(comm, MANTA_ALLREDUCE, 1000, MANTA_FLOAT32, MANTA_SUM, 0, small,
+                      sizeof(small)) ||
+        strlen(small) != sizeof(small) - 1)
+        return rank_fail(comm, "explain does not cut its text");
+    if (manta_explain(comm, 99, 1, MANTA_FLOAT32, 0, 0, text, sizeof(text)) != MANTA_EINVAL)
+        return rank_fail(comm, "explain takes any collective");
+    return 0;
+}
+
+static void test_explain(void **state)
+{
+    (void)state;
+    const struct ranks_options options = {.ranks = 4};
+    assert_int_equal(ranks_run(&options, explains, NULL), 0);
+}
+
+/* The flight recorder's file holds the calls. */
+static int dumps(struct manta_comm *comm, void *arg)
+{
+    char path[256], text[65536];
+    float a = 1, b;
+    snprintf(path, sizeof(path), "%s/dump-%d.json", (const char *)arg, manta_comm_rank(comm));
+    if (manta_allreduce(comm, &a, &b, 1, MANTA_FLOAT32, MANTA_SUM) || manta_barrier(comm) ||
+        manta_comm_dump(comm, path))
+        return rank_fail(comm, "no dump");
+    FILE *file = fopen(path, "re");
+    size_t bytes = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
+    text[bytes] = '\0';
+    if (file)
+        fclose(file);
+    unlink(path);
+    if (!strstr(text, "allreduce") || !strstr(text, "barrier"))
+        return rank_fail(comm, "the dump lacks calls: %s", text);
+    if (manta_comm_dump(comm, "/nonexistent/folder/file") != MANTA_ESYSTEM)
+        return rank_fail(comm, "a dump to nowhere succeeds");
+    return 0;
+}
+
+static void test_dump(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/manta-test-XXXXXX";
+    const struct ranks_options options = {.ranks = 2};
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(ranks_run(&options, dumps, folder), 0);
+    rmdir(folder);
+}
+
+/* In a forked child the communicator refuses to work and does no harm; the parent's goes on. */
+static int forks(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    float a = 1, b = 0;
+    if (manta_barrier(comm))
+        return 1;
+    if (manta_comm_rank(comm) == 0) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            int ok = manta_allreduce(comm, &a, &b, 1, MANTA_FLOAT32, MANTA_SUM) == MANTA_EFORK &&
+                     manta_comm_abort(comm, NULL) == MANTA_EFORK && manta_comm_destroy(comm) == 0;
+            _exit(ok ? 0 : 1);
+        }
+        int status;
+        if (waitpid(pid, &status, 0) != pid || status != 0)
+            return rank_fail(comm, "the child ended with %d", status);
+    }
+    if (manta_allreduce(comm, &a, &b, 1, MANTA_FLOAT32, MANTA_SUM) || b != 2)
+        return rank_fail(comm, "the parent's communicator suffered");
+    return 0;
+}
+
+static void test_fork(void **state)
+{
+    (void)state;
+    const struct ranks_options options = {.ranks = 2};
+    assert_int_equal(ranks_run(&options, forks, NULL), 0);
+}
+
+static int splits(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    int rank = manta_comm_rank(comm), ranks = manta_comm_size(comm);
+    struct manta_comm *half, *none;
+    int32_t mine = rank, sum;
+    if (manta_comm_split(comm, rank % 2, -rank, &half))
+        return rank_fail(comm, "split");
+    int size = (ranks + 1 - rank % 2) / 2;
+    if (manta_comm_size(half) != size || manta_comm_rank(half) != size - 1 - rank / 2)
+        return rank_fail(comm, "rank %d of %d in the half", manta_comm_rank(half),
+                         manta_comm_size(half));
+    if (manta_allreduce(half, &mine, &sum, 1, MANTA_INT32, MANTA_SUM) ||
+        sum != size * (size - 1) + size * (rank % 2))
+        return rank_fail(comm, "sum of the half is %d", sum);
+    if (manta_comm_split(comm, rank == 0 ? -1 : 7, 0, &none) || (rank == 0) != (none == NULL))
+        return rank_fail(comm, "split into none");
+    return manta_comm_destroy(none) || manta_comm_destroy(half);
+}
+
+static void test_split(void **state)
+{
+    (void)state;
+    const struct ranks_options options = {.ranks = 5};
+    assert_int_equal(ranks_run(&options, splits, NULL), 0);
+}
+
+/* Nothing is left behind: descriptors, threads. */
+static void test_nothing_left(void **state)
+{
+    (void)state;
+    const struct ranks_options options = {.ranks = 3};
+    assert_int_equal(ranks_run(&options, statistics, NULL), 0);
+    int descriptors = folder_entries("/proc/self/fd"), threads = folder_entries("/proc/self/task");
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(ranks_run(&options, statistics, NULL), 0);
+    assert_int_equal(folder_entries("/proc/self/fd"), descriptors);
+    assert_int_equal(folder_entries("/proc/self/task"), threads);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_null_everywhere),
+        cmocka_unit_test(test_bad_config),    cmocka_unit_test(test_forced_algorithm),
+        cmocka_unit_test(test_statistics),    cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_dump),          cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_split),         cmocka_unit_test(test_nothing_left),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

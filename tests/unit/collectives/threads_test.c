@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Communicators and threads: crossing posts, many at once, busy, abort, deadline, goodbye. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+#include <manta/manta.h>
+
+#include "core/clock.h"
+#include "tests/support/ranks.h"
+
+static const char *const transports[] = {"shm", "tcp"};
+
+/* Rank 0 posts on A, then blocks in B; rank 1 blocks in A, then B. Large enough that A cannot be
+ * complete when posted. */
+static int crossing(struct manta_comm *a, void *arg)
+{
+    enum { COUNT = 500000 };
+    (void)arg;
+    struct manta_comm *b;
+    struct manta_request *request = NULL;
+    float *src = calloc(COUNT, sizeof(float)), *dst = calloc(COUNT, sizeof(float));
+    int rank = manta_comm_rank(a), rc = manta_comm_split(a, 0, rank, &b);
+    if (rc || !src || !dst)
+        return rank_fail(a, "split: %d", rc);
+    src[COUNT - 1] = 1;
+    float one = 1, two = 0;
+    if (rank == 0) {
+        rc = manta_allreduce_post(a, src, dst, COUNT, MANTA_FLOAT32, MANTA_SUM, &request);
+        rc = rc ? rc : manta_allreduce(b, &one, &two, 1, MANTA_FLOAT32, MANTA_SUM);
+        rc = rc ? rc : manta_wait(request, UINT64_MAX);
+    } else {
+        rc = manta_allreduce(a, src, dst, COUNT, MANTA_FLOAT32, MANTA_SUM);
+        rc = rc ? rc : manta_allreduce(b, &one, &two, 1, MANTA_FLOAT32, MANTA_SUM);
+    }
+    if (rc || two != 2 || dst[COUNT - 1] != 2)
+        return rank_fail(a, "crossing: %d", rc);
+    free(src);
+    free(dst);
+    return manta_comm_destroy(b);
+}
+
+static void test_crossing(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {.ranks = 2, .transports = transports[t]};
+        assert_int_equal(ranks_run(&options, crossing, NULL), 0);
+    }
+}
+
+/* Eight communicators, each used by a thread of its own on every rank. */
+enum { COMMUNICATORS = 8 };
+
+struct user {
+    struct manta_comm *comm;
+    int failed;
+};
+
+static void *use(void *arg)
+{
+    struct user *user = arg;
+    int rank = manta_comm_rank(user->comm);
+    for (int i = 0; i < 30; i++) {
+        int64_t in[200], out[200];
+        for (int k = 0; k < 200; k++)
+            in[k] = rank + i * k;
+        if (manta_allreduce(user->comm, in, out, 200, MANTA_INT64, MANTA_SUM) ||
+            out[199] != 1 + 2 * 199 * (int64_t)i)
+            user->failed = 1;
+        if (manta_broadcast(user->comm, in, 200, MANTA_INT64, i % 2) || in[1] != i % 2 + i)
+            user->failed = 1;
+    }
+    return NULL;
+}
+
+static int many(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct user users[COMMUNICATORS];
+    pthread_t threads[COMMUNICATORS];
+    int failed = 0;
+    for (int i = 0; i < COMMUNICATORS; i++) {
+        users[i].failed = 0;
+        if (manta_comm_split(comm, 0, 0, &users[i].comm))
+            return rank_fail(comm, "split %d", i);
+    }
+    for (int i = 0; i < COMMUNICATORS; i++)
+        pthread_create(&threads[i], NULL, use, &users[i]);
+    for (int i = 0; i < COMMUNICATORS; i++) {
+        pthread_join(threads[i], NULL);
+        failed += users[i].failed + manta_comm_destroy(users[i].comm);
+    }
+    return failed;
+}
+
+static void test_many(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {.ranks = 2, .transports = transports[t]};
+        assert_int_equal(ranks_run(&options, many, NULL), 0);
+    }
+}
+
+/* A second thread is refused while the first waits, and may abort; then every rank is told. */
+static void *intrude(void *arg)
+{
+    struct manta_comm *comm = arg;
+    struct timespec pause = {.tv_nsec = 1000000};
+    float x = 0;
+    intptr_t busy = 0;
+    for (int i = 0; i < 5000 && !busy; i++) {
+        nanosleep(&pause, NULL);
+        busy = manta_allreduce(comm, NULL, &x, 1, MANTA_FLOAT32, MANTA_SUM) == MANTA_EBUSY;
+    }
+    manta_comm_abort(comm, "the test says so");
+    return (void *)busy;
+}
+
+static int aborts(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_error_info info = {.size = sizeof(info)};
+    pthread_t thread;
+    void *busy = (void *)1;
+    float in = 1, out;
+    int rank = manta_comm_rank(comm), ranks = manta_comm_size(comm);
+    if (rank == 0)
+        pthread_create(&thread, NULL, intrude, comm);
+    /* The last rank never calls, so the others wait until the abort. */
+    int rc = rank == ranks - 1 ? 0 : manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM);
+    if (rank == 0)
+        pthread_join(thread, &busy);
+    uint64_t start_ns = mt_clock_now_ns();
+    while (rank == ranks - 1 && rc == 0 && mt_clock_now_ns() - start_ns < 5 * MT_SECOND) {
+        struct manta_request *request;
+        rc = manta_barrier_post(comm, &request);
+        rc = rc ? rc : manta_wait(request, UINT64_MAX);
+    }
+    manta_comm_error(comm, &info);
+    if (rc != MANTA_EABORTED || !strstr(info.sentence, "the test says so") || !busy)
+        return rank_fail(comm, "abort gives %d '%s', busy %d", rc, info.sentence, busy != NULL);
+    return manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM) != MANTA_EABORTED;
+}
+
+static void test_abort(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {.ranks = 3, .transports = transports[t]};
+        assert_int_equal(ranks_run(&options, aborts, NULL), 0);
+    }
+}
+
+/* The deadline names the rank that did not come, and the buffers are the caller's again. */
+static int deadline(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_error_info info = {.size = sizeof(info)};
+    float in[1000] = {1}, out[1000];
+    if (manta_barrier(comm))
+        return 1;
+    if (manta_comm_rank(comm) == 1) {
+        uint64_t start_ns = mt_clock_now_ns();
+        struct timespec pause = {.tv_nsec = 20000000};
+        do {
+            nanosleep(&pause, NULL);
+            manta_comm_error(comm, &info);
+        } while (mt_clock_now_ns() - start_ns < 1500000000u);
+    }
+    int rc = manta_allreduce(comm, in, out, 1000, MANTA_FLOAT32, MANTA_SUM);
+    manta_comm_error(comm, &info);
+    if (rc != MANTA_ETIMEOUT || info.rank != 1 || !strstr(info.sentence, "rank 1"))
+        return rank_fail(comm, "the deadline gives %d, rank %d, '%s'", rc, info.rank,
+                         info.sentence);
+    memset(out, 0x77, sizeof(out));
+    return 0;
+}
+
+static void test_deadline(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {
+            .ranks = 3, .transports = transports[t], .timeout_ns = 700000000};
+        assert_int_equal(ranks_run(&options, deadline, NULL), 0);
+    }
+}
+
+/* A wait that runs out of its own time harms nothing. */
+static int short_wait(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_request *request;
+    float in = 1, out = 0;
+    int rank = manta_comm_rank(comm);
+    if (rank == 0) {
+        if (manta_allreduce_post(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM, &request))
+            return 1;
+        if (manta_wait(request, 2000000) != MANTA_INPROGRESS ||
+            manta_test(request) != MANTA_INPROGRESS)
+            return rank_fail(comm, "a wait of 2 ms did not run out");
+        if (manta_send(comm, &in, 1, MANTA_FLOAT32, 1) || manta_wait(request, UINT64_MAX))
+            return rank_fail(comm, "the call does not finish");
+    } else {
+        if (manta_recv(comm, &in, 1, MANTA_FLOAT32, 0) ||
+            manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM))
+            return rank_fail(comm, "the call does not finish");
+    }
+    return out != 2;
+}
+
+static void test_short_wait(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {.ranks = 2, .transports = transports[t]};
+        assert_int_equal(ranks_run(&options, short_wait, NULL), 0);
+    }
+}
+
+/* A rank that destroyed its communicator is named, soon, by those that still call. */
+static int leaves(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_error_info info = {.size = sizeof(info)};
+    float in = 1, out;
+    if (manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM) || out != 3)
+        return rank_fail(comm, "first call");
+    if (manta_comm_rank(comm) == 2)
+        return manta_comm_destroy(comm);
+    uint64_t start_ns = mt_clock_now_ns();
+    int rc = manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM);
+    manta_comm_error(comm, &info);
+    if (rc != MANTA_ELEFT || info.rank != 2 || mt_clock_now_ns() - start_ns > 3 * MT_SECOND)
+        return rank_fail(comm, "a call without rank 2 gives %d, rank %d, '%s'", rc, info.rank,
+                         info.sentence);
+    return manta_comm_destroy(comm);
+}
+
+static void test_leaves(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {.ranks = 3, .transports = transports[t], .keep = 1};
+        assert_int_equal(ranks_run(&options, leaves, NULL), 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crossing),   cmocka_unit_test(test_many),
+        cmocka_unit_test(test_abort),      cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_short_wait), cmocka_unit_test(test_leaves),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
