@@ -166,7 +166,7 @@ HELPER_BINS  := $(HELPER_SRCS:%.c=$(BUILD)/%)
 $(TEST_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lm -ldl -o $@
-$(HELPER_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(INTERNAL)
+$(HELPER_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -ldl -o $@
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The failure matrix: {each collective} x {shm, tcp, mixed} x {kill, stop, late, mismatch} x
- * {before, middle} x {victim is root, is not}. Each cell is a job of four processes; the program
- * itself is driver (matrix.c) and rank (rank.c).
+ * {before, middle} x {victim is root, is not}. Each cell is a job of four processes: matrix_test.c
+ * drives them, matrix_rank.c is one of them.
  */
 #ifndef TESTS_FAULT_MATRIX_H
 #define TESTS_FAULT_MATRIX_H
@@ -29,7 +29,5 @@ struct outcome {
     int leaked;     /* descriptors, threads and mappings left after destroy */
     char sentence[512];
 };
-
-int rank_main(int argc, char **argv);
 
 #endif

@@ -27,6 +27,8 @@ static const int collectives[] = {MANTA_ALLREDUCE, MANTA_BROADCAST,      MANTA_R
                                   MANTA_ALLGATHER, MANTA_REDUCE_SCATTER, MANTA_BARRIER,
                                   MANTA_SEND};
 
+static char rank_program[4096]; /* beside this one */
+
 struct job {
     struct cell cell;
     uint64_t started_ns;
@@ -82,13 +84,13 @@ static pid_t start_rank(const struct cell *cell, int rank, const char *session, 
     if (pid == 0) {
         const int values[] = {cell->collective, cell->transport, cell->fault, cell->middle,
                               cell->victim};
-        char *arguments[] = {"fault_matrix", "--rank",   numbers[0], numbers[1],
-                             numbers[2],     numbers[3], numbers[4], NULL};
+        char *arguments[] = {"matrix_rank", numbers[0], numbers[1], numbers[2],
+                             numbers[3],    numbers[4], NULL};
         for (int i = 0; i < 5; i++)
             snprintf(numbers[i], sizeof(numbers[i]), "%d", values[i]);
         dup2(ends[1], STDOUT_FILENO);
         set_environment(cell, rank, session);
-        execv("/proc/self/exe", arguments);
+        execv(rank_program, arguments);
         _exit(127);
     }
     close(ends[1]);
@@ -269,12 +271,15 @@ static int run_cells(const struct cell *cells, int count)
 int main(int argc, char **argv)
 {
     static struct cell cells[CELL_FAULTS * 7 * CELL_TRANSPORTS * 4];
-    if (argc > 1 && strcmp(argv[1], "--rank") == 0)
-        return rank_main(argc, argv);
     if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
         printf("usage: %s [PART OF A CELL'S NAME, e.g. 'broadcast tcp kill']\n", argv[0]);
         return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
     }
+    ssize_t length = readlink("/proc/self/exe", rank_program, sizeof(rank_program) - 16);
+    char *slash = length > 0 ? strrchr(rank_program, '/') : NULL;
+    if (!slash)
+        return 1;
+    strcpy(slash + 1, "matrix_rank");
     int count = make_cells(cells, argc == 2 ? argv[1] : NULL);
     int passed = run_cells(cells, count);
     printf("%d passed, %d failed\n", passed, count - passed);

@@ -137,18 +137,18 @@ static void run(const struct cell *cell, struct outcome *out)
     out->leaked = held() - before;
 }
 
-int rank_main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     struct cell cell;
     struct outcome out = {.named_rank = -1};
     char line[1024];
-    if (argc != 7)
+    if (argc != 6)
         return 2;
-    cell = (struct cell){.collective = atoi(argv[2]),
-                         .transport = atoi(argv[3]),
-                         .fault = atoi(argv[4]),
-                         .middle = atoi(argv[5]),
-                         .victim = atoi(argv[6])};
+    cell = (struct cell){.collective = atoi(argv[1]),
+                         .transport = atoi(argv[2]),
+                         .fault = atoi(argv[3]),
+                         .middle = atoi(argv[4]),
+                         .victim = atoi(argv[5])};
     src = calloc(CELL_COUNT, sizeof(*src));
     dst = calloc(CELL_COUNT, sizeof(*dst));
     if (!src || !dst)
