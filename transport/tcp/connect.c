@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How connections come about: those this rank dials, and those it accepts. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/service.h"
+#include "transport/tcp/tcp.h"
+
+/* In the service thread. */
+static void accepted(void *arg, int fd, uint32_t from, uint32_t index)
+{
+    struct mt_tcp_endpoint *endpoint = arg;
+    struct mt_tcp_mail *mail = malloc(sizeof(*mail));
+    uint64_t one = 1;
+    mt_fd_enter(fd);
+    if (mail == NULL || from >= endpoint->ranks || from == endpoint->rank || index != 0) {
+        free(mail);
+        mt_fd_close(fd);
+        return;
+    }
+    *mail = (struct mt_tcp_mail){.fd = fd, .from = from, .index = index};
+    pthread_mutex_lock(&endpoint->mail_lock);
+    mail->next = endpoint->mail;
+    endpoint->mail = mail;
+    pthread_mutex_unlock(&endpoint->mail_lock);
+    ssize_t written = write(endpoint->mail_fd, &one, sizeof(one));
+    (void)written; /* EAGAIN: it is readable already */
+}
+
+int mt_tcp_mailbox_open(struct mt_tcp_endpoint *endpoint)
+{
+    pthread_mutex_init(&endpoint->mail_lock, NULL);
+    return mt_stream_listen(endpoint->group, MT_STREAM_TCP, accepted, endpoint);
+}
+
+static struct mt_tcp_mail *take_all(struct mt_tcp_endpoint *endpoint)
+{
+    pthread_mutex_lock(&endpoint->mail_lock);
+    struct mt_tcp_mail *mail = endpoint->mail;
+    endpoint->mail = NULL;
+    pthread_mutex_unlock(&endpoint->mail_lock);
+    return mail;
+}
+
+void mt_tcp_mailbox_close(struct mt_tcp_endpoint *endpoint)
+{
+    mt_stream_unlisten(endpoint->group, MT_STREAM_TCP);
+    struct mt_tcp_mail *mail = take_all(endpoint);
+    while (mail != NULL) {
+        struct mt_tcp_mail *next = mail->next;
+        mt_fd_close(mail->fd);
+        free(mail);
+        mail = next;
+    }
+    pthread_mutex_destroy(&endpoint->mail_lock);
+}
+
+static void attach_or_fail(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *sock, int fd)
+{
+    int code = mt_tcp_socket_attach(endpoint, sock, fd);
+    if (code == 0)
+        return;
+    mt_messages_fail(endpoint->messages, sock->peer,
+                     sock->outgoing ? MT_MESSAGE_SENDS : MT_MESSAGE_RECVS, code, errno,
+                     "the tcp connection with rank %u cannot be used: %s", sock->peer,
+                     manta_strerror(code));
+    mt_tcp_socket_close(sock);
+}
+
+void mt_tcp_mailbox_read(struct mt_tcp_endpoint *endpoint)
+{
+    uint64_t count;
+    ssize_t got = read(endpoint->mail_fd, &count, sizeof(count));
+    (void)got; /* EAGAIN: an earlier read took it, the mail below may still be new */
+    struct mt_tcp_mail *mail = take_all(endpoint);
+    while (mail != NULL) {
+        struct mt_tcp_mail *next = mail->next;
+        struct mt_tcp_socket *sock = &endpoint->peers[mail->from].in;
+        if (sock->state == MT_TCP_NONE && !endpoint->aborted)
+            attach_or_fail(endpoint, sock, mail->fd);
+        else
+            mt_fd_close(mail->fd); /* a peer has one connection to here */
+        free(mail);
+        mail = next;
+    }
+}
+
+/* A dial that ended without a connection: the peer is as good as lost. */
+static int dial_failed(struct mt_tcp_endpoint *endpoint, uint32_t peer,
+                       const struct mt_error *error)
+{
+    int code = error->code;
+    if (code == MANTA_ETIMEOUT || code == MANTA_ESYSTEM)
+        code = MANTA_EPEER;
+    endpoint->peers[peer].out.state = MT_TCP_LOST;
+    mt_messages_fail(endpoint->messages, peer, MT_MESSAGE_SENDS, code, error->system_errno,
+                     "no tcp connection to rank %u: %s", peer, error->sentence);
+    return code;
+}
+
+int mt_tcp_dial(struct mt_tcp_endpoint *endpoint, uint32_t peer)
+{
+    struct mt_tcp_peer *state = &endpoint->peers[peer];
+    struct mt_error error = {0};
+    if (state->out.state != MT_TCP_NONE || endpoint->aborted)
+        return 0;
+    int code = mt_messages_open(endpoint->messages, peer);
+    if (code != 0)
+        return code;
+    uint64_t deadline_ns = endpoint->host->clock_ns() + endpoint->timeout_ns;
+    code = mt_stream_dial(endpoint->group, peer, MT_STREAM_TCP, 0, deadline_ns, &state->dial);
+    if (code != 0) {
+        mt_error_set(&error, code, "%s", manta_strerror(code));
+        return dial_failed(endpoint, peer, &error);
+    }
+    state->out.state = MT_TCP_DIALLING;
+    endpoint->dialling++;
+    endpoint->dial_looked_ns = 0;
+    return 0;
+}
+
+static int look_at(struct mt_tcp_endpoint *endpoint, uint32_t peer)
+{
+    struct mt_tcp_peer *state = &endpoint->peers[peer];
+    struct mt_error error = {0};
+    int fd = -1;
+    int code = mt_stream_dial_test(state->dial, &fd, &error);
+    if (code == MANTA_INPROGRESS)
+        return 0;
+    state->dial = NULL;
+    endpoint->dialling--;
+    if (code == 0) {
+        attach_or_fail(endpoint, &state->out, fd);
+    } else {
+        error.code = code;
+        dial_failed(endpoint, peer, &error);
+    }
+    return 1;
+}
+
+int mt_tcp_dial_look(struct mt_tcp_endpoint *endpoint)
+{
+    uint64_t now_ns = endpoint->host->clock_ns();
+    int moved = 0;
+    if (now_ns - endpoint->dial_looked_ns < MT_TCP_DIAL_LOOK_NS)
+        return 0;
+    endpoint->dial_looked_ns = now_ns;
+    for (uint32_t peer = 0; peer < endpoint->ranks && endpoint->dialling > 0; peer++) {
+        if (endpoint->peers[peer].dial != NULL)
+            moved |= look_at(endpoint, peer);
+    }
+    return moved;
+}
+
+void mt_tcp_dial_cancel_all(struct mt_tcp_endpoint *endpoint)
+{
+    for (uint32_t peer = 0; peer < endpoint->ranks && endpoint->dialling > 0; peer++) {
+        struct mt_tcp_peer *state = &endpoint->peers[peer];
+        if (state->dial == NULL)
+            continue;
+        mt_stream_dial_cancel(state->dial);
+        state->dial = NULL;
+        state->out.state = MT_TCP_LOST;
+        endpoint->dialling--;
+    }
+}

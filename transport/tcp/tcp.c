@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations of the tcp transport. */
+#include "transport/tcp/tcp.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/service.h"
+#include "transport/registry.h"
+
+enum { EVENTS = 32, LATENCY_LOCAL_NS = 12000, LATENCY_REMOTE_NS = 30000 };
+#define BANDWIDTH_LOCAL UINT64_C(2500000000)
+#define BANDWIDTH_REMOTE UINT64_C(1200000000)
+#define MESSAGE_BYTES_MAX (UINT64_C(1) << 62)
+
+/* What an offer says: the addresses themselves are the listener's, known from the group. */
+static const char offer[4] = {'t', 'c', 'p', '1'};
+
+static int query(const struct manta_transport_host *host, struct manta_transport_error *error)
+{
+    (void)host;
+    (void)error;
+    return 0;
+}
+
+static int refuse(struct manta_transport_error *error, int code, const char *what)
+{
+    error->code = code;
+    error->peer = MANTA_PLAN_NONE;
+    error->system_errno = errno;
+    snprintf(error->sentence, sizeof(error->sentence), "%s: %s", what, strerror(errno));
+    return code;
+}
+
+static int watch(struct mt_tcp_endpoint *endpoint, int *fd)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = fd};
+    if (*fd < 0)
+        return -1;
+    mt_fd_enter(*fd);
+    return epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_ADD, *fd, &event);
+}
+
+static int open_descriptors(struct mt_tcp_endpoint *endpoint)
+{
+    endpoint->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (endpoint->epoll_fd < 0)
+        return -1;
+    mt_fd_enter(endpoint->epoll_fd);
+    endpoint->mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (watch(endpoint, &endpoint->mail_fd) != 0)
+        return -1;
+    endpoint->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    return watch(endpoint, &endpoint->timer_fd);
+}
+
+static void close_descriptors(struct mt_tcp_endpoint *endpoint)
+{
+    const int fds[] = {endpoint->timer_fd, endpoint->mail_fd, endpoint->epoll_fd};
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+        if (fds[i] >= 0)
+            mt_fd_close(fds[i]);
+    }
+}
+
+static struct mt_tcp_endpoint *endpoint_create(const struct manta_transport_open *params)
+{
+    const struct manta_transport_host *host = params->host;
+    struct mt_tcp_endpoint *endpoint = host->alloc(sizeof(*endpoint), 64);
+    if (endpoint == NULL)
+        return NULL;
+    memset(endpoint, 0, sizeof(*endpoint));
+    endpoint->host = host;
+    endpoint->group = params->group;
+    endpoint->rank = params->rank;
+    endpoint->ranks = params->ranks;
+    endpoint->timeout_ns = params->timeout_ns;
+    endpoint->epoll_fd = endpoint->mail_fd = endpoint->timer_fd = -1;
+    endpoint->peers = host->alloc(params->ranks * sizeof(*endpoint->peers), 64);
+    if (endpoint->peers == NULL) {
+        host->free(endpoint);
+        return NULL;
+    }
+    memset(endpoint->peers, 0, params->ranks * sizeof(*endpoint->peers));
+    for (uint32_t peer = 0; peer < params->ranks; peer++) {
+        endpoint->peers[peer].out.fd = endpoint->peers[peer].in.fd = -1;
+        endpoint->peers[peer].out.peer = endpoint->peers[peer].in.peer = peer;
+        endpoint->peers[peer].out.outgoing = 1;
+    }
+    return endpoint;
+}
+
+static void endpoint_free(struct mt_tcp_endpoint *endpoint)
+{
+    const struct manta_transport_host *host = endpoint->host;
+    close_descriptors(endpoint);
+    mt_messages_destroy(endpoint->messages);
+    for (uint32_t peer = 0; peer < endpoint->ranks; peer++) {
+        struct mt_tcp_socket *both[] = {&endpoint->peers[peer].out, &endpoint->peers[peer].in};
+        for (int i = 0; i < 2; i++) {
+            mt_tcp_socket_close(both[i]);
+            host->free(both[i]->in);
+            host->free(both[i]->out);
+        }
+    }
+    host->free(endpoint->peers);
+    host->free(endpoint);
+}
+
+static int open_endpoint(const struct manta_transport_open *params, void **endpoint_out,
+                         struct manta_transport_error *error)
+{
+    *endpoint_out = NULL;
+    errno = 0;
+    if (params->group == NULL)
+        return refuse(error, MANTA_EINVAL, "tcp needs a group");
+    struct mt_tcp_endpoint *endpoint = endpoint_create(params);
+    if (endpoint == NULL)
+        return refuse(error, MANTA_ENOMEM, "no memory for the tcp endpoint");
+    const struct mt_message_settings settings = {
+        .transport = "tcp",
+        .host = params->host,
+        .rank = params->rank,
+        .ranks = params->ranks,
+        .epoch = params->epoch,
+        .eager_bytes = MT_TCP_EAGER_BYTES,
+        .window_bytes = MT_TCP_WINDOW_BYTES,
+        .wire = &mt_tcp_wire,
+        .wire_arg = endpoint,
+    };
+    int code = mt_messages_create(&settings, &endpoint->messages);
+    if (code == 0 && open_descriptors(endpoint) != 0)
+        code = MANTA_ESYSTEM;
+    if (code == 0) {
+        code = mt_tcp_mailbox_open(endpoint);
+        if (code != 0)
+            mt_tcp_mailbox_close(endpoint);
+    }
+    if (code != 0) {
+        refuse(error, code, "the tcp endpoint could not be opened");
+        endpoint_free(endpoint);
+        return code;
+    }
+    *endpoint_out = endpoint;
+    return 0;
+}
+
+static int address(void *handle, void *blob, size_t blob_bytes, size_t *bytes_out)
+{
+    (void)handle;
+    if (blob_bytes < sizeof(offer))
+        return MANTA_EINVAL;
+    memcpy(blob, offer, sizeof(offer));
+    *bytes_out = sizeof(offer);
+    return 0;
+}
+
+static int peers(void *handle, const void *const *addresses, const size_t *address_bytes)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    for (uint32_t peer = 0; peer < endpoint->ranks; peer++)
+        endpoint->peers[peer].offered = address_bytes[peer] == sizeof(offer) &&
+                                        memcmp(addresses[peer], offer, sizeof(offer)) == 0;
+    return 0;
+}
+
+static int probe(void *handle, uint32_t peer, struct manta_transport_properties *properties)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    if (peer >= endpoint->ranks || peer == endpoint->rank)
+        return mt_messages_error_set(endpoint->messages, MANTA_EINVAL, peer, 0,
+                                     "tcp has no peer %u", peer);
+    const struct mt_member *member = &endpoint->group->members[peer];
+    if (!endpoint->peers[peer].offered || member->addresses[0] == '\0')
+        return mt_messages_error_set(endpoint->messages, MANTA_ENOTSUP, peer, 0,
+                                     endpoint->peers[peer].offered
+                                         ? "rank %u listens on no internet address"
+                                         : "rank %u does not offer tcp",
+                                     peer);
+    int local = mt_group_same_node(endpoint->group, endpoint->rank, peer);
+    struct manta_transport_properties found = {
+        .size = properties->size,
+        .latency_ns = local ? LATENCY_LOCAL_NS : LATENCY_REMOTE_NS,
+        .bandwidth_bytes_per_s = local ? BANDWIDTH_LOCAL : BANDWIDTH_REMOTE,
+        .eager_bytes = MT_TCP_EAGER_BYTES,
+        .message_bytes_max = MESSAGE_BYTES_MAX,
+    };
+    const struct mt_tcp_socket *sock = &endpoint->peers[peer].out;
+    const char *text = sock->address[0] ? sock->address : member->addresses;
+    snprintf(found.interface, sizeof(found.interface), "%.*s", (int)strcspn(text, " "), text);
+    memcpy(properties, &found, properties->size < sizeof(found) ? properties->size : sizeof(found));
+    return 0;
+}
+
+/* A connection is dialled by the first send: a rank that only receives from a peer waits for the
+ * peer's dial. So there is nothing to wait for here. */
+static int connect_peer(void *handle, uint32_t peer, uint64_t deadline_ns)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    (void)deadline_ns;
+    return mt_messages_open(endpoint->messages, peer);
+}
+
+static int send_op(void *handle, const struct manta_transport_message *message,
+                   struct manta_transport_request *request)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    if (message->peer < endpoint->ranks &&
+        endpoint->peers[message->peer].out.state == MT_TCP_NONE &&
+        message->peer != endpoint->rank) {
+        int code = mt_tcp_dial(endpoint, message->peer);
+        if (code != 0)
+            return code;
+    }
+    return mt_messages_send(endpoint->messages, message, request);
+}
+
+static int recv_op(void *handle, const struct manta_transport_message *message,
+                   struct manta_transport_request *request)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    return mt_messages_recv(endpoint->messages, message, request);
+}
+
+static void handle_event(struct mt_tcp_endpoint *endpoint, const struct epoll_event *event)
+{
+    if (event->data.ptr == &endpoint->mail_fd) {
+        mt_tcp_mailbox_read(endpoint);
+        return;
+    }
+    if (event->data.ptr == &endpoint->timer_fd) {
+        endpoint->dial_looked_ns = 0;
+        return;
+    }
+    struct mt_tcp_socket *sock = event->data.ptr;
+    if (sock->state != MT_TCP_OPEN)
+        return;
+    if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        sock->hung_up = 1;
+    if (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        mt_tcp_activate(endpoint, sock);
+    if (event->events & EPOLLOUT && !endpoint->aborted)
+        mt_tcp_socket_writable(endpoint, sock);
+}
+
+/* Read from the sockets that have something; those that have more stay on the list. */
+static int read_active(struct mt_tcp_endpoint *endpoint)
+{
+    int moved = 0;
+    struct mt_tcp_socket *sock = endpoint->active;
+    endpoint->active = NULL;
+    while (sock != NULL) {
+        struct mt_tcp_socket *next = sock->next_active;
+        moved |= mt_tcp_socket_read(endpoint, sock);
+        if (sock->readable) {
+            sock->readable = 0;
+            mt_tcp_activate(endpoint, sock);
+        }
+        sock = next;
+    }
+    return moved;
+}
+
+static int progress(void *handle)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    struct epoll_event events[EVENTS];
+    int moved = mt_tcp_flush_answers(endpoint);
+    if (endpoint->dialling > 0)
+        moved |= mt_tcp_dial_look(endpoint);
+    int count = epoll_wait(endpoint->epoll_fd, events, EVENTS, 0);
+    for (int i = 0; i < count; i++)
+        handle_event(endpoint, &events[i]);
+    moved |= count > 0;
+    moved |= read_active(endpoint);
+    moved |= mt_tcp_flush_answers(endpoint);
+    return moved;
+}
+
+static int wait_fd(void *handle)
+{
+    return ((struct mt_tcp_endpoint *)handle)->epoll_fd;
+}
+
+static int arm(void *handle)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    mt_tcp_flush_answers(endpoint);
+    if (endpoint->active != NULL)
+        return 1;
+    if (endpoint->dialling > 0) {
+        const struct itimerspec soon = {.it_value = {.tv_nsec = MT_TCP_DIAL_SLEEP_NS}};
+        timerfd_settime(endpoint->timer_fd, 0, &soon, NULL);
+    }
+    return 0;
+}
+
+static void disarm(void *handle)
+{
+    (void)handle;
+}
+
+static int peer_status(void *handle, uint32_t peer)
+{
+    const struct mt_tcp_endpoint *endpoint = handle;
+    if (peer >= endpoint->ranks)
+        return MANTA_EINVAL;
+    const struct mt_tcp_peer *state = &endpoint->peers[peer];
+    if (state->out.state == MT_TCP_LOST || state->in.state == MT_TCP_LOST)
+        return MANTA_EPEER;
+    return state->out.state == MT_TCP_OPEN || state->in.state == MT_TCP_OPEN ? 0 : MANTA_INPROGRESS;
+}
+
+static void error_op(void *handle, struct manta_transport_error *error_out)
+{
+    mt_messages_error(((struct mt_tcp_endpoint *)handle)->messages, error_out);
+}
+
+static int abort_op(void *handle, int code)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    endpoint->aborted = 1;
+    mt_messages_abort(endpoint->messages, code);
+    mt_tcp_dial_cancel_all(endpoint);
+    return 0;
+}
+
+/* 1 while a socket holds bytes that its peer's kernel has not got. */
+static int drain_socket(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *sock)
+{
+    int unacknowledged = 0;
+    if (sock->state != MT_TCP_OPEN || sock->broken || sock->shut)
+        return 0;
+    mt_tcp_socket_flush(endpoint, sock);
+    if (sock->out_end > sock->out_begin)
+        return 1;
+    if (ioctl(sock->fd, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 0)
+        return 1;
+    shutdown(sock->fd, SHUT_WR);
+    sock->shut = 1;
+    return 0;
+}
+
+static int drain(void *handle)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    int more = 0;
+    for (uint32_t peer = 0; peer < endpoint->ranks; peer++)
+        more |= drain_socket(endpoint, &endpoint->peers[peer].out);
+    return more;
+}
+
+static void close_endpoint(void *handle)
+{
+    struct mt_tcp_endpoint *endpoint = handle;
+    mt_messages_abort(endpoint->messages, MANTA_EABORTED);
+    mt_tcp_mailbox_close(endpoint);
+    mt_tcp_dial_cancel_all(endpoint);
+    endpoint_free(endpoint);
+}
+
+static void counters(void *handle, struct manta_transport_counters *counters_out)
+{
+    mt_messages_counters(((struct mt_tcp_endpoint *)handle)->messages, counters_out);
+}
+
+const struct manta_transport mt_transport_tcp = {
+    .size = sizeof(struct manta_transport),
+    .abi = MANTA_TRANSPORT_ABI,
+    .name = "tcp",
+    .query = query,
+    .open = open_endpoint,
+    .address = address,
+    .peers = peers,
+    .probe = probe,
+    .connect = connect_peer,
+    .send = send_op,
+    .recv = recv_op,
+    .progress = progress,
+    .wait_fd = wait_fd,
+    .arm = arm,
+    .disarm = disarm,
+    .peer_status = peer_status,
+    .error = error_op,
+    .abort = abort_op,
+    .drain = drain,
+    .close = close_endpoint,
+    .counters = counters,
+};
