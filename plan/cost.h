@@ -13,13 +13,15 @@
 enum mt_cost_level { MT_COST_NODE = 0, MT_COST_NETWORK = 1, MT_COST_LEVELS = 2 };
 
 struct mt_cost_link {
-    uint64_t alpha_ns;         /* one message */
+    uint64_t alpha_ns;         /* one message, besides the core's work at both ends */
+    uint64_t core_ns;          /* work of a core at each end of a message */
     uint64_t beta_ps_per_byte; /* picoseconds for each byte */
 };
 struct mt_cost_model {
     struct mt_cost_link levels[MT_COST_LEVELS];
-    uint64_t gamma_ps_per_byte;                      /* reduction */
-    uint64_t fused_alpha_ns, fused_beta_ps_per_byte; /* fused step, per member */
+    uint64_t gamma_ps_per_byte;  /* reduction or copy, one core */
+    uint64_t memory_ps_per_byte; /* read or written on a node: the memory its ranks share */
+    uint64_t fused_alpha_ns;     /* fused step, for each member */
     uint32_t ranks;
     const uint64_t *nodes; /* [ranks] node of each rank */
     uint64_t segment_bytes;

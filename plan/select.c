@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan/select.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <manta/manta.h>
+
+#include "core/config.h"
+
+enum { PART_BYTES = 96 };
+
+static int refuse(struct mt_error *error, const char *text, size_t length, const char *reason)
+{
+    return mt_error_set(error, MANTA_EINVAL,
+                        "'%.*s' %s; write an algorithm, or ranges such as "
+                        "0-4k:recursive_doubling,4k-:ring",
+                        length < PART_BYTES ? (int)length : PART_BYTES, text, reason);
+}
+
+static int parse_name(const char *text, size_t length, struct mt_select_range *range,
+                      struct mt_error *error)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789_";
+    if (length == 0 || length >= sizeof(range->algorithm))
+        return refuse(error, text, length, "is no name of an algorithm");
+    memcpy(range->algorithm, text, length);
+    range->algorithm[length] = '\0';
+    if (strspn(range->algorithm, allowed) != length)
+        return refuse(error, text, length, "is no name of an algorithm");
+    return 0;
+}
+
+static int parse_limit(const char *text, size_t length, uint64_t *bytes_out, struct mt_error *error)
+{
+    char copy[32];
+    if (length == 0 || length >= sizeof(copy))
+        return refuse(error, text, length, "is no number of bytes");
+    memcpy(copy, text, length);
+    copy[length] = '\0';
+    if (strspn(copy, "0123456789kKmMgG") != length || mt_parse_bytes(copy, bytes_out))
+        return refuse(error, text, length, "is no number of bytes");
+    return 0;
+}
+
+/* from-[to]:algorithm */
+static int parse_range(const char *text, size_t length, struct mt_select_range *range,
+                       struct mt_error *error)
+{
+    const char *end = text + length;
+    const char *colon = memchr(text, ':', length);
+    const char *dash = colon ? memchr(text, '-', (size_t)(colon - text)) : NULL;
+    if (!dash)
+        return refuse(error, text, length, "is not from-to:algorithm");
+    range->to_bytes = UINT64_MAX;
+    if (parse_limit(text, (size_t)(dash - text), &range->from_bytes, error) ||
+        (dash + 1 < colon &&
+         parse_limit(dash + 1, (size_t)(colon - dash - 1), &range->to_bytes, error)) ||
+        parse_name(colon + 1, (size_t)(end - colon - 1), range, error))
+        return error->code;
+    if (range->from_bytes >= range->to_bytes)
+        return refuse(error, text, length, "is an empty range");
+    return 0;
+}
+
+static int parse_ranges(const char *text, struct mt_select_override *override,
+                        struct mt_error *error)
+{
+    uint64_t reached = 0;
+    for (const char *at = text;; at++) {
+        size_t length = strcspn(at, ",");
+        struct mt_select_range *range = &override->ranges[override->count];
+        if (override->count == MT_SELECT_RANGES)
+            return refuse(error, at, length, "is one range too many (16 are allowed)");
+        if (parse_range(at, length, range, error))
+            return error->code;
+        if (range->from_bytes < reached)
+            return refuse(error, at, length, "overlaps the range before it, or stands before it");
+        reached = range->to_bytes;
+        override->count++;
+        at += length;
+        if (*at == '\0')
+            return 0;
+    }
+}
+
+int mt_select_parse(const char *text, struct mt_select_override *override_out,
+                    struct mt_error *error)
+{
+    struct mt_select_override override;
+    memset(&override, 0, sizeof(override));
+    int rc = 0;
+    error->code = 0;
+    if (text[0] != '\0' && !strpbrk(text, ":,-")) {
+        override.count = 1;
+        override.ranges[0].to_bytes = UINT64_MAX;
+        rc = parse_name(text, strlen(text), &override.ranges[0], error);
+    } else if (text[0] != '\0') {
+        rc = parse_ranges(text, &override, error);
+    }
+    if (rc)
+        memset(&override, 0, sizeof(override));
+    *override_out = override;
+    return rc;
+}
+
+const char *mt_select_forced(const struct mt_select_override *override, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < override->count; i++) {
+        const struct mt_select_range *range = &override->ranges[i];
+        int open = range->to_bytes == UINT64_MAX;
+        if (bytes >= range->from_bytes && (open || bytes < range->to_bytes))
+            return range->algorithm;
+    }
+    return NULL;
+}
+
+static const char *why_excluded(const struct mt_select_context *context,
+                                const struct mt_algorithm *algorithm)
+{
+    if (context->ranks < algorithm->ranks_min)
+        return "it needs more ranks";
+    if (algorithm->ranks_max && context->ranks > algorithm->ranks_max)
+        return "it is for fewer ranks";
+    if (algorithm->fused && !context->fused_available)
+        return "no transport carries out one fused step for all these ranks";
+    if (context->reproducible && algorithm->order != MANTA_PLAN_ORDER_BINARY)
+        return "MANTA_REPRODUCIBLE=1 allows the binary order only";
+    return NULL;
+}
+
+static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
+                 uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
+{
+    struct manta_plan **plans = calloc(context->ranks, sizeof(*plans));
+    if (!plans)
+        return mt_error_set(error, MANTA_ENOMEM, "no memory to price %s; free some",
+                            candidate->algorithm->name);
+    int rc = mt_plan_compile_all(candidate->algorithm, request, plans, error);
+    if (rc == 0) {
+        rc = mt_plan_cost(context->cost, (const struct manta_plan *const *)plans, context->ranks,
+                          bytes, &candidate->predicted_ns, error);
+        mt_plan_free_all(plans, context->ranks);
+    }
+    free(plans);
+    return rc;
+}
+
+/* Best first, the excluded last; equals in the order of the catalogue, alike on all ranks. */
+static int before(const struct mt_select_candidate *x, const struct mt_select_candidate *y)
+{
+    if (!x->excluded != !y->excluded)
+        return !x->excluded;
+    return !x->excluded && x->predicted_ns < y->predicted_ns;
+}
+
+int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,
+              uint64_t bytes, struct mt_select_candidate *candidates, uint32_t capacity,
+              uint32_t *count_out, struct mt_error *error)
+{
+    uint32_t count = 0;
+    *count_out = 0;
+    error->code = 0;
+    for (uint32_t i = 0; context->catalogue[i] && count < capacity; i++) {
+        struct mt_select_candidate candidate = {context->catalogue[i], 0, NULL};
+        if (candidate.algorithm->collective != request->collective)
+            continue;
+        candidate.excluded = why_excluded(context, candidate.algorithm);
+        if (!candidate.excluded && price(context, request, bytes, &candidate, error))
+            return error->code;
+        uint32_t at = count++;
+        for (; at > 0 && before(&candidate, &candidates[at - 1]); at--)
+            candidates[at] = candidates[at - 1];
+        candidates[at] = candidate;
+    }
+    *count_out = count;
+    return 0;
+}
