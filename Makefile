@@ -6,6 +6,7 @@
 # CC        gcc (default) or clang
 # PREFIX    where `make install` puts things (default /usr/local); DESTDIR is put before it
 # JOBS      test programs that run at a time (default 2)
+# V         1: show each command
 
 BUILD    ?= build
 PREFIX   ?= /usr/local
@@ -14,6 +15,7 @@ SANITIZE ?=
 OPT      ?= -O3 -g
 VENV     ?= build/venv
 JOBS     ?= 2
+Q        := $(if $(V),,@)
 
 VERSION_MAJOR := $(shell sed -n 's/^#define MANTA_VERSION_MAJOR //p' include/manta/manta.h)
 VERSION_MINOR := $(shell sed -n 's/^#define MANTA_VERSION_MINOR //p' include/manta/manta.h)
@@ -47,12 +49,17 @@ LIB_SRCS := $(sort $(foreach dir,$(LIB_DIRS),$(wildcard $(patsubst %/,%,$(dir))/
 LIB_OBJS := $(LIB_SRCS:%.c=$(BUILD)/obj/%.o)
 
 # Vector kernels are compiled for their instruction set and reached only after a run-time check.
-$(BUILD)/obj/core/reduce_avx2.o:   CFLAGS += -mavx2 -mf16c
-$(BUILD)/obj/core/reduce_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mf16c
+# They run with all floating-point traps masked, so the compiler may compute what it then selects.
+VECTOR := -fno-trapping-math
+$(BUILD)/obj/core/reduce_portable.o: CFLAGS += $(VECTOR)
+$(BUILD)/obj/core/reduce_avx2.o:     CFLAGS += $(VECTOR) -mavx2 -mf16c
+$(BUILD)/obj/core/reduce_avx512.o:   CFLAGS += $(VECTOR) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mf16c \
+                                               -mprefer-vector-width=512
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(if $(V),,@echo 'CC   $<')
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 # ------------------------------------------------------------------------------ library and tools
 
@@ -73,7 +80,8 @@ lib: $(SO) $(ARCHIVE) $(PC)
 
 $(SO).$(VERSION): $(LIB_OBJS) libmanta.map
 	@mkdir -p $(@D)
-	$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libmanta.map -Wl,-z,defs -Wl,-z,relro,-z,now \
+	$(if $(V),,@echo 'LINK $@')
+	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libmanta.map -Wl,-z,defs -Wl,-z,relro,-z,now \
 	    $(LDFLAGS) $(LIB_OBJS) $(LDLIBS) -o $@
 
 $(SO): $(SO).$(VERSION)
@@ -83,15 +91,14 @@ $(SO): $(SO).$(VERSION)
 # Tools and unit tests see the internal symbols; the installed archive keeps them to itself.
 $(INTERNAL): $(LIB_OBJS)
 	@mkdir -p $(@D)
-	rm -f $@
-	ar rcs $@ $^
+	$(if $(V),,@echo 'AR   $@')
+	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(ARCHIVE): $(LIB_OBJS)
 	@mkdir -p $(@D)
-	ld -r $^ -o $(@D)/libmanta.o
-	objcopy --localize-hidden $(@D)/libmanta.o
-	rm -f $@
-	ar rcs $@ $(@D)/libmanta.o
+	$(if $(V),,@echo 'AR   $@')
+	$(Q)ld -r $^ -o $(@D)/libmanta.o && objcopy --localize-hidden $(@D)/libmanta.o
+	$(Q)rm -f $@ && ar rcs $@ $(@D)/libmanta.o
 
 # Written anew when PREFIX changes.
 .PHONY: FORCE
@@ -108,7 +115,8 @@ $(BUILD)/bin/manta:      $(patsubst %.c,$(BUILD)/obj/%.o,$(manta_SRCS))
 $(BUILD)/bin/manta-perf: $(patsubst %.c,$(BUILD)/obj/%.o,$(manta-perf_SRCS))
 $(BINS): $(INTERNAL)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -o $@
+	$(if $(V),,@echo 'LINK $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -o $@
 
 .PHONY: install
 install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DESTDIR)
@@ -165,10 +173,12 @@ HELPER_BINS  := $(HELPER_SRCS:%.c=$(BUILD)/%)
 
 $(TEST_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lm -ldl -o $@
+	$(if $(V),,@echo 'LINK $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lm -ldl -o $@
 $(HELPER_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -ldl -o $@
+	$(if $(V),,@echo 'LINK $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -ldl -o $@
 
 .PHONY: tests
 tests: $(TEST_BINS) $(HELPER_BINS)
@@ -218,7 +228,8 @@ fuzzers: $(FUZZ_BINS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(call run,fuzz,120,$(FUZZ_BINS))
 $(FUZZ_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(INTERNAL)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -lm -o $@
+	$(if $(V),,@echo 'LINK $@')
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -lm -o $@
 
 .PHONY: clang
 clang: ## compile everything with clang too
