@@ -116,7 +116,7 @@ $(BUILD)/bin/manta-perf: $(patsubst %.c,$(BUILD)/obj/%.o,$(manta-perf_SRCS))
 $(BINS): $(INTERNAL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'LINK $@')
-	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -o $@
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(INTERNAL) $(LDLIBS) -lm -o $@
 
 .PHONY: install
 install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DESTDIR)
