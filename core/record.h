@@ -32,13 +32,16 @@ void mt_record_destroy(struct mt_record *record);
 /* Returns the slot to end the call with. Wait-free, one writer at a time. */
 uint32_t mt_record_begin(struct mt_record *record, const struct mt_call *call);
 void mt_record_end(struct mt_record *record, uint32_t slot, int result, uint64_t now_ns);
-/* The last call begun; the last call begun that has not ended; the call with this sequence
- * (collectives only). 1 if there is one. */
+/* The last call begun; the call with this sequence (collectives only). 1 if there is one. */
 int mt_record_last(const struct mt_record *record, struct mt_call *call_out);
 int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out);
+/* The send to or recv from `peer` with this sequence. */
+int mt_record_find_pair(const struct mt_record *record, uint32_t collective, uint32_t peer,
+                        uint64_t sequence, struct mt_call *call_out);
 /* "allreduce(512 float32, sum)"; "broadcast(1024 float32, root 2)"; "send(4 int32, to 3)". */
 void mt_call_describe(const struct mt_call *call, char *text, size_t text_bytes);
-/* Hash of what all ranks must pass alike. */
+/* Hash of what all ranks must pass alike; never 0. What the collective does not take (the op of a
+ * broadcast, the root of an allreduce, the peer of a send) does not count. */
 uint32_t mt_call_hash(const struct mt_call *call);
 /* JSON to a stream. */
 int mt_record_dump(const struct mt_record *record, uint32_t rank, uint32_t ranks, FILE *stream);

@@ -16,7 +16,9 @@ struct mt_service_source {
     int fd;
     void (*ready)(struct mt_service_source *source, uint32_t events); /* EPOLL* */
     void *arg;
+    uint32_t slot; /* of the service; 0 when not watched. Zero it before the first watch. */
 };
+/* Zero it before the first use; it must stay at its place while it is armed. */
 struct mt_service_timer {
     uint64_t due_ns; /* 0: not armed */
     void (*fire)(struct mt_service_timer *timer);
@@ -34,9 +36,18 @@ int mt_service_rewatch(struct mt_service_source *source, uint32_t events);
 void mt_service_unwatch(struct mt_service_source *source);
 void mt_service_timer_set(struct mt_service_timer *timer, uint64_t due_ns); /* 0 disarms */
 
-/* The lock that callbacks run under. Cold paths only. unlock wakes the thread to see new timers. */
+/* The lock that callbacks run under; recursive, so that what is called from a callback may take it
+ * again. Cold paths only. unlock wakes the thread to see new timers. */
 void mt_service_lock(void);
 void mt_service_unlock(void);
+/* Holding the lock once: give it up until somebody signals or the time has come, then have it
+ * again. Returns 0 after a signal (or for no reason: look again), MANTA_ETIMEOUT. Never in the
+ * service thread. */
+int mt_service_wait(uint64_t until_ns);
+/* Holding the lock: wake all that are in mt_service_wait. */
+void mt_service_signal(void);
+/* 1 in the service thread. */
+int mt_service_is_self(void);
 
 /* 1 in a child that was forked after the library was first used: every object refuses to work. */
 int mt_fork_happened(uint32_t generation);

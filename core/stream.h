@@ -35,6 +35,11 @@ struct mt_dial;
 /* Connect to a rank's listener; all its addresses are tried, best first. Any thread. */
 int mt_stream_dial(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
                    uint64_t deadline_ns, struct mt_dial **dial_out);
+/* The same; `finished` is called once, in the service thread, when mt_stream_dial_test() has
+ * something else to say than INPROGRESS (a doorbell instead of polling; it may be NULL). */
+int mt_stream_dial_notify(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
+                          uint64_t deadline_ns, void (*finished)(void *arg), void *arg,
+                          struct mt_dial **dial_out);
 /* 0: *fd_out is the stream, the dial is freed. MANTA_INPROGRESS. Error: *error filled, dial freed.
  */
 int mt_stream_dial_test(struct mt_dial *dial, int *fd_out, struct mt_error *error);

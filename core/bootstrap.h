@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bootstrap: rank 0 collects what each rank says of itself, compares, answers all at once. */
+#ifndef MT_CORE_BOOTSTRAP_H
+#define MT_CORE_BOOTSTRAP_H
+
+#include <stdint.h>
+
+#include "core/session.h"
+#include "core/wire.h"
+
+struct mt_bootstrap {
+    const struct mt_session *session;
+    const uint8_t *session_id; /* MT_ID_BYTES */
+    uint32_t rank, ranks;
+    const char *fingerprint;
+    struct mt_member member; /* this rank */
+    uint64_t start_ns, deadline_ns;
+};
+
+/* Both block until all have joined; the caller frees welcome_out->members. No lock held. */
+int mt_bootstrap_host(const struct mt_bootstrap *bootstrap, struct mt_welcome *welcome_out,
+                      struct mt_error *error);
+int mt_bootstrap_join(const struct mt_bootstrap *bootstrap, struct mt_welcome *welcome_out,
+                      struct mt_error *error);
+
+/* The first line "NAME=value" in which the fingerprints of some ranks differ from rank 0's, in
+ * words with the ranks; texts[ranks]. 0 if there is none, else MANTA_EVERSION. Pure. */
+int mt_bootstrap_compare(const char *const *texts, uint32_t ranks, struct mt_error *error);
+
+#endif

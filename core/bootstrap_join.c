@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The other ranks' side of the bootstrap. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bootstrap.h"
+#include "core/clock.h"
+#include "core/dial.h"
+#include "core/link.h"
+
+/* Rank 0 names the ranks that did not come at its own deadline, which may lie a little later. */
+#define ANSWER_GRACE_NS (500 * (uint64_t)MT_MS)
+#define REDIAL_PAUSE_NS (20 * (uint64_t)MT_MS)
+
+struct joining {
+    const struct mt_bootstrap *bootstrap;
+    struct mt_link link;
+    struct mt_welcome *welcome;
+    struct mt_error error;
+    int is_over; /* welcomed, or refused: error.code */
+    uint8_t nonce[MT_ID_BYTES];
+};
+
+static void host_said(struct mt_link *link, const struct mt_frame *frame, const uint8_t *payload)
+{
+    struct joining *joining = link->arg;
+    const struct mt_bootstrap *bootstrap = joining->bootstrap;
+    int rc = MANTA_EINVAL;
+    if (frame->type == MT_FRAME_WELCOME)
+        rc = mt_welcome_decode(payload, frame->bytes, bootstrap->ranks, joining->welcome);
+    else if (frame->type == MT_FRAME_REFUSAL)
+        rc = mt_failure_decode(payload, frame->bytes, &joining->error);
+    if (rc)
+        mt_error_set_rank(&joining->error, rc == MANTA_ENOMEM ? rc : MANTA_EVERSION, 0,
+                          "the answer of rank 0 could not be read; install the same version "
+                          "everywhere");
+    joining->is_over = 1;
+    mt_link_close(link);
+    mt_service_signal();
+}
+
+static void host_lost(struct mt_link *link, int errno_or_0)
+{
+    (void)link;
+    (void)errno_or_0;
+    mt_service_signal();
+}
+
+static int dial_host(struct joining *joining, struct mt_dial **dial_out)
+{
+    const struct mt_session *session = joining->bootstrap->session;
+    struct mt_address addresses[MT_SESSION_ADDRESSES];
+    struct mt_dial_plan plan = {.addresses = addresses,
+                                .deadline_ns = joining->bootstrap->deadline_ns};
+    for (uint32_t i = 0; i < session->address_count; i++)
+        if (mt_address_parse(session->addresses[i], strlen(session->addresses[i]),
+                             &addresses[plan.address_count]) == 0)
+            plan.address_count++;
+    plan.hello.kind = MT_STREAM_JOIN;
+    plan.hello.from = joining->bootstrap->rank;
+    memcpy(plan.hello.session_id, joining->bootstrap->session_id, MT_ID_BYTES);
+    int rc = mt_auth_join_key(session->secret, plan.key);
+    if (rc == 0)
+        rc = mt_dial_start(&plan, dial_out);
+    mt_auth_wipe(plan.key, sizeof plan.key);
+    return rc;
+}
+
+/* Lock held. Until connected, or the error is final. */
+static int connect_to_host(struct joining *joining, int *fd_out)
+{
+    struct mt_dial *dial;
+    int rc = dial_host(joining, &dial);
+    if (rc)
+        return mt_error_set(&joining->error, rc, "cannot dial rank 0");
+    while ((rc = mt_stream_dial_test(dial, fd_out, &joining->error)) == MANTA_INPROGRESS)
+        mt_service_wait(joining->bootstrap->deadline_ns + MT_SECOND);
+    return rc;
+}
+
+static int send_join(struct joining *joining)
+{
+    const struct mt_bootstrap *bootstrap = joining->bootstrap;
+    struct mt_join join = {.version = (uint32_t)manta_version(),
+                           .ranks = bootstrap->ranks,
+                           .member = bootstrap->member,
+                           .fingerprint = (char *)(uintptr_t)bootstrap->fingerprint};
+    struct mt_frame frame = {.type = MT_FRAME_JOIN, .origin = bootstrap->rank};
+    uint8_t *bytes = malloc(MT_JOIN_MAX);
+    memcpy(join.nonce, joining->nonce, MT_ID_BYTES);
+    frame.bytes = bytes ? (uint32_t)mt_join_encode(&join, bytes, MT_JOIN_MAX) : 0;
+    if (frame.bytes)
+        mt_link_send(&joining->link, &frame, bytes);
+    free(bytes);
+    return frame.bytes ? 0 : mt_error_set(&joining->error, MANTA_ENOMEM, "no memory to join");
+}
+
+/* Lock held. One connection to rank 0, until it answers or closes. */
+static void attempt(struct joining *joining)
+{
+    const struct mt_bootstrap *bootstrap = joining->bootstrap;
+    uint64_t until_ns = bootstrap->deadline_ns + ANSWER_GRACE_NS;
+    int fd, rc = connect_to_host(joining, &fd);
+    if (rc == 0 && mt_link_open(&joining->link, fd)) {
+        mt_fd_close(fd);
+        rc = mt_error_set(&joining->error, MANTA_ENOMEM, "no memory to join");
+    }
+    if (rc == 0)
+        rc = send_join(joining);
+    if (rc) {
+        joining->is_over = 1;
+        return;
+    }
+    while (!joining->is_over && mt_link_is_open(&joining->link) && mt_clock_now_ns() < until_ns)
+        mt_service_wait(until_ns);
+    if (joining->is_over || mt_clock_now_ns() < bootstrap->deadline_ns)
+        return; /* an answer; or rank 0 closed, and may listen again */
+    joining->is_over = 1;
+    mt_error_set_rank(&joining->error, MANTA_ETIMEOUT, 0,
+                      "rank 0 did not answer within %.1f s: it is stopped, or ranks are missing; "
+                      "see rank 0's error",
+                      (double)(bootstrap->deadline_ns - bootstrap->start_ns) / 1e9);
+}
+
+int mt_bootstrap_join(const struct mt_bootstrap *bootstrap, struct mt_welcome *welcome_out,
+                      struct mt_error *error)
+{
+    struct joining joining = {.bootstrap = bootstrap, .welcome = welcome_out};
+    memset(welcome_out, 0, sizeof *welcome_out);
+    joining.link.source.fd = -1;
+    joining.link.payload_max = mt_welcome_bytes_max(bootstrap->ranks);
+    joining.link.received = host_said;
+    joining.link.lost = host_lost;
+    joining.link.arg = &joining;
+    if (mt_auth_random(joining.nonce, sizeof joining.nonce))
+        return mt_error_set(error, MANTA_ESYSTEM, "no random bytes from the kernel");
+    mt_service_lock();
+    while (!joining.is_over) {
+        attempt(&joining);
+        uint64_t until_ns = mt_clock_now_ns() + REDIAL_PAUSE_NS;
+        while (!joining.is_over && mt_clock_now_ns() < until_ns)
+            mt_service_wait(until_ns);
+    }
+    mt_link_close(&joining.link);
+    mt_service_unlock();
+    if (joining.error.code)
+        *error = joining.error;
+    return joining.error.code;
+}

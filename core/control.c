@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Flooding, failure and goodbye. A message is flooded over the links; each rank passes on what it
+ * sees for the first time, known by (origin, serial). Links keep order and every rank passes on in
+ * the order of arrival, so an origin's messages arrive everywhere in the order they were sent, and
+ * the last serial seen is all there is to remember.
+ */
+#include "core/control.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/control_impl.h"
+
+#define SUSPECT_NS (500 * (uint64_t)MT_MS)
+
+int mt_control_failed(const struct mt_control *control)
+{
+    return atomic_load_explicit(&control->failed, memory_order_acquire);
+}
+
+void mt_control_failure(const struct mt_control *control, struct mt_error *error_out)
+{
+    memset(error_out, 0, sizeof *error_out);
+    error_out->rank = -1;
+    if (mt_control_failed(control)) /* written once, before `failed` */
+        *error_out = control->failure;
+}
+
+int mt_control_wake_fd(const struct mt_control *control)
+{
+    return control->wake_fd;
+}
+
+int mt_control_left(const struct mt_control *control, uint32_t rank)
+{
+    return mt_control_has_left(control, rank);
+}
+
+int mt_control_has_left(const struct mt_control *control, uint32_t rank)
+{
+    return atomic_load_explicit(&control->left[rank], memory_order_acquire);
+}
+
+void mt_control_set_record(struct mt_control *control, const struct mt_record *record)
+{
+    mt_service_lock();
+    control->record = record;
+    mt_service_unlock();
+}
+
+static void send_to_all(struct mt_control *control, const struct mt_frame *frame,
+                        const void *payload, const struct mt_link *but)
+{
+    for (uint32_t i = 0; i < control->neighbour_count; i++) {
+        struct mt_link *link = &control->neighbours[i].link;
+        if (link != but)
+            mt_link_send(link, frame, payload);
+    }
+}
+
+void mt_control_flood_frame(struct mt_control *control, const struct mt_frame *frame,
+                            const void *payload)
+{
+    send_to_all(control, frame, payload, NULL);
+}
+
+void mt_control_flood(struct mt_control *control, uint32_t type, const void *payload,
+                      uint32_t bytes)
+{
+    struct mt_frame frame = {.bytes = bytes,
+                             .type = type,
+                             .origin = control->group->rank,
+                             .target = UINT32_MAX,
+                             .serial = ++control->serial};
+    send_to_all(control, &frame, payload, NULL);
+}
+
+static void fail_here(struct mt_control *control, const struct mt_error *error)
+{
+    uint64_t one = 1;
+    if (mt_control_failed(control))
+        return;
+    control->failure = *error;
+    atomic_store_explicit(&control->failed, error->code, memory_order_release);
+    ssize_t written = write(control->wake_fd, &one, sizeof one);
+    (void)written;
+    mt_service_signal();
+}
+
+void mt_control_fail_locked(struct mt_control *control, const struct mt_error *error)
+{
+    uint8_t bytes[1024];
+    if (mt_control_failed(control))
+        return;
+    fail_here(control, error);
+    size_t count = mt_failure_encode(error, bytes, sizeof bytes);
+    mt_control_flood(control, MT_FRAME_FAIL, bytes, (uint32_t)count);
+}
+
+void mt_control_fail(struct mt_control *control, const struct mt_error *error)
+{
+    mt_service_lock();
+    mt_control_fail_locked(control, error);
+    mt_service_unlock();
+}
+
+void mt_control_abort(struct mt_control *control, const char *reason)
+{
+    struct mt_error error;
+    uint32_t rank = control->group->rank;
+    int has_reason = reason && reason[0];
+    mt_error_set_rank(&error, MANTA_EABORTED, (int)rank, "rank %u aborted the communicator%s%.400s",
+                      rank, has_reason ? ": " : "", has_reason ? reason : "");
+    mt_control_fail(control, &error);
+}
+
+void mt_control_suspect(struct mt_control *control, const struct mt_error *cause)
+{
+    uint64_t until_ns = mt_clock_now_ns() + SUSPECT_NS;
+    int has_rank = cause->rank >= 0 && (uint32_t)cause->rank < control->group->ranks;
+    uint32_t peer = has_rank ? (uint32_t)cause->rank : 0;
+    struct mt_error error = *cause;
+    mt_service_lock();
+    while (!mt_control_failed(control) && !(has_rank && mt_control_has_left(control, peer)) &&
+           mt_clock_now_ns() < until_ns)
+        mt_service_wait(until_ns);
+    if (has_rank && mt_control_has_left(control, peer))
+        mt_error_set_rank(&error, MANTA_ELEFT, (int)peer,
+                          "rank %u has destroyed its communicator, but rank %u still needs it; "
+                          "destroy it after the last call on all ranks",
+                          peer, control->group->rank);
+    if (error.code >= 0)
+        error.code = MANTA_EPEER;
+    mt_control_fail_locked(control, &error);
+    mt_service_unlock();
+}
+
+/* Flooded messages: pass on and act on the first copy only. */
+static int is_first_copy(struct mt_control *control, struct mt_link *link,
+                         const struct mt_frame *frame, const uint8_t *payload)
+{
+    if (frame->origin == control->group->rank || frame->serial <= control->seen[frame->origin])
+        return 0;
+    control->seen[frame->origin] = frame->serial;
+    send_to_all(control, frame, payload, link);
+    return 1;
+}
+
+static void received_goodbye(struct mt_control *control, struct mt_neighbour *neighbour,
+                             const struct mt_frame *frame)
+{
+    struct mt_frame seen = {.type = MT_FRAME_SEEN, .origin = control->group->rank};
+    if (frame->origin == neighbour->rank)
+        mt_link_send(&neighbour->link, &seen, NULL);
+    if (is_first_copy(control, &neighbour->link, frame, NULL)) {
+        atomic_store_explicit(&control->left[frame->origin], 1, memory_order_release);
+        mt_service_signal();
+    }
+}
+
+static void received_failure(struct mt_control *control, struct mt_link *link,
+                             const struct mt_frame *frame, const uint8_t *payload)
+{
+    struct mt_error error;
+    if (!is_first_copy(control, link, frame, payload))
+        return;
+    if (mt_failure_decode(payload, frame->bytes, &error) == 0 &&
+        error.rank < (int)control->group->ranks)
+        fail_here(control, &error);
+}
+
+static void received_query(struct mt_control *control, struct mt_neighbour *neighbour,
+                           const struct mt_frame *frame, const uint8_t *payload)
+{
+    if (!is_first_copy(control, &neighbour->link, frame, payload))
+        return;
+    control->way_back[frame->origin] = (int32_t)(neighbour - control->neighbours);
+    mt_inquiry_received(control, frame, payload);
+}
+
+static void received_answer(struct mt_control *control, const struct mt_frame *frame,
+                            const uint8_t *payload)
+{
+    if (frame->target == control->group->rank) {
+        mt_inquiry_answered(control, frame, payload);
+        return;
+    }
+    int32_t way = control->way_back[frame->target];
+    if (way != MT_NOBODY)
+        mt_link_send(&control->neighbours[way].link, frame, payload);
+}
+
+void mt_control_received(struct mt_link *link, const struct mt_frame *frame, const uint8_t *payload)
+{
+    struct mt_neighbour *neighbour = link->arg;
+    struct mt_control *control = neighbour->control;
+    uint32_t ranks = control->group->ranks;
+    if (frame->origin >= ranks || (frame->type == MT_FRAME_ANSWER && frame->target >= ranks)) {
+        mt_link_close(link);
+        mt_control_lost(link, EPROTO);
+        return;
+    }
+    switch (frame->type) {
+    case MT_FRAME_FAIL:
+        received_failure(control, link, frame, payload);
+        break;
+    case MT_FRAME_GOODBYE:
+        received_goodbye(control, neighbour, frame);
+        break;
+    case MT_FRAME_SEEN:
+        neighbour->has_seen_goodbye = 1;
+        mt_service_signal();
+        break;
+    case MT_FRAME_QUERY:
+        received_query(control, neighbour, frame, payload);
+        break;
+    case MT_FRAME_ANSWER:
+        received_answer(control, frame, payload);
+        break;
+    case MT_FRAME_PIECE:
+        mt_gather_received(control, frame, payload);
+        break;
+    default:
+        mt_link_close(link);
+        mt_control_lost(link, EPROTO);
+    }
+}
+
+static const char *how_lost(int errno_or_0)
+{
+    switch (errno_or_0) {
+    case 0:
+    case ECONNRESET:
+    case EPIPE:
+        return "its process ended";
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return "its host is silent";
+    case EPROTO:
+        return "its control link carried garbage";
+    default:
+        return strerror(errno_or_0);
+    }
+}
+
+void mt_control_lost(struct mt_link *link, int errno_or_0)
+{
+    struct mt_neighbour *neighbour = link->arg;
+    struct mt_control *control = neighbour->control;
+    struct mt_error error;
+    if (control->is_leaving || mt_control_has_left(control, neighbour->rank))
+        return;
+    mt_error_set_rank(&error, MANTA_EPEER, (int)neighbour->rank, "rank %u is dead: %s (pid %d)",
+                      neighbour->rank, how_lost(errno_or_0),
+                      (int)control->group->members[neighbour->rank].pid);
+    error.system_errno = errno_or_0;
+    mt_control_fail_locked(control, &error);
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The exchange: each rank's piece runs down a binomial tree of the ring of its own. A piece at
+ * distance d from its origin goes on to d + 2^k for every 2^k above d; each distance is reached
+ * once, from d without its highest bit, after log2(ranks) hops. The service thread passes pieces on
+ * whether or not its rank has entered the exchange.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/control_impl.h"
+#include "core/ranks.h"
+
+int mt_gather_init(struct mt_control *control)
+{
+    for (int i = 0; i < 2; i++) {
+        struct mt_gather *gather = &control->gathers[i];
+        gather->serial = (uint64_t)i;
+        gather->pieces = calloc(control->group->ranks, sizeof *gather->pieces);
+        gather->piece_bytes = calloc(control->group->ranks, sizeof *gather->piece_bytes);
+        if (!gather->pieces || !gather->piece_bytes)
+            return MANTA_ENOMEM;
+    }
+    return 0;
+}
+
+static void free_pieces(struct mt_gather *gather, uint32_t ranks)
+{
+    for (uint32_t r = 0; gather->pieces && r < ranks; r++) {
+        free(gather->pieces[r]);
+        gather->pieces[r] = NULL;
+    }
+    gather->have = 0;
+}
+
+void mt_gather_clear(struct mt_control *control)
+{
+    for (int i = 0; i < 2; i++) {
+        free_pieces(&control->gathers[i], control->group->ranks);
+        free(control->gathers[i].pieces);
+        free(control->gathers[i].piece_bytes);
+        control->gathers[i].pieces = NULL;
+    }
+}
+
+static void pass_on(struct mt_control *control, const struct mt_frame *frame,
+                    const uint8_t *payload)
+{
+    uint32_t ranks = control->group->ranks, rank = control->group->rank;
+    uint32_t distance = (rank + ranks - frame->origin) % ranks;
+    for (uint32_t hop = 1; hop < ranks; hop *= 2) {
+        if (hop <= distance || distance + hop >= ranks)
+            continue;
+        int32_t index = control->neighbour_of[(rank + hop) % ranks];
+        mt_link_send(&control->neighbours[index].link, frame, payload);
+    }
+}
+
+static int keep(struct mt_control *control, const struct mt_frame *frame, const uint8_t *payload)
+{
+    struct mt_gather *gather = &control->gathers[frame->serial & 1];
+    if (gather->serial != frame->serial || gather->pieces[frame->origin])
+        return MANTA_EINVAL;
+    uint8_t *piece = malloc(frame->bytes + 1);
+    if (!piece)
+        return MANTA_ENOMEM;
+    if (frame->bytes)
+        memcpy(piece, payload, frame->bytes);
+    gather->pieces[frame->origin] = piece;
+    gather->piece_bytes[frame->origin] = frame->bytes;
+    gather->have++;
+    mt_service_signal();
+    pass_on(control, frame, payload);
+    return 0;
+}
+
+void mt_gather_received(struct mt_control *control, const struct mt_frame *frame,
+                        const uint8_t *payload)
+{
+    struct mt_error error;
+    if (keep(control, frame, payload) == 0)
+        return;
+    mt_error_set_rank(&error, MANTA_EINTERNAL, (int)frame->origin,
+                      "rank %u's piece of exchange %llu does not fit on rank %u", frame->origin,
+                      (unsigned long long)frame->serial, control->group->rank);
+    mt_control_fail_locked(control, &error);
+}
+
+/* Lock held. */
+static int wait_for_pieces(struct mt_control *control, const struct mt_gather *gather,
+                           uint64_t deadline_ns, struct mt_error *error)
+{
+    uint32_t ranks = control->group->ranks;
+    char who[160];
+    while (gather->have < ranks && !mt_control_failed(control) && mt_clock_now_ns() < deadline_ns)
+        mt_service_wait(deadline_ns);
+    if (gather->have == ranks)
+        return 0;
+    if (!mt_control_failed(control)) {
+        uint8_t *missing = control->inquiry.asked;
+        for (uint32_t r = 0; r < ranks; r++)
+            missing[r] = gather->pieces[r] == NULL;
+        int lowest = mt_ranks_describe(missing, ranks, who, sizeof who);
+        memset(missing, 0, ranks);
+        mt_error_set_rank(error, MANTA_ETIMEOUT, lowest,
+                          "%s did not come to the exchange in which the communicator is set up; "
+                          "all ranks must create it, in the same order",
+                          who);
+        mt_control_fail_locked(control, error);
+    }
+    mt_control_failure(control, error);
+    return error->code;
+}
+
+/* All pieces are here: lay them out in one block. */
+static int hand_over(const struct mt_gather *gather, uint32_t ranks, const void **out,
+                     size_t *out_bytes, void **storage_out)
+{
+    size_t total = 1, at = 0;
+    for (uint32_t r = 0; r < ranks; r++)
+        total += ((size_t)gather->piece_bytes[r] + 15) / 16 * 16;
+    uint8_t *storage = aligned_alloc(16, (total + 15) / 16 * 16);
+    if (!storage)
+        return MANTA_ENOMEM;
+    for (uint32_t r = 0; r < ranks; r++) {
+        memcpy(storage + at, gather->pieces[r], gather->piece_bytes[r]);
+        out[r] = storage + at;
+        out_bytes[r] = gather->piece_bytes[r];
+        at += (out_bytes[r] + 15) / 16 * 16;
+    }
+    *storage_out = storage;
+    return 0;
+}
+
+int mt_control_allgather(struct mt_control *control, const void *mine, size_t bytes,
+                         const void **out, size_t *out_bytes, void **storage_out,
+                         uint64_t deadline_ns, struct mt_error *error)
+{
+    uint32_t ranks = control->group->ranks;
+    *storage_out = NULL;
+    if (bytes > MT_PIECE_MAX)
+        return mt_error_set(error, MANTA_EINVAL, "an exchange takes at most %d bytes from a rank",
+                            MT_PIECE_MAX);
+    mt_service_lock();
+    struct mt_gather *gather = &control->gathers[control->gather_serial & 1];
+    struct mt_frame frame = {.bytes = (uint32_t)bytes,
+                             .type = MT_FRAME_PIECE,
+                             .origin = control->group->rank,
+                             .serial = control->gather_serial++};
+    int rc = keep(control, &frame, mine);
+    if (rc)
+        mt_error_set(error, rc, "no memory for an exchange of %zu bytes", bytes);
+    else
+        rc = wait_for_pieces(control, gather, deadline_ns, error);
+    if (rc == 0 && hand_over(gather, ranks, out, out_bytes, storage_out))
+        rc = mt_error_set(error, MANTA_ENOMEM, "no memory for an exchange of %zu bytes", bytes);
+    free_pieces(gather, ranks);
+    gather->serial += 2;
+    mt_service_unlock();
+    return rc;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside the control plane: what core/control*.c share. All under the service's lock. */
+#ifndef MT_CORE_CONTROL_IMPL_H
+#define MT_CORE_CONTROL_IMPL_H
+
+#include <stdatomic.h>
+
+#include "core/control.h"
+#include "core/link.h"
+#include "core/stream.h"
+#include "core/wire.h"
+
+enum { MT_NOBODY = -1 };
+
+/* A rank with a link of its own: at distance 1, 2, 4, ... on the ring, either way round. */
+struct mt_neighbour {
+    struct mt_link link;
+    struct mt_dial *dial; /* while this rank dials it */
+    struct mt_control *control;
+    uint32_t rank;
+    int is_linked; /* the link has stood */
+    int has_seen_goodbye;
+};
+
+/* A process of this host and pid namespace that holds a rank: its pidfd. */
+struct mt_watch {
+    struct mt_service_source source; /* fd -1: none */
+    struct mt_service_timer grace;   /* it ended, and its goodbye may still be on its way */
+    struct mt_control *control;
+    uint32_t rank;
+};
+
+/* One exchange under way. Two at a time: a fast rank may be one ahead. */
+struct mt_gather {
+    uint64_t serial;
+    uint32_t have;
+    uint8_t **pieces; /* [ranks], NULL: not here */
+    uint32_t *piece_bytes;
+};
+
+/* The question this rank asks, one at a time. */
+struct mt_inquiry {
+    int is_open;
+    uint64_t serial;
+    uint8_t *asked;            /* [ranks] 1: not answered yet */
+    struct mt_answer *answers; /* [ranks] valid when answered[r] */
+    uint8_t *answered;
+};
+
+struct mt_control {
+    struct mt_group *group;
+    _Atomic int failed; /* code; set after `failure` is whole (pairs with mt_control_failed) */
+    struct mt_error failure;
+    int wake_fd;
+    int is_leaving;
+    _Atomic uint8_t *left; /* [ranks] said goodbye */
+    uint64_t serial;       /* of the last message this rank flooded */
+    uint64_t *seen;        /* [ranks] serial of the last one flooded by each */
+    int32_t *way_back;     /* [ranks] neighbour by which a rank's last query came */
+    int32_t *neighbour_of; /* [ranks] index or MT_NOBODY */
+    struct mt_neighbour *neighbours;
+    uint32_t neighbour_count;
+    struct mt_watch *watches; /* [ranks] */
+    struct mt_gather gathers[2];
+    uint64_t gather_serial; /* of the next exchange this rank enters */
+    struct mt_inquiry inquiry;
+    const struct mt_record *record;
+};
+
+/* Bring up the links; blocks without holding the lock. On error nothing is left. */
+int mt_control_open(struct mt_group *group, uint64_t deadline_ns, struct mt_error *error);
+/* Goodbye, and free; takes the lock itself. */
+void mt_control_close(struct mt_control *control);
+
+/* control.c */
+void mt_control_flood(struct mt_control *control, uint32_t type, const void *payload,
+                      uint32_t bytes);
+/* The same for a frame whose header is made already, serial included. */
+void mt_control_flood_frame(struct mt_control *control, const struct mt_frame *frame,
+                            const void *payload);
+void mt_control_fail_locked(struct mt_control *control, const struct mt_error *error);
+void mt_control_received(struct mt_link *link, const struct mt_frame *frame,
+                         const uint8_t *payload);
+void mt_control_lost(struct mt_link *link, int errno_or_0);
+int mt_control_has_left(const struct mt_control *control, uint32_t rank);
+
+/* control_watch.c */
+int mt_watch_open(struct mt_control *control);
+void mt_watch_close(struct mt_control *control);
+
+/* control_gather.c */
+int mt_gather_init(struct mt_control *control);
+void mt_gather_clear(struct mt_control *control);
+void mt_gather_received(struct mt_control *control, const struct mt_frame *frame,
+                        const uint8_t *payload);
+
+/* control_query.c */
+void mt_inquiry_received(struct mt_control *control, const struct mt_frame *frame,
+                         const uint8_t *payload);
+void mt_inquiry_answered(struct mt_control *control, const struct mt_frame *frame,
+                         const uint8_t *payload);
+
+#endif

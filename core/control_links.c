@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the control plane comes up and goes away. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include "core/clock.h"
+#include "core/control_impl.h"
+#include "core/ranks.h"
+
+/* A goodbye is answered at once by ranks that run; a stopped one is not waited for longer. */
+#define GOODBYE_NS (500 * (uint64_t)MT_MS)
+enum { PAYLOAD_MAX = MT_PIECE_MAX + 64, SILENT_SECONDS = 10 };
+
+static void add_neighbour(struct mt_control *control, uint32_t rank)
+{
+    if (rank == control->group->rank || control->neighbour_of[rank] != MT_NOBODY)
+        return;
+    struct mt_neighbour *neighbour = &control->neighbours[control->neighbour_count];
+    neighbour->rank = rank;
+    neighbour->control = control;
+    neighbour->link.source.fd = -1;
+    neighbour->link.is_expected = 1;
+    neighbour->link.payload_max = PAYLOAD_MAX;
+    neighbour->link.received = mt_control_received;
+    neighbour->link.lost = mt_control_lost;
+    neighbour->link.arg = neighbour;
+    control->neighbour_of[rank] = (int32_t)control->neighbour_count++;
+}
+
+static void find_neighbours(struct mt_control *control)
+{
+    uint32_t rank = control->group->rank, ranks = control->group->ranks;
+    for (uint32_t distance = 1; distance < ranks; distance *= 2) {
+        add_neighbour(control, (rank + distance) % ranks);
+        add_neighbour(control, (rank + ranks - distance) % ranks);
+    }
+}
+
+static void free_control(struct mt_control *control)
+{
+    mt_gather_clear(control);
+    mt_fd_close(control->wake_fd);
+    free(control->left);
+    free(control->seen);
+    free(control->way_back);
+    free(control->neighbour_of);
+    free(control->neighbours);
+    free(control->watches);
+    free(control->inquiry.asked);
+    free(control->inquiry.answered);
+    free(control->inquiry.answers);
+    free(control);
+}
+
+static int allocate(struct mt_control *control, uint32_t ranks)
+{
+    control->left = calloc(ranks, sizeof *control->left);
+    control->seen = calloc(ranks, sizeof *control->seen);
+    control->way_back = malloc(ranks * sizeof *control->way_back);
+    control->neighbour_of = malloc(ranks * sizeof *control->neighbour_of);
+    control->neighbours = calloc(64, sizeof *control->neighbours);
+    control->watches = calloc(ranks, sizeof *control->watches);
+    control->inquiry.asked = calloc(ranks, 1);
+    control->inquiry.answered = calloc(ranks, 1);
+    control->inquiry.answers = calloc(ranks, sizeof *control->inquiry.answers);
+    if (!control->left || !control->seen || !control->way_back || !control->neighbour_of ||
+        !control->neighbours || !control->watches || !control->inquiry.asked ||
+        !control->inquiry.answered || !control->inquiry.answers || mt_gather_init(control))
+        return MANTA_ENOMEM;
+    for (uint32_t r = 0; r < ranks; r++) {
+        control->way_back[r] = control->neighbour_of[r] = MT_NOBODY;
+        control->watches[r].source.fd = -1;
+    }
+    control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (control->wake_fd < 0)
+        return MANTA_ESYSTEM;
+    mt_fd_enter(control->wake_fd);
+    return 0;
+}
+
+/* The kernel tells whether the other *host* still lives, whatever its processes do: one that is
+ * stopped or starved of CPU is not taken for dead. */
+static void watch_host(int fd)
+{
+    int one = 1, probes = SILENT_SECONDS, milliseconds = SILENT_SECONDS * 1000;
+    if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one))
+        return;
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
+}
+
+static void start_link(struct mt_neighbour *neighbour, int fd)
+{
+    if (neighbour->is_linked || mt_link_open(&neighbour->link, fd)) {
+        mt_fd_close(fd); /* a second one, or no memory: the first, or the deadline, decides */
+        return;
+    }
+    struct sockaddr_storage peer;
+    socklen_t bytes = sizeof peer;
+    if (getpeername(fd, (struct sockaddr *)&peer, &bytes) == 0 && peer.ss_family != AF_UNIX)
+        watch_host(fd);
+    neighbour->is_linked = 1;
+    mt_service_signal();
+}
+
+static void accept_link(void *arg, int fd, uint32_t from, uint32_t index)
+{
+    struct mt_control *control = arg;
+    (void)index;
+    if (from >= control->group->ranks || control->neighbour_of[from] == MT_NOBODY)
+        mt_fd_close(fd);
+    else
+        start_link(&control->neighbours[control->neighbour_of[from]], fd);
+}
+
+static void dialled(void *arg)
+{
+    struct mt_neighbour *neighbour = arg;
+    struct mt_error error;
+    int fd, rc = mt_stream_dial_test(neighbour->dial, &fd, &error);
+    neighbour->dial = NULL;
+    if (rc == 0)
+        start_link(neighbour, fd);
+    else
+        mt_control_fail_locked(neighbour->control, &error);
+}
+
+/* Of each pair the lower rank dials. */
+static int dial_neighbours(struct mt_control *control, uint64_t deadline_ns)
+{
+    int rc = 0;
+    mt_service_lock();
+    for (uint32_t i = 0; i < control->neighbour_count && rc == 0; i++) {
+        struct mt_neighbour *neighbour = &control->neighbours[i];
+        if (neighbour->rank > control->group->rank)
+            rc = mt_stream_dial_notify(control->group, neighbour->rank, MT_STREAM_CONTROL, 0,
+                                       deadline_ns, dialled, neighbour, &neighbour->dial);
+    }
+    mt_service_unlock();
+    return rc;
+}
+
+static uint32_t mark_unlinked(const struct mt_control *control, uint8_t *marked)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < control->neighbour_count; i++) {
+        const struct mt_neighbour *neighbour = &control->neighbours[i];
+        marked[neighbour->rank] = !neighbour->is_linked;
+        count += !neighbour->is_linked;
+    }
+    return count;
+}
+
+/* Lock held. */
+static int wait_for_links(struct mt_control *control, uint64_t deadline_ns, struct mt_error *error)
+{
+    uint8_t *marked = control->inquiry.asked; /* not in use yet */
+    char who[160];
+    while (mark_unlinked(control, marked) && !mt_control_failed(control) &&
+           mt_clock_now_ns() < deadline_ns)
+        mt_service_wait(deadline_ns);
+    if (mark_unlinked(control, marked) && !mt_control_failed(control)) {
+        int lowest = mt_ranks_describe(marked, control->group->ranks, who, sizeof who);
+        mt_error_set_rank(
+            error, MANTA_ETIMEOUT, lowest,
+            "no control link to %s came up in time; check that the ranks' hosts reach "
+            "each other (manta doctor), or set MANTA_INTERFACE",
+            who);
+        mt_control_fail_locked(control, error);
+    }
+    memset(marked, 0, control->group->ranks);
+    if (mt_control_failed(control))
+        mt_control_failure(control, error);
+    return mt_control_failed(control);
+}
+
+int mt_control_open(struct mt_group *group, uint64_t deadline_ns, struct mt_error *error)
+{
+    struct mt_control *control = calloc(1, sizeof *control);
+    if (!control)
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for the control plane");
+    control->group = group;
+    control->wake_fd = -1;
+    int rc = allocate(control, group->ranks);
+    if (rc) {
+        free_control(control);
+        return mt_error_set(error, rc, "no memory or descriptor for the control plane");
+    }
+    group->control = control;
+    find_neighbours(control);
+    mt_service_lock();
+    rc = mt_watch_open(control);
+    mt_service_unlock();
+    if (rc == 0)
+        rc = mt_stream_listen(group, MT_STREAM_CONTROL, accept_link, control);
+    if (rc == 0)
+        rc = dial_neighbours(control, deadline_ns);
+    if (rc)
+        mt_error_set(error, rc, "no memory or descriptor for the control plane");
+    mt_service_lock();
+    if (rc)
+        mt_control_fail_locked(control, error);
+    else
+        rc = wait_for_links(control, deadline_ns, error);
+    mt_service_unlock();
+    if (rc) {
+        mt_control_close(control);
+        group->control = NULL;
+    }
+    return rc;
+}
+
+static int is_goodbye_seen(const struct mt_control *control)
+{
+    for (uint32_t i = 0; i < control->neighbour_count; i++) {
+        const struct mt_neighbour *neighbour = &control->neighbours[i];
+        if (mt_link_is_open(&neighbour->link) && !neighbour->has_seen_goodbye &&
+            !mt_control_failed(control))
+            return 0;
+    }
+    return 1;
+}
+
+/* Neighbours say that they have seen the goodbye, so that closing the links, which may throw away
+ * what is on its way, is not taken for a death. */
+static void say_goodbye(struct mt_control *control)
+{
+    uint64_t until_ns = mt_clock_now_ns() + GOODBYE_NS;
+    control->is_leaving = 1;
+    if (mt_control_failed(control))
+        return;
+    mt_control_flood(control, MT_FRAME_GOODBYE, NULL, 0);
+    while (!is_goodbye_seen(control) && mt_clock_now_ns() < until_ns)
+        mt_service_wait(until_ns);
+}
+
+void mt_control_close(struct mt_control *control)
+{
+    mt_service_lock();
+    say_goodbye(control);
+    mt_watch_close(control);
+    for (uint32_t i = 0; i < control->neighbour_count; i++) {
+        mt_stream_dial_cancel(control->neighbours[i].dial);
+        mt_link_close(&control->neighbours[i].link);
+    }
+    mt_service_unlock();
+    mt_stream_unlisten(control->group, MT_STREAM_CONTROL);
+    free_control(control);
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Asking all ranks what they are doing, and answering. What is made of the answers is worded in
+ * control_verdict.c. */
+#include <string.h>
+
+#include <manta/plan.h>
+
+#include "core/clock.h"
+#include "core/control_impl.h"
+#include "core/control_verdict.h"
+
+#define ANSWER_NS (500 * (uint64_t)MT_MS)
+
+static uint64_t age(uint64_t then_ns, uint64_t now_ns)
+{
+    return then_ns && then_ns < now_ns ? now_ns - then_ns : 0;
+}
+
+static void tell_ages(struct mt_told_call *told, uint64_t now_ns)
+{
+    told->posted_ago_ns = age(told->call.posted_ns, now_ns);
+    told->ended_ago_ns = age(told->call.ended_ns, now_ns);
+}
+
+/* This rank's call that belongs to the one asked for: the same sequence, or the other end of a
+ * send or recv. */
+static int find_same(const struct mt_record *record, const struct mt_query *query, uint32_t asker,
+                     struct mt_call *call_out)
+{
+    if (query->collective == MANTA_SEND)
+        return mt_record_find_pair(record, MANTA_RECV, asker, query->sequence, call_out);
+    if (query->collective == MANTA_RECV)
+        return mt_record_find_pair(record, MANTA_SEND, asker, query->sequence, call_out);
+    return mt_record_find(record, query->sequence, call_out);
+}
+
+void mt_inquiry_received(struct mt_control *control, const struct mt_frame *frame,
+                         const uint8_t *payload)
+{
+    uint32_t rank = control->group->rank;
+    uint64_t now_ns = mt_clock_now_ns();
+    struct mt_query query;
+    struct mt_answer answer = {.query = frame->serial};
+    uint8_t bytes[256];
+    if ((frame->target != MANTA_PLAN_NONE && frame->target != rank) ||
+        mt_query_decode(payload, frame->bytes, &query))
+        return;
+    if (control->record) {
+        answer.same.there =
+            (uint32_t)find_same(control->record, &query, frame->origin, &answer.same.call);
+        answer.last.there = (uint32_t)mt_record_last(control->record, &answer.last.call);
+    }
+    tell_ages(&answer.same, now_ns);
+    tell_ages(&answer.last, now_ns);
+    struct mt_frame reply = {.type = MT_FRAME_ANSWER, .origin = rank, .target = frame->origin};
+    reply.bytes = (uint32_t)mt_answer_encode(&answer, bytes, sizeof bytes);
+    mt_link_send(&control->neighbours[control->way_back[frame->origin]].link, &reply, bytes);
+}
+
+void mt_inquiry_answered(struct mt_control *control, const struct mt_frame *frame,
+                         const uint8_t *payload)
+{
+    struct mt_inquiry *inquiry = &control->inquiry;
+    struct mt_answer answer;
+    if (!inquiry->is_open || mt_answer_decode(payload, frame->bytes, &answer) ||
+        answer.query != inquiry->serial || !inquiry->asked[frame->origin])
+        return;
+    inquiry->asked[frame->origin] = 0;
+    inquiry->answered[frame->origin] = 1;
+    inquiry->answers[frame->origin] = answer;
+    mt_service_signal();
+}
+
+static int is_waiting_for_answers(const struct mt_control *control)
+{
+    for (uint32_t r = 0; r < control->group->ranks; r++)
+        if (control->inquiry.asked[r] && !mt_control_has_left(control, r))
+            return 1;
+    return 0;
+}
+
+/* Lock held. Ask `target`, or all; 1 when there are answers to judge, 0 when the group has failed
+ * meanwhile. The inquiry stays open. */
+static int inquire(struct mt_control *control, const struct mt_call *call, uint32_t target)
+{
+    struct mt_inquiry *inquiry = &control->inquiry;
+    uint32_t ranks = control->group->ranks, rank = control->group->rank;
+    struct mt_query query = {call->sequence, call->collective, call->root};
+    struct mt_frame frame = {.type = MT_FRAME_QUERY, .origin = rank, .target = target};
+    uint8_t bytes[64];
+    while (inquiry->is_open && !mt_control_failed(control)) /* of another thread */
+        mt_service_wait(mt_clock_now_ns() + ANSWER_NS);
+    if (mt_control_failed(control))
+        return 0;
+    memset(inquiry->answered, 0, ranks);
+    for (uint32_t r = 0; r < ranks; r++)
+        inquiry->asked[r] = r != rank && (target == MANTA_PLAN_NONE || target == r);
+    inquiry->is_open = 1;
+    frame.bytes = (uint32_t)mt_query_encode(&query, bytes, sizeof bytes);
+    frame.serial = inquiry->serial = ++control->serial;
+    mt_control_flood_frame(control, &frame, bytes);
+    uint64_t until_ns = mt_clock_now_ns() + ANSWER_NS;
+    while (is_waiting_for_answers(control) && !mt_control_failed(control) &&
+           mt_clock_now_ns() < until_ns)
+        mt_service_wait(until_ns);
+    return !mt_control_failed(control);
+}
+
+static void close_inquiry(struct mt_control *control)
+{
+    control->inquiry.is_open = 0;
+    memset(control->inquiry.asked, 0, control->group->ranks);
+    mt_service_signal();
+}
+
+static int is_pair(const struct mt_call *call)
+{
+    return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+}
+
+void mt_control_timeout(struct mt_control *control, const struct mt_call *call)
+{
+    struct mt_error error;
+    uint32_t target = is_pair(call) ? call->root : MANTA_PLAN_NONE;
+    mt_service_lock();
+    if (inquire(control, call, target)) {
+        mt_verdict_timeout(control, call, &error);
+        mt_control_fail_locked(control, &error);
+    }
+    close_inquiry(control);
+    mt_service_unlock();
+}
+
+void mt_control_mismatch(struct mt_control *control, const struct mt_call *call, uint32_t peer)
+{
+    struct mt_error error;
+    mt_service_lock();
+    if (inquire(control, call, peer)) {
+        mt_verdict_mismatch(control, call, peer, &error);
+        mt_control_fail_locked(control, &error);
+    }
+    close_inquiry(control);
+    mt_service_unlock();
+}

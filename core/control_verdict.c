@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/control_verdict.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <manta/manta.h>
+#include <manta/plan.h>
+
+#include "core/clock.h"
+
+enum fault { NO_FAULT, SILENT, DIFFERENT, NOT_CALLED, LEFT };
+enum { CALL_TEXT = 128 };
+
+static int is_pair(const struct mt_call *call)
+{
+    return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+}
+
+static enum fault fault_of(const struct mt_control *control, const struct mt_call *call, uint32_t r)
+{
+    const struct mt_inquiry *inquiry = &control->inquiry;
+    const struct mt_answer *answer = &inquiry->answers[r];
+    if (r == control->group->rank || (is_pair(call) && r != call->root))
+        return NO_FAULT;
+    if (mt_control_has_left(control, r))
+        return LEFT;
+    if (!inquiry->answered[r])
+        return SILENT;
+    if (answer->same.there)
+        return mt_call_hash(&answer->same.call) == mt_call_hash(call) ? NO_FAULT : DIFFERENT;
+    /* The recorder has forgotten the call when 1,024 have followed it. */
+    if (!is_pair(call) && answer->last.there && !is_pair(&answer->last.call) &&
+        answer->last.call.sequence > call->sequence)
+        return NO_FAULT;
+    return NOT_CALLED;
+}
+
+/* The lowest rank with this fault, and how many others have it. */
+static int find_fault(const struct mt_control *control, const struct mt_call *call,
+                      enum fault wanted, uint32_t *others_out)
+{
+    int lowest = -1;
+    *others_out = 0;
+    for (uint32_t r = 0; r < control->group->ranks; r++) {
+        if (fault_of(control, call, r) != wanted)
+            continue;
+        *others_out += lowest >= 0;
+        lowest = lowest < 0 ? (int)r : lowest;
+    }
+    return lowest;
+}
+
+static void word_seconds(uint64_t ns, char *text, size_t text_bytes)
+{
+    double seconds = (double)ns / 1e9;
+    snprintf(text, text_bytes, seconds < 10 ? "%.1f s" : "%.0f s", seconds);
+}
+
+static void word_waited(const struct mt_call *call, char *text, size_t text_bytes)
+{
+    uint64_t now_ns = mt_clock_now_ns();
+    word_seconds(call->posted_ns && call->posted_ns < now_ns ? now_ns - call->posted_ns : 0, text,
+                 text_bytes);
+}
+
+static void word_others(uint32_t others, char *text, size_t text_bytes)
+{
+    text[0] = 0;
+    if (others)
+        snprintf(text, text_bytes, "; the same is true of %u other rank%s", others,
+                 others == 1 ? "" : "s");
+}
+
+/* "#40 broadcast(...), ended 12 s ago" */
+static void word_last(const struct mt_told_call *last, char *text, size_t text_bytes)
+{
+    char call[CALL_TEXT], ago[24];
+    if (!last->there) {
+        snprintf(text, text_bytes, "it has made no call yet");
+        return;
+    }
+    mt_call_describe(&last->call, call, sizeof call);
+    word_seconds(last->call.ended_ns ? last->ended_ago_ns : last->posted_ago_ns, ago, sizeof ago);
+    snprintf(text, text_bytes, "its last call, #%llu %s, %s %s ago",
+             (unsigned long long)last->call.sequence, call,
+             last->call.ended_ns ? "ended" : "was posted and has not ended since", ago);
+}
+
+static void word_silent(const struct mt_control *control, const struct mt_call *call, int rank,
+                        uint32_t others, struct mt_error *error)
+{
+    char text[CALL_TEXT], waited[24], more[64];
+    mt_call_describe(call, text, sizeof text);
+    word_waited(call, waited, sizeof waited);
+    word_others(others, more, sizeof more);
+    mt_error_set_rank(error, MANTA_ETIMEOUT, rank,
+                      "rank %d does not answer: its process is stopped or its host is silent; rank "
+                      "%u waited %s in #%llu %s%s",
+                      rank, control->group->rank, waited, (unsigned long long)call->sequence, text,
+                      more);
+}
+
+static void word_different(const struct mt_control *control, const struct mt_call *call, int rank,
+                           struct mt_error *error)
+{
+    char mine[CALL_TEXT], theirs[CALL_TEXT];
+    mt_call_describe(call, mine, sizeof mine);
+    mt_call_describe(&control->inquiry.answers[rank].same.call, theirs, sizeof theirs);
+    mt_error_set_rank(error, MANTA_EMISMATCH, rank, "rank %d called %s as #%llu, rank %u called %s",
+                      rank, theirs, (unsigned long long)call->sequence, control->group->rank, mine);
+}
+
+/* What the other side of a send has to call. */
+static void word_wanted(const struct mt_control *control, const struct mt_call *call, char *text,
+                        size_t text_bytes)
+{
+    struct mt_call wanted = *call;
+    if (is_pair(call)) {
+        wanted.collective = call->collective == MANTA_SEND ? MANTA_RECV : MANTA_SEND;
+        wanted.root = control->group->rank;
+    }
+    mt_call_describe(&wanted, text, text_bytes);
+}
+
+static void word_not_called(const struct mt_control *control, const struct mt_call *call, int rank,
+                            uint32_t others, struct mt_error *error)
+{
+    char wanted[CALL_TEXT], last[256], more[64];
+    word_wanted(control, call, wanted, sizeof wanted);
+    word_last(&control->inquiry.answers[rank].last, last, sizeof last);
+    word_others(others, more, sizeof more);
+    mt_error_set_rank(error, MANTA_ETIMEOUT, rank, "rank %d has not called #%llu %s; %s%s", rank,
+                      (unsigned long long)call->sequence, wanted, last, more);
+}
+
+static void word_left(const struct mt_control *control, const struct mt_call *call, int rank,
+                      struct mt_error *error)
+{
+    char text[CALL_TEXT];
+    mt_call_describe(call, text, sizeof text);
+    mt_error_set_rank(
+        error, MANTA_ELEFT, rank,
+        "rank %d has destroyed its communicator, but rank %u called #%llu %s; destroy "
+        "it after the last call on all ranks",
+        rank, control->group->rank, (unsigned long long)call->sequence, text);
+}
+
+static void word_nobody(const struct mt_control *control, const struct mt_call *call,
+                        struct mt_error *error)
+{
+    char text[CALL_TEXT], waited[24];
+    mt_call_describe(call, text, sizeof text);
+    word_waited(call, waited, sizeof waited);
+    mt_error_set(error, MANTA_ETIMEOUT,
+                 "rank %u waited %s in #%llu %s; %s in it or %s ended it, so the transfer is slow "
+                 "or stuck: raise MANTA_TIMEOUT, or see MANTA_LOG=debug for the transport",
+                 control->group->rank, waited, (unsigned long long)call->sequence, text,
+                 is_pair(call) ? "its peer is" : "all ranks are", is_pair(call) ? "has" : "have");
+}
+
+void mt_verdict_timeout(const struct mt_control *control, const struct mt_call *call,
+                        struct mt_error *error_out)
+{
+    uint32_t others;
+    int rank = find_fault(control, call, SILENT, &others);
+    if (rank >= 0) {
+        word_silent(control, call, rank, others, error_out);
+        return;
+    }
+    rank = find_fault(control, call, DIFFERENT, &others);
+    if (rank >= 0) {
+        word_different(control, call, rank, error_out);
+        return;
+    }
+    rank = find_fault(control, call, NOT_CALLED, &others);
+    if (rank >= 0) {
+        word_not_called(control, call, rank, others, error_out);
+        return;
+    }
+    rank = find_fault(control, call, LEFT, &others);
+    if (rank >= 0)
+        word_left(control, call, rank, error_out);
+    else
+        word_nobody(control, call, error_out);
+}
+
+void mt_verdict_mismatch(const struct mt_control *control, const struct mt_call *call,
+                         uint32_t peer, struct mt_error *error_out)
+{
+    const struct mt_answer *answer = &control->inquiry.answers[peer];
+    char text[CALL_TEXT], last[256];
+    mt_call_describe(call, text, sizeof text);
+    if (control->inquiry.answered[peer] && answer->same.there &&
+        mt_call_hash(&answer->same.call) != mt_call_hash(call)) {
+        word_different(control, call, (int)peer, error_out);
+        return;
+    }
+    if (control->inquiry.answered[peer])
+        word_last(&answer->last, last, sizeof last);
+    else
+        snprintf(last, sizeof last, "it did not answer what it called");
+    mt_error_set_rank(error_out, MANTA_EMISMATCH, (int)peer,
+                      "a message of rank %u does not fit #%llu %s of rank %u; %s", peer,
+                      (unsigned long long)call->sequence, text, control->group->rank, last);
+}

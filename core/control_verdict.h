@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the answers to an inquiry to the error: who is at fault, in words. */
+#ifndef MT_CORE_CONTROL_VERDICT_H
+#define MT_CORE_CONTROL_VERDICT_H
+
+#include "core/control_impl.h"
+
+/* The deadline of `call` has passed here. At fault is, in this order: who does not answer, who
+ * called something else, who has not called, who has left; never one that waits in the call or has
+ * ended it. */
+void mt_verdict_timeout(const struct mt_control *control, const struct mt_call *call,
+                        struct mt_error *error_out);
+/* A message of `peer` does not fit `call`. */
+void mt_verdict_mismatch(const struct mt_control *control, const struct mt_call *call,
+                         uint32_t peer, struct mt_error *error_out);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bootstrap.h"
+#include "core/clock.h"
+#include "core/control_impl.h"
+#include "core/group.h"
+#include "core/host.h"
+#include "core/listener.h"
+#include "core/session.h"
+#include "core/session_own.h"
+
+/* A group with its door, through which its streams come. */
+struct housed_group {
+    struct mt_group group;
+    struct mt_door door;
+};
+
+static int check_arguments(uint32_t rank, uint32_t ranks, const char *fingerprint,
+                           struct mt_error *error)
+{
+    if (ranks == 0 || ranks > MT_RANKS_MAX)
+        return mt_error_set(error, MANTA_EINVAL, "the size is %u; it must be 1 to %d", ranks,
+                            MT_RANKS_MAX);
+    if (rank >= ranks)
+        return mt_error_set(error, MANTA_EINVAL, "the rank is %u; it must be 0 to %u", rank,
+                            ranks - 1);
+    if (strlen(fingerprint) >= MT_FINGERPRINT_MAX)
+        return mt_error_set(error, MANTA_EINVAL,
+                            "the configuration is longer than %d bytes; shorten MANTA_* variables",
+                            MT_FINGERPRINT_MAX);
+    return 0;
+}
+
+static void open_door(struct housed_group *housed, const struct mt_session *session)
+{
+    struct mt_door *door = &housed->door;
+    memcpy(door->secret, session->secret, sizeof door->secret);
+    memcpy(door->session_id, housed->group.session_id, MT_ID_BYTES);
+    door->rank = housed->group.rank;
+    mt_service_lock();
+    mt_door_open(door);
+    mt_service_unlock();
+}
+
+static void free_group(struct housed_group *housed)
+{
+    mt_service_lock();
+    mt_door_close(&housed->door);
+    mt_service_unlock();
+    mt_listener_release();
+    free(housed->group.members);
+    mt_auth_wipe(housed, sizeof *housed);
+    free(housed);
+}
+
+static int bootstrap(struct mt_group *group, const struct mt_session *session, const char *node,
+                     const char *fingerprint, uint64_t deadline_ns, struct mt_error *error)
+{
+    struct mt_welcome welcome;
+    struct mt_bootstrap params = {.session = session,
+                                  .session_id = group->session_id,
+                                  .rank = group->rank,
+                                  .ranks = group->ranks,
+                                  .fingerprint = fingerprint,
+                                  .start_ns = mt_clock_now_ns(),
+                                  .deadline_ns = deadline_ns};
+    mt_host_describe(node, &params.member);
+    params.member.rank = group->rank;
+    mt_service_lock();
+    mt_listener_describe(&params.member);
+    mt_service_unlock();
+    int rc = group->rank == 0 ? mt_bootstrap_host(&params, &welcome, error)
+                              : mt_bootstrap_join(&params, &welcome, error);
+    if (rc)
+        return rc;
+    group->members = welcome.members;
+    group->epoch = welcome.epoch;
+    memcpy(group->uid, welcome.uid, MT_ID_BYTES);
+    rc = mt_auth_group_key(session->secret, group->uid, group->key);
+    return rc ? mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256") : 0;
+}
+
+static int join(const struct mt_session *session, uint32_t rank, uint32_t ranks, const char *node,
+                const char *fingerprint, uint64_t timeout_ns, struct mt_group **group_out,
+                struct mt_error *error)
+{
+    uint64_t now_ns = mt_clock_now_ns();
+    uint64_t deadline_ns =
+        timeout_ns < UINT64_MAX / 2 - now_ns ? now_ns + timeout_ns : UINT64_MAX / 2;
+    int rc = mt_listener_acquire(error);
+    if (rc)
+        return rc;
+    struct housed_group *housed = calloc(1, sizeof *housed);
+    if (!housed) {
+        mt_listener_release();
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for a group");
+    }
+    struct mt_group *group = &housed->group;
+    group->rank = rank;
+    group->ranks = ranks;
+    group->timeout_ns = timeout_ns;
+    group->generation = mt_fork_generation();
+    rc = mt_auth_session_id(session->secret, group->session_id);
+    open_door(housed, session);
+    if (rank == 0) /* the group's door stands in for the one of manta_session_create() */
+        mt_session_disown(group->session_id);
+    if (rc)
+        mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256");
+    else
+        rc = bootstrap(group, session, node, fingerprint, deadline_ns, error);
+    if (rc == 0)
+        rc = mt_control_open(group, deadline_ns, error);
+    if (rc) {
+        free_group(housed);
+        return rc;
+    }
+    *group_out = group;
+    return 0;
+}
+
+int mt_group_join(const char *session_text, uint32_t rank, uint32_t ranks, const char *node,
+                  const char *fingerprint, uint64_t timeout_ns, struct mt_group **group_out,
+                  struct mt_error *error)
+{
+    struct mt_session session;
+    *group_out = NULL;
+    int rc = mt_session_parse(session_text, &session, error);
+    if (rc == 0)
+        rc = check_arguments(rank, ranks, fingerprint ? fingerprint : "", error);
+    if (rc == 0)
+        rc = join(&session, rank, ranks, node, fingerprint ? fingerprint : "", timeout_ns,
+                  group_out, error);
+    mt_auth_wipe(&session, sizeof session);
+    return rc;
+}
+
+void mt_group_leave(struct mt_group *group)
+{
+    if (!group || mt_fork_happened(group->generation))
+        return; /* in a forked child everything belongs to the parent */
+    mt_control_close(group->control);
+    free_group((struct housed_group *)group);
+}
+
+int mt_group_same_node(const struct mt_group *group, uint32_t a, uint32_t b)
+{
+    const struct mt_member *first = &group->members[a], *second = &group->members[b];
+    return first->node == second->node && first->boot == second->boot;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/host.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/config.h"
+
+uint64_t mt_host_hash(const char *text)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+    return hash ? hash : 1;
+}
+
+/* The file's beginning as text without the newline at its end; "" if it cannot be read. */
+static void read_text(const char *path, char *text, size_t room)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t count = fd < 0 ? 0 : read(fd, text, room - 1);
+    if (fd >= 0)
+        close(fd);
+    text[count > 0 ? count : 0] = 0;
+    text[strcspn(text, "\n")] = 0;
+}
+
+/* Fields of /proc/<pid>/stat from the third on: the second may hold spaces and parentheses. */
+static const char *stat_fields(pid_t pid, char *text, size_t room)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    read_text(path, text, room);
+    const char *end = strrchr(text, ')');
+    return end && end[1] == ' ' ? end + 2 : NULL;
+}
+
+uint64_t mt_host_process_start(pid_t pid)
+{
+    char text[1024];
+    const char *field = stat_fields(pid, text, sizeof text);
+    for (int i = 3; field && i < 22; i++) {
+        field = strchr(field, ' ');
+        field = field ? field + 1 : NULL;
+    }
+    return field ? strtoull(field, NULL, 10) : 0;
+}
+
+int mt_host_process_stopped(pid_t pid)
+{
+    char text[1024];
+    const char *field = stat_fields(pid, text, sizeof text);
+    return field && (*field == 'T' || *field == 't');
+}
+
+void mt_host_describe(const char *node, struct mt_member *member_out)
+{
+    char boot[128];
+    struct stat namespace;
+    memset(member_out, 0, sizeof *member_out);
+    read_text("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
+    if (boot[0] == 0 && gethostname(boot, sizeof boot - 1) == 0)
+        boot[sizeof boot - 1] = 0;
+    if (!node || !node[0])
+        node = mt_config_string(MT_VAR(NODE));
+    member_out->boot = mt_host_hash(boot);
+    member_out->node = mt_host_hash(node[0] ? node : boot);
+    if (stat("/proc/self/ns/pid", &namespace) == 0)
+        member_out->pid_namespace = namespace.st_ino;
+    member_out->pid = getpid();
+    member_out->process_start = mt_host_process_start(member_out->pid);
+    member_out->uid = (uint32_t)geteuid();
+}

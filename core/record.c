@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The flight recorder: a ring of slots, each guarded by a version (a seqlock): odd while its writer
+ * is in it. Calls are kept as atomic words, so that a reader that comes at a bad time reads a torn
+ * entry, sees the version change, and no rule of the language is broken.
+ */
+#include "core/record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <manta/manta.h>
+#include <manta/plan.h>
+
+#include "core/dtype.h"
+
+enum { CALL_WORDS = sizeof(struct mt_call) / 8, READ_TRIES = 8 };
+_Static_assert(sizeof(struct mt_call) % 8 == 0, "a call is copied in words of 8 bytes");
+
+struct slot {
+    _Atomic uint64_t version; /* 2 * number of the call + 2, minus 1 while it is written */
+    _Atomic uint64_t words[CALL_WORDS];
+};
+
+struct mt_record {
+    _Atomic uint64_t begun; /* calls so far; call number i is in slot i % MT_RECORD_CALLS */
+    struct slot slots[MT_RECORD_CALLS];
+};
+
+struct mt_record *mt_record_create(void)
+{
+    return calloc(1, sizeof(struct mt_record));
+}
+
+void mt_record_destroy(struct mt_record *record)
+{
+    free(record);
+}
+
+/* The releases order each word after the odd version (pairs with the acquires in read_slot). */
+static void write_slot(struct slot *slot, uint64_t version, const struct mt_call *call)
+{
+    uint64_t words[CALL_WORDS];
+    memcpy(words, call, sizeof words);
+    atomic_store_explicit(&slot->version, version - 1, memory_order_relaxed);
+    for (int i = 0; i < CALL_WORDS; i++)
+        atomic_store_explicit(&slot->words[i], words[i], memory_order_release);
+    atomic_store_explicit(&slot->version, version, memory_order_release);
+}
+
+/* 1 if the slot holds call `number`, whole. */
+static int read_slot(const struct mt_record *record, uint64_t number, struct mt_call *call_out)
+{
+    const struct slot *slot = &record->slots[number % MT_RECORD_CALLS];
+    uint64_t words[CALL_WORDS], version = 2 * number + 2;
+    for (int attempt = 0; attempt < READ_TRIES; attempt++) {
+        uint64_t before = atomic_load_explicit(&slot->version, memory_order_acquire);
+        if (before > version)
+            return 0;
+        for (int i = 0; i < CALL_WORDS; i++)
+            words[i] = atomic_load_explicit(&slot->words[i], memory_order_acquire);
+        uint64_t after = atomic_load_explicit(&slot->version, memory_order_relaxed);
+        if (before == version && after == version) {
+            memcpy(call_out, words, sizeof words);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+uint32_t mt_record_begin(struct mt_record *record, const struct mt_call *call)
+{
+    uint64_t number = atomic_load_explicit(&record->begun, memory_order_relaxed);
+    write_slot(&record->slots[number % MT_RECORD_CALLS], 2 * number + 2, call);
+    atomic_store_explicit(&record->begun, number + 1, memory_order_release);
+    return (uint32_t)number;
+}
+
+void mt_record_end(struct mt_record *record, uint32_t slot_number, int result, uint64_t now_ns)
+{
+    struct slot *slot = &record->slots[slot_number % MT_RECORD_CALLS];
+    uint64_t version = atomic_load_explicit(&slot->version, memory_order_relaxed);
+    struct mt_call call;
+    if ((uint32_t)(version / 2 - 1) != slot_number || version == 0 ||
+        !read_slot(record, version / 2 - 1, &call))
+        return; /* 1,024 calls have begun since: this one's place is taken */
+    call.result = result;
+    call.ended_ns = now_ns ? now_ns : 1;
+    write_slot(slot, version, &call);
+}
+
+/* Walk back from the newest call. */
+static int find_back(const struct mt_record *record, struct mt_call *call_out,
+                     int (*fits)(const struct mt_call *call, const struct mt_call *wanted),
+                     const struct mt_call *wanted)
+{
+    uint64_t begun = atomic_load_explicit(&record->begun, memory_order_acquire);
+    for (uint64_t back = 1; back <= begun && back <= MT_RECORD_CALLS; back++)
+        if (read_slot(record, begun - back, call_out) && fits(call_out, wanted))
+            return 1;
+    return 0;
+}
+
+static int fits_any(const struct mt_call *call, const struct mt_call *wanted)
+{
+    (void)call;
+    (void)wanted;
+    return 1;
+}
+
+static int is_pair(const struct mt_call *call)
+{
+    return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+}
+
+static int fits_sequence(const struct mt_call *call, const struct mt_call *wanted)
+{
+    return !is_pair(call) && call->sequence == wanted->sequence;
+}
+
+static int fits_pair(const struct mt_call *call, const struct mt_call *wanted)
+{
+    return call->collective == wanted->collective && call->root == wanted->root &&
+           call->sequence == wanted->sequence;
+}
+
+int mt_record_last(const struct mt_record *record, struct mt_call *call_out)
+{
+    return find_back(record, call_out, fits_any, NULL);
+}
+
+int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out)
+{
+    struct mt_call wanted = {.sequence = sequence};
+    return find_back(record, call_out, fits_sequence, &wanted);
+}
+
+int mt_record_find_pair(const struct mt_record *record, uint32_t collective, uint32_t peer,
+                        uint64_t sequence, struct mt_call *call_out)
+{
+    struct mt_call wanted = {.sequence = sequence, .collective = collective, .root = peer};
+    return find_back(record, call_out, fits_pair, &wanted);
+}
+
+static int takes_op(uint32_t collective)
+{
+    return collective == MANTA_ALLREDUCE || collective == MANTA_REDUCE ||
+           collective == MANTA_REDUCE_SCATTER;
+}
+
+static int takes_root(uint32_t collective)
+{
+    return collective == MANTA_BROADCAST || collective == MANTA_REDUCE;
+}
+
+void mt_call_describe(const struct mt_call *call, char *text, size_t text_bytes)
+{
+    char tail[48] = "";
+    const char *name = mt_collective_name((int)call->collective);
+    if (call->collective == MANTA_BARRIER) {
+        snprintf(text, text_bytes, "%s()", name);
+        return;
+    }
+    if (takes_op(call->collective))
+        snprintf(tail, sizeof tail, ", %s", mt_op_name((int)call->op));
+    size_t used = strlen(tail);
+    if (takes_root(call->collective))
+        snprintf(tail + used, sizeof tail - used, ", root %u", call->root);
+    else if (is_pair(call))
+        snprintf(tail, sizeof tail, ", %s %u", call->collective == MANTA_SEND ? "to" : "from",
+                 call->root);
+    snprintf(text, text_bytes, "%s(%llu %s%s)", name, (unsigned long long)call->count,
+             mt_dtype_name((int)call->dtype), tail);
+}
+
+/* FNV-1a over the words that count. A send and its recv are one thing. */
+uint32_t mt_call_hash(const struct mt_call *call)
+{
+    int is_barrier = call->collective == MANTA_BARRIER;
+    uint64_t words[5] = {
+        call->collective == MANTA_RECV ? (uint32_t)MANTA_SEND : call->collective,
+        is_barrier ? 0 : call->count,
+        is_barrier ? 0 : call->dtype,
+        takes_op(call->collective) ? call->op : 0,
+        takes_root(call->collective) ? call->root : 0,
+    };
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (int i = 0; i < 40; i++)
+        hash = (hash ^ (words[i / 8] >> i % 8 * 8 & 0xff)) * UINT64_C(0x100000001b3);
+    uint32_t folded = (uint32_t)(hash ^ hash >> 32);
+    return folded ? folded : 1;
+}
+
+static void dump_call(const struct mt_call *call, FILE *stream)
+{
+    char text[160], algorithm[sizeof call->algorithm + 1];
+    mt_call_describe(call, text, sizeof text);
+    memcpy(algorithm, call->algorithm, sizeof call->algorithm);
+    algorithm[sizeof call->algorithm] = 0;
+    for (char *at = algorithm; *at; at++)
+        if (*at < 0x20 || *at > 0x7e || *at == '"' || *at == '\\')
+            *at = '?';
+    fprintf(stream,
+            "{\"sequence\": %llu, \"call\": \"%s\", \"collective\": \"%s\", \"count\": %llu, "
+            "\"dtype\": \"%s\", \"algorithm\": \"%s\", \"posted_ns\": %llu, \"ended_ns\": %llu, "
+            "\"state\": \"%s\", \"result\": %d}",
+            (unsigned long long)call->sequence, text, mt_collective_name((int)call->collective),
+            (unsigned long long)call->count, mt_dtype_name((int)call->dtype), algorithm,
+            (unsigned long long)call->posted_ns, (unsigned long long)call->ended_ns,
+            call->ended_ns == 0 ? "running"
+            : call->result == 0 ? "done"
+                                : "failed",
+            call->result);
+}
+
+int mt_record_dump(const struct mt_record *record, uint32_t rank, uint32_t ranks, FILE *stream)
+{
+    uint64_t begun = atomic_load_explicit(&record->begun, memory_order_acquire);
+    uint64_t first = begun > MT_RECORD_CALLS ? begun - MT_RECORD_CALLS : 0;
+    const char *comma = "";
+    fprintf(stream, "{\"rank\": %u, \"ranks\": %u, \"calls_begun\": %llu, \"calls\": [", rank,
+            ranks, (unsigned long long)begun);
+    for (uint64_t number = first; number < begun; number++) {
+        struct mt_call call;
+        if (!read_slot(record, number, &call))
+            continue;
+        fprintf(stream, "%s\n  ", comma);
+        dump_call(&call, stream);
+        comma = ",";
+    }
+    fprintf(stream, "\n]}\n");
+    return ferror(stream) ? MANTA_ESYSTEM : 0;
+}

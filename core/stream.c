@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who listens for which streams of which group. A stream may come before its listener does (a peer
+ * that is a little faster): it waits here, proved but unread, at most a minute; its dialler closing
+ * it, or the session's end, takes it away earlier.
+ */
+#include "core/stream.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/dial.h"
+#include "core/fork.h"
+#include "core/listener.h"
+#include "core/log.h"
+#include "core/stream_inbox.h"
+
+enum { PARKED_MAX = 4096 };
+#define PARKED_NS (60 * MT_SECOND)
+
+struct parked {
+    struct mt_service_source source;
+    struct mt_service_timer timer;
+    struct mt_hello hello;
+    struct parked *next;
+};
+
+/* Guarded by the service's lock. */
+static struct mt_door *doors;
+static struct mt_inbox *inboxes;
+static struct parked *parked_first;
+static uint32_t parked_count;
+static struct mt_service_timer hand_out; /* due when an inbox was opened */
+
+static void reset_in_child(void)
+{
+    doors = NULL;
+    inboxes = NULL;
+    parked_first = NULL;
+    parked_count = 0;
+    memset(&hand_out, 0, sizeof hand_out);
+}
+
+static void forget(struct parked *parked)
+{
+    struct parked **link = &parked_first;
+    while (*link != parked)
+        link = &(*link)->next;
+    *link = parked->next;
+    parked_count--;
+    mt_service_timer_set(&parked->timer, 0);
+    mt_service_unwatch(&parked->source);
+    free(parked);
+}
+
+static void drop(struct parked *parked)
+{
+    int fd = parked->source.fd;
+    forget(parked);
+    mt_fd_close(fd);
+}
+
+static void parked_closed(struct mt_service_source *source, uint32_t events)
+{
+    (void)events;
+    drop(source->arg);
+}
+
+static void parked_expired(struct mt_service_timer *timer)
+{
+    drop(timer->arg);
+}
+
+static struct mt_inbox *inbox_of(const struct mt_hello *hello)
+{
+    const uint8_t *uid = hello->kind == MT_STREAM_JOIN ? hello->session_id : hello->uid;
+    for (struct mt_inbox *inbox = inboxes; inbox; inbox = inbox->next)
+        if (inbox->kind == (int)hello->kind && inbox->rank == hello->to &&
+            memcmp(inbox->uid, uid, MT_ID_BYTES) == 0)
+            return inbox;
+    return NULL;
+}
+
+static void hand_out_parked(struct mt_service_timer *timer)
+{
+    (void)timer;
+    for (struct parked *at = parked_first; at;) {
+        struct mt_inbox *inbox = inbox_of(&at->hello);
+        if (!inbox) {
+            at = at->next;
+            continue;
+        }
+        int fd = at->source.fd;
+        struct mt_hello hello = at->hello;
+        forget(at);
+        inbox->accept(inbox->arg, fd, hello.from, hello.index);
+        at = parked_first; /* the callback may have changed the list */
+    }
+}
+
+static void park(int fd, const struct mt_hello *hello)
+{
+    struct parked *parked = parked_count < PARKED_MAX ? calloc(1, sizeof *parked) : NULL;
+    if (!parked) {
+        mt_fd_close(fd);
+        return;
+    }
+    parked->hello = *hello;
+    parked->source = (struct mt_service_source){.fd = fd, .ready = parked_closed, .arg = parked};
+    parked->timer = (struct mt_service_timer){.fire = parked_expired, .arg = parked};
+    if (mt_service_watch(&parked->source, EPOLLRDHUP)) {
+        free(parked);
+        mt_fd_close(fd);
+        return;
+    }
+    mt_service_timer_set(&parked->timer, mt_clock_now_ns() + PARKED_NS);
+    struct parked **link = &parked_first; /* in the order they came */
+    while (*link)
+        link = &(*link)->next;
+    *link = parked;
+    parked_count++;
+}
+
+void mt_stream_deliver(int fd, const struct mt_hello *hello, int64_t peer_uid)
+{
+    struct mt_inbox *inbox = inbox_of(hello);
+    if (hello->kind == MT_STREAM_SHM && peer_uid != (int64_t)geteuid()) {
+        mt_log(MT_LOG_WARN, (int)hello->to,
+               "refused shared memory of rank %u: it runs as another user", hello->from);
+        mt_fd_close(fd);
+    } else if (inbox) {
+        inbox->accept(inbox->arg, fd, hello->from, hello->index);
+    } else {
+        park(fd, hello);
+    }
+}
+
+void mt_inbox_open(struct mt_inbox *inbox)
+{
+    inbox->next = inboxes;
+    inboxes = inbox;
+    hand_out.fire = hand_out_parked;
+    mt_service_timer_set(&hand_out, mt_clock_now_ns());
+}
+
+void mt_inbox_close(struct mt_inbox *inbox)
+{
+    for (struct mt_inbox **link = &inboxes; *link; link = &(*link)->next)
+        if (*link == inbox) {
+            *link = inbox->next;
+            break;
+        }
+    if (!inboxes)
+        mt_service_timer_set(&hand_out, 0);
+}
+
+int mt_stream_listen(const struct mt_group *group, int kind, mt_stream_accept_fn *accept, void *arg)
+{
+    struct mt_inbox *inbox = calloc(1, sizeof *inbox);
+    if (!inbox)
+        return MANTA_ENOMEM;
+    memcpy(inbox->uid, group->uid, MT_ID_BYTES);
+    inbox->kind = kind;
+    inbox->rank = group->rank;
+    inbox->accept = accept;
+    inbox->arg = arg;
+    mt_service_lock();
+    mt_inbox_open(inbox);
+    mt_service_unlock();
+    return 0;
+}
+
+void mt_stream_unlisten(const struct mt_group *group, int kind)
+{
+    struct mt_hello hello = {.kind = (uint32_t)kind, .to = group->rank};
+    if (mt_fork_happened(group->generation))
+        return;
+    memcpy(hello.uid, group->uid, MT_ID_BYTES);
+    mt_service_lock();
+    struct mt_inbox *inbox = inbox_of(&hello);
+    if (inbox)
+        mt_inbox_close(inbox);
+    mt_service_unlock();
+    free(inbox);
+}
+
+void mt_door_open(struct mt_door *door)
+{
+    mt_fork_on_child(reset_in_child);
+    door->next = doors;
+    doors = door;
+}
+
+struct mt_door *mt_door_find(const uint8_t session_id[MT_ID_BYTES])
+{
+    struct mt_door *door = doors;
+    while (door && memcmp(door->session_id, session_id, MT_ID_BYTES) != 0)
+        door = door->next;
+    return door;
+}
+
+void mt_door_close(struct mt_door *door)
+{
+    for (struct mt_door **link = &doors; *link; link = &(*link)->next)
+        if (*link == door) {
+            *link = door->next;
+            break;
+        }
+    if (mt_door_find(door->session_id))
+        return;
+    for (struct parked *at = parked_first; at;) {
+        struct parked *next = at->next;
+        if (memcmp(at->hello.session_id, door->session_id, MT_ID_BYTES) == 0)
+            drop(at);
+        at = next;
+    }
+}
+
+/* The peer's addresses for this kind, best first: the unix socket on one host, then the others in
+ * the peer's order; its loopback only on one host. */
+static uint32_t addresses_of(const struct mt_group *group, uint32_t peer, int kind,
+                             struct mt_address *addresses)
+{
+    const struct mt_member *member = &group->members[peer];
+    int same_host = member->boot == group->members[group->rank].boot;
+    uint32_t count = 0;
+    if (same_host && member->unix_name[0] && kind != MT_STREAM_TCP)
+        mt_address_abstract(member->unix_name, &addresses[count++]);
+    for (const char *at = member->addresses; *at && kind != MT_STREAM_SHM;) {
+        size_t length = strcspn(at, " ");
+        if (count < MT_GROUP_ADDRESSES && mt_address_parse(at, length, &addresses[count]) == 0 &&
+            (same_host || !mt_address_is_loopback(&addresses[count])))
+            count++;
+        at += length + (at[length] == ' ');
+    }
+    return count;
+}
+
+int mt_stream_dial(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
+                   uint64_t deadline_ns, struct mt_dial **dial_out)
+{
+    return mt_stream_dial_notify(group, peer, kind, index, deadline_ns, NULL, NULL, dial_out);
+}
+
+int mt_stream_dial_notify(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
+                          uint64_t deadline_ns, void (*finished)(void *arg), void *arg,
+                          struct mt_dial **dial_out)
+{
+    struct mt_address addresses[MT_GROUP_ADDRESSES + 1];
+    struct mt_dial_plan plan = {
+        .addresses = addresses, .deadline_ns = deadline_ns, .finished = finished, .arg = arg};
+    plan.address_count = addresses_of(group, peer, kind, addresses);
+    plan.hello.kind = (uint32_t)kind;
+    plan.hello.from = group->rank;
+    plan.hello.to = peer;
+    plan.hello.index = index;
+    memcpy(plan.hello.uid, group->uid, MT_ID_BYTES);
+    memcpy(plan.hello.session_id, group->session_id, MT_ID_BYTES);
+    memcpy(plan.key, group->key, MT_AUTH_KEY_BYTES);
+    mt_service_lock();
+    int rc = mt_dial_start(&plan, dial_out);
+    mt_service_unlock();
+    mt_auth_wipe(plan.key, sizeof plan.key);
+    return rc;
+}
