@@ -274,12 +274,13 @@ MANTA_API int manta_explain(struct manta_comm *comm, int collective, uint64_t co
 /*
  * Combine the ranks' vectors element by element; every rank gets the result.
  * comm: not NULL. src: count elements; NULL only when count is 0. dst: count elements; dst == src
- * is in place; any other overlap is refused. count: elements, 0 is legal. dtype, op: see the enums.
+ *   is in place; any other overlap is refused. count: elements, 0 is legal. dtype, op: the enums.
  * Returns: 0, MANTA_EINVAL, MANTA_EBUSY, MANTA_EFORK, MANTA_ETIMEOUT, MANTA_EPEER,
  *   MANTA_EMISMATCH, MANTA_EABORTED, MANTA_ELEFT, MANTA_ETRANSPORT, MANTA_EALGORITHM,
- * MANTA_EBUFFER, MANTA_ENOMEM (first use of a shape). Thread: one at a time per communicator.
- * Blocks: until done, at most the deadline. Lifetime: src and dst until the call returns. Since:
- * 0.1. Source: Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in
+ *   MANTA_EBUFFER, MANTA_ENOMEM (first use of a shape).
+ * Thread: one at a time per communicator. Blocks: until done, at most the deadline.
+ * Lifetime: src and dst until the call returns. Since: 0.1.
+ * Source: Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in
  *   MPICH", 2005; Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009.
  */
 MANTA_API int manta_allreduce(struct manta_comm *comm, const void *src, void *dst, uint64_t count,
@@ -312,7 +313,8 @@ MANTA_API int manta_reduce(struct manta_comm *comm, const void *src, void *dst, 
 /*
  * Concatenate the ranks' vectors, in rank order, on every rank.
  * comm: not NULL. src: count elements. dst: size * count elements; src == dst + rank * count is in
- *   place; any other overlap is refused. count: elements per rank, 0 is legal.
+ *   place; any other overlap is refused. count: elements per rank, 0 is legal. dtype: enum
+ *   manta_dtype.
  * Returns: as manta_allreduce().
  * Thread: one at a time per communicator. Blocks: until done, at most the deadline.
  * Lifetime: src and dst until the call returns. Since: 0.1. Source: Thakur et al. 2005 (ring).
@@ -324,10 +326,11 @@ MANTA_API int manta_allgather(struct manta_comm *comm, const void *src, void *ds
  * Combine the ranks' vectors of size * count elements; rank r gets elements r * count ...
  * (r + 1) * count of the result.
  * comm: not NULL. src: size * count elements. dst: count elements; dst == src + rank * count is in
- *   place; any other overlap is refused. count: elements per rank, 0 is legal. In place, the rest
- * of src may be overwritten only within dst. Returns: as manta_allreduce(). Thread: one at a time
- * per communicator. Blocks: until done, at most the deadline. Lifetime: src and dst until the call
- * returns. Since: 0.1. Source: Thakur et al. 2005.
+ *   place; any other overlap is refused. count: elements per rank, 0 is legal. dtype, op: as in
+ *   manta_allreduce(). In place, only dst's part of src is overwritten.
+ * Returns: as manta_allreduce().
+ * Thread: one at a time per communicator. Blocks: until done, at most the deadline.
+ * Lifetime: src and dst until the call returns. Since: 0.1. Source: Thakur et al. 2005.
  */
 MANTA_API int manta_reduce_scatter(struct manta_comm *comm, const void *src, void *dst,
                                    uint64_t count, int dtype, int op);
@@ -365,7 +368,8 @@ MANTA_API int manta_recv(struct manta_comm *comm, void *buf, uint64_t count, int
 /*
  * Posted forms: start the call and return at once; finish with manta_test() or manta_wait().
  * Posted calls of one communicator run in the order of posting as far as their sequence goes; many
- * may be under way. The arguments are those of the blocking form.
+ * may be under way.
+ * comm, src, dst, count, dtype, op, root: those of the blocking form.
  * request_out: receives the request; not NULL; set to NULL on error. A zero-size call gives a
  *   request like any other.
  * Returns: 0, MANTA_EINVAL, MANTA_EBUSY, MANTA_EFORK, MANTA_ENOMEM, MANTA_EALGORITHM, or the error

@@ -33,9 +33,9 @@ extern "C" {
 
 enum {
     MANTA_PLAN_WINDOW = 2,    /* outstanding steps of a lane that a plan may rely on */
-    MANTA_PLAN_LOCATIONS = 8, /* intervals in one message, at most */
-    MANTA_PLAN_NONE = 0xffffffff
+    MANTA_PLAN_LOCATIONS = 8 /* intervals in one message, at most */
 };
+#define MANTA_PLAN_NONE UINT32_C(0xffffffff) /* no rank, no root, no peer */
 
 enum manta_plan_buffer { MANTA_PLAN_SRC = 0, MANTA_PLAN_DST = 1, MANTA_PLAN_SCRATCH = 2 };
 
