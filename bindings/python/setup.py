@@ -66,7 +66,7 @@ setup(
             libraries=["manta"],
             define_macros=[("_GNU_SOURCE", None)],
             extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"],
-            extra_link_args=["-Wl,-rpath,$ORIGIN", "-Wl,-z,defs", "-Wl,-z,relro,-z,now"],
+            extra_link_args=["-Wl,-rpath,$ORIGIN", "-Wl,-z,relro,-z,now"],
             py_limited_api=True,
         )
     ],

@@ -73,6 +73,14 @@ int mt_python_dtype_parse(PyObject *object)
     return PyErr_Occurred() ? -1 : entry->dtype;
 }
 
+static void raise_dtype(const char *role, PyObject *dtype)
+{
+    PyErr_Format(
+        PyExc_TypeError,
+        "%s has dtype %S, which manta does not support; see manta.DTYPES for those it does", role,
+        dtype);
+}
+
 /* ---- the buffer protocol */
 
 static int integer_dtype(Py_ssize_t bytes, int is_signed)
@@ -180,8 +188,7 @@ static int is_extended(int dtype)
 static int get_extended_numpy(PyObject *object, const char *role, int writable,
                               struct mt_python_buffer *buffer)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_Clear();
     PyObject *dtype = PyObject_GetAttrString(object, "dtype");
     PyObject *name = dtype ? PyObject_GetAttrString(dtype, "name") : NULL;
     const struct dtype_entry *entry = name ? entry_of(name) : NULL;
@@ -189,16 +196,12 @@ static int get_extended_numpy(PyObject *object, const char *role, int writable,
     if (entry && is_extended(entry->dtype))
         integers = PyObject_CallMethod(object, "view", "s",
                                        manta_dtype_size(entry->dtype) == 1 ? "u1" : "u2");
+    else if (name)
+        raise_dtype(role, dtype);
     Py_XDECREF(name);
     Py_XDECREF(dtype);
-    if (!integers) {
-        PyErr_Clear();
-        PyErr_Restore(type, value, traceback);
+    if (!integers)
         return -1;
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
     buffer->dtype = entry->dtype;
     int rc = get_view(integers, role, writable, buffer);
     Py_DECREF(integers);
@@ -261,10 +264,7 @@ static const struct dtype_entry *tensor_dtype(PyObject *tensor, const char *role
     PyObject *dtype = table ? PyObject_GetAttrString(tensor, "dtype") : NULL;
     PyObject *index = dtype ? PyDict_GetItemWithError(table, dtype) : NULL;
     if (!index && dtype && !PyErr_Occurred())
-        PyErr_Format(PyExc_TypeError,
-                     "%s has dtype %S, which manta does not support; "
-                     "see manta.DTYPES for those it does",
-                     role, dtype);
+        raise_dtype(role, dtype);
     Py_XDECREF(dtype);
     return index ? &dtype_entries[PyLong_AsLong(index)] : NULL;
 }

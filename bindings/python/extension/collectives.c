@@ -162,7 +162,7 @@ static int set_equal_out(PyObject *array, PyObject *out, struct mt_python_call *
         return 0;
     }
     if (!out || out == Py_None)
-        call->result = mt_python_result_like(array, &call->src, 1, 1);
+        call->result = mt_python_result_like(array, &call->src, 0, 1);
     else
         set_result(out, call);
     if (!call->result || mt_python_buffer_get(call->result, "out", 1, &call->dst) != 0 ||
@@ -296,7 +296,7 @@ static int prepare_reduce_scatter(struct mt_python_communicator *self, PyObject 
         set_result(values[2], call);
     } else {
         PyObject *like = listed ? PySequence_GetItem(values[0], 0) : values[0];
-        call->result = like ? mt_python_result_like(like, src, 1, listed ? 1 : self->size) : NULL;
+        call->result = like ? mt_python_result_like(like, src, !listed, self->size) : NULL;
         if (listed)
             Py_XDECREF(like);
     }

@@ -91,8 +91,8 @@ int mt_python_call_start(struct mt_python_communicator *self, struct mt_python_c
 
 /* ---- result.c */
 
-/* A new array or tensor like `object`, which `buffer` describes: the same shape, or its first
- * dimension times multiplier / divisor. NULL with an exception. */
+/* A new array or tensor like `object`, which `buffer` describes: the same shape (multiplier 0), or
+ * its first dimension times multiplier / divisor. NULL with an exception. */
 PyObject *mt_python_result_like(PyObject *object, const struct mt_python_buffer *buffer,
                                 Py_ssize_t multiplier, Py_ssize_t divisor);
 /* Do the two have the same shape? */

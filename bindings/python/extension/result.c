@@ -25,7 +25,7 @@ static PyObject *scaled_shape(const struct mt_python_buffer *buffer, Py_ssize_t 
 static PyObject *new_tensor(PyObject *tensor, const struct mt_python_buffer *buffer,
                             Py_ssize_t multiplier, Py_ssize_t divisor)
 {
-    if (multiplier == 1 && divisor == 1)
+    if (multiplier == 0)
         return PyObject_CallMethod(tensor, "new_empty", "O", buffer->shape);
     PyObject *shape = scaled_shape(buffer, multiplier, divisor);
     PyObject *made = shape ? PyObject_CallMethod(tensor, "new_empty", "O", shape) : NULL;
@@ -36,7 +36,7 @@ static PyObject *new_tensor(PyObject *tensor, const struct mt_python_buffer *buf
 static PyObject *new_array(PyObject *array, const struct mt_python_buffer *buffer,
                            Py_ssize_t multiplier, Py_ssize_t divisor)
 {
-    if (multiplier == 1 && divisor == 1)
+    if (multiplier == 0)
         return PyObject_CallFunctionObjArgs(mt_python_state.numpy_empty_like, array, NULL);
     PyObject *shape = scaled_shape(buffer, multiplier, divisor);
     PyObject *dtype = shape ? PyObject_GetAttrString(array, "dtype") : NULL;

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+
+from typing_extensions import Buffer
 
 class _Tensor(Protocol):
     """A torch.Tensor on the CPU."""
@@ -13,7 +15,6 @@ class _Tensor(Protocol):
 
 _Array: TypeAlias = Buffer | _Tensor
 _A = TypeVar("_A", bound=_Array)
-_Out = TypeVar("_Out", bound=_Array | Sequence[_Array])
 _R = TypeVar("_R", covariant=True)
 _Op: TypeAlias = str | int
 
