@@ -11,6 +11,8 @@ import tree
 
 HEADERS = tree.files(".h")
 PUBLIC = [path for path in HEADERS if path.startswith("include/manta/")]
+# Bodies that are compiled several times with different parameters, not headers to include.
+TEMPLATES = {"core/reduce_halves.h", "core/reduce_kernels.h"}
 WORDS = ["Returns:", "Thread:", "Blocks:", "Since:"]
 
 
@@ -70,10 +72,9 @@ def compile_alone(path, compiler, standard):
         included = path[len("include/"):] if path.startswith("include/") else path
         unit.write(f"#include <{included}>\nint nothing_else;\n")
         unit.flush()
-        command = [compiler, f"-std={standard}", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
-                   "-Iinclude", unit.name]
-        if not path.startswith("include/"):
-            command[1:1] = ["-I.", "-D_GNU_SOURCE", "-Wno-pedantic"]
+        command = [compiler, f"-std={standard}", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Iinclude"]
+        command += ["-Wpedantic"] if path.startswith("include/") else ["-I.", "-D_GNU_SOURCE"]
+        command.append(unit.name)
         return subprocess.run(command, cwd=tree.ROOT, capture_output=True, text=True, check=False)
 
 
@@ -84,7 +85,7 @@ def test_public_header_compiles_alone(path):
         assert result.returncode == 0, f"{standard}: {result.stderr}"
 
 
-@pytest.mark.parametrize("path", [path for path in HEADERS if path not in PUBLIC
+@pytest.mark.parametrize("path", [path for path in HEADERS if path not in PUBLIC and path not in TEMPLATES
                                   and not path.startswith("bindings/")])
 def test_internal_header_compiles_alone(path):
     result = compile_alone(path, "gcc", "c11")
