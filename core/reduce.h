@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reduction kernels. All variants of a kernel (portable, AVX2, AVX-512) give the same bits,
- * whatever the caller's floating-point environment (FTZ, DAZ, rounding mode). */
+/*
+ * Reduction kernels. All variants of a kernel (portable, AVX2, AVX-512) give the same bits,
+ * whatever the caller's floating-point environment (FTZ, DAZ, rounding mode, traps), which is as
+ * it was afterwards.
+ *
+ * The 8-bit formats follow the saturating mode of the OCP 8-bit floating point specification: a
+ * sum, product or quotient beyond the largest finite value, infinity included (FLOAT8_E5M2 has
+ * one), becomes that value with its sign; inf - inf and 0 * inf are NaN. MIN and MAX return one of
+ * their operands, an infinity too.
+ */
 #ifndef MT_CORE_REDUCE_H
 #define MT_CORE_REDUCE_H
 
@@ -8,10 +16,11 @@
 
 /* dst[i] = left[i] op right[i]. dst may equal left or right, not overlap them otherwise. No
  * alignment is assumed. op is not AVG (reduce with SUM, then mt_reduce_divide). dtype and op were
- * checked. */
+ * checked. Any thread. */
 void mt_reduce(int dtype, int op, void *dst, const void *left, const void *right, uint64_t count);
 
-/* dst[i] = dst[i] / divisor: the last step of AVG. Integers truncate towards zero. divisor >= 1. */
+/* dst[i] = dst[i] / divisor: the last step of AVG. Integers truncate towards zero. 1 <= divisor <
+ * 2^24, more than a group can have ranks. Any thread. */
 void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor);
 
 /* Name of the variant in use: "portable", "avx2" or "avx512"; chosen at first use (MANTA_SIMD). */
