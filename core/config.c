@@ -96,11 +96,11 @@ static uint64_t unit_ns(const char *suffix)
 
 int mt_parse_ns(const char *text, uint64_t *ns_out)
 {
-    const char *fraction = "";
     uint64_t whole;
 
     if (parse_digits(&text, &whole) != 0)
         return MANTA_EINVAL;
+    const char *fraction = text;
     if (*text == '.') {
         fraction = ++text;
         text += strspn(text, "0123456789");
