@@ -18,7 +18,7 @@ struct endpoints_shared {
     pthread_barrier_t barrier;
     void **addresses;
     size_t *address_bytes;
-    int failed_to_open;
+    _Atomic int failed_to_open;
 };
 
 struct thread {
@@ -100,7 +100,7 @@ static void *thread_main(void *arg)
 {
     struct thread *thread = arg;
     struct endpoints_rank *self = &thread->rank;
-    _Atomic int *failed = (_Atomic int *)&self->shared->failed_to_open;
+    _Atomic int *failed = &self->shared->failed_to_open;
     thread->failed = open_endpoint(self);
     if (thread->failed)
         atomic_store(failed, 1);
@@ -115,7 +115,8 @@ static void *thread_main(void *arg)
         thread->failed = thread->fn(self);
     if (self->endpoint != NULL && !self->closed)
         self->transport->close(self->endpoint);
-    mt_group_leave(self->group);
+    if (self->group != NULL)
+        mt_group_leave(self->group);
     return NULL;
 }
 

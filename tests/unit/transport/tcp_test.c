@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tcp between threads of this process, over real groups and sockets. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/clock.h"
+#include "core/service.h"
+#include "core/stream.h"
+#include "tests/support/endpoints.h"
+#include "tests/support/ranks.h"
+#include "transport/frame.h"
+
+enum { EAGER = 32768, LONG = 10 << 20 };
+
+static uint8_t pattern(uint64_t i, uint32_t from, uint32_t number)
+{
+    return (uint8_t)(i * 13 + i / 4096 + from * 101 + number * 7);
+}
+
+static uint8_t *filled(uint64_t bytes, uint32_t from, uint32_t number)
+{
+    uint8_t *memory = malloc(bytes + 1);
+    for (uint64_t i = 0; i < bytes; i++)
+        memory[i] = pattern(i, from, number);
+    return memory;
+}
+
+static int differs(const uint8_t *memory, uint64_t bytes, uint32_t from, uint32_t number)
+{
+    for (uint64_t i = 0; i < bytes; i++) {
+        if (memory[i] != pattern(i, from, number))
+            return 1;
+    }
+    return memory[bytes] != 0xee;
+}
+
+static uint32_t draw(uint64_t *random, uint32_t below)
+{
+    *random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*random >> 33) % below;
+}
+
+/* What each rank sends to each other one, and the order in which it posts it all. */
+struct traffic {
+    const uint64_t *sizes;
+    uint32_t size_count, rounds;
+};
+
+struct item {
+    uint32_t peer, number, receive;
+    uint8_t *memory;
+};
+
+static uint32_t make_items(const struct endpoints_rank *self, const struct traffic *traffic,
+                           struct item *items)
+{
+    uint32_t count = 0;
+    for (uint32_t peer = 0; peer < self->ranks; peer++) {
+        for (uint32_t n = 0; peer != self->rank && n < traffic->size_count; n++) {
+            uint8_t *target = malloc(traffic->sizes[n] + 1);
+            memset(target, 0xee, traffic->sizes[n] + 1);
+            items[count++] = (struct item){peer, n, 0, filled(traffic->sizes[n], self->rank, n)};
+            items[count++] = (struct item){peer, n, 1, target};
+        }
+    }
+    return count;
+}
+
+static int run_round(struct endpoints_rank *self, const struct traffic *traffic, uint64_t call,
+                     uint64_t *random)
+{
+    uint32_t most = 2 * traffic->size_count * self->ranks;
+    struct item *items = calloc(most, sizeof(*items));
+    struct manta_transport_request *requests = calloc(most, sizeof(*requests));
+    uint32_t count = make_items(self, traffic, items);
+    int failed = 0;
+    for (uint32_t i = count - 1; i > 0; i--) {
+        uint32_t j = draw(random, i + 1);
+        struct item keep = items[i];
+        items[i] = items[j];
+        items[j] = keep;
+    }
+    for (uint32_t i = 0; i < count && !failed; i++) {
+        uint64_t bytes = traffic->sizes[items[i].number];
+        int code = items[i].receive ? endpoints_recv(self, items[i].peer, call, items[i].number,
+                                                     items[i].memory, bytes, &requests[i])
+                                    : endpoints_send(self, items[i].peer, call, items[i].number,
+                                                     items[i].memory, bytes, &requests[i]);
+        if (code != 0)
+            failed = endpoints_fail(self, "post: %d", code);
+        if (draw(random, 4) == 0)
+            self->transport->progress(self->endpoint);
+    }
+    failed = failed || endpoints_wait(self, requests, count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t bytes = traffic->sizes[items[i].number];
+        if (!failed && requests[i].status != 0)
+            failed = endpoints_fail(self, "status %d", requests[i].status);
+        if (!failed && items[i].receive &&
+            differs(items[i].memory, bytes, items[i].peer, items[i].number))
+            failed = endpoints_fail(self, "wrong bytes from %u, size %llu", items[i].peer,
+                                    (unsigned long long)bytes);
+        free(items[i].memory);
+    }
+    free(items);
+    free(requests);
+    return failed;
+}
+
+static int exchange(struct endpoints_rank *self)
+{
+    const struct traffic *traffic = self->arg;
+    uint64_t random = self->rank * 77 + 5;
+    for (uint32_t round = 0; round < traffic->rounds; round++) {
+        if (run_round(self, traffic, round, &random))
+            return 1;
+    }
+    return 0;
+}
+
+static void test_random_exchange(void **state)
+{
+    static const uint64_t sizes[] = {0, 1, 39, 4096, EAGER - 1, EAGER, EAGER + 1, 200000};
+    struct traffic traffic = {sizes, 8, 10};
+    static const uint32_t ranks[] = {2, 3, 5, 8};
+    (void)state;
+    for (size_t i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++)
+        assert_int_equal(endpoints_run("tcp", ranks[i], exchange, &traffic), 0);
+}
+
+static void test_long_messages(void **state)
+{
+    static const uint64_t sizes[] = {LONG, 5, LONG + 1, EAGER};
+    struct traffic traffic = {sizes, 4, 2};
+    (void)state;
+    assert_int_equal(endpoints_run("tcp", 2, exchange, &traffic), 0);
+}
+
+/* Eager data that comes first, more than the credit allows, then the receives in reverse. */
+static int flood(struct endpoints_rank *self)
+{
+    enum { COUNT = 300 };
+    struct manta_transport_request requests[COUNT];
+    uint8_t *memory = filled(5000, 0, 3);
+    uint8_t *targets = malloc(COUNT * 5001);
+    memset(targets, 0xee, COUNT * 5001);
+    int failed = 0;
+    if (self->rank == 0) {
+        for (uint32_t i = 0; i < COUNT; i++)
+            failed |= endpoints_send(self, 1, i, 0, memory, 5000, &requests[i]);
+    }
+    endpoints_barrier(self);
+    if (self->rank == 1) {
+        for (uint32_t i = COUNT; i-- > 0;)
+            failed |= endpoints_recv(self, 0, i, 0, targets + i * 5001, 5000, &requests[i]);
+    }
+    failed = failed || endpoints_wait(self, requests, COUNT);
+    for (uint32_t i = 0; self->rank == 1 && i < COUNT; i++)
+        failed = failed || requests[i].status || differs(targets + i * 5001, 5000, 0, 3);
+    endpoints_barrier(self);
+    free(memory);
+    free(targets);
+    return failed ? endpoints_fail(self, "flood") : 0;
+}
+
+static void test_flood(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("tcp", 2, flood, NULL), 0);
+}
+
+/* A rank that is done drains and closes; the other one looks only afterwards. */
+static int leave(struct endpoints_rank *self)
+{
+    enum { COUNT = 7 };
+    struct manta_transport_request requests[COUNT];
+    int failed = 0;
+    if (self->rank == 0) {
+        uint8_t *memory = filled(EAGER, 0, 1);
+        for (uint32_t i = 0; i < COUNT; i++)
+            failed |= endpoints_send(self, 1, i, 0, memory, EAGER, &requests[i]);
+        failed = failed || endpoints_wait(self, requests, COUNT);
+        uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+        while (self->transport->drain(self->endpoint) > 0 && mt_clock_now_ns() < until_ns)
+            self->transport->progress(self->endpoint);
+        self->transport->close(self->endpoint);
+        self->closed = 1;
+        free(memory);
+        endpoints_barrier(self);
+        return failed;
+    }
+    /* The connection has to be taken into use, but nothing is read while rank 0 leaves. */
+    endpoints_barrier(self);
+    uint8_t *target = malloc(EAGER + 1);
+    for (uint32_t i = 0; i < COUNT && !failed; i++) {
+        memset(target, 0xee, EAGER + 1);
+        failed = endpoints_recv(self, 0, i, 0, target, EAGER, &requests[i]) ||
+                 endpoints_wait(self, &requests[i], 1) || requests[i].status != 0 ||
+                 differs(target, EAGER, 0, 1);
+    }
+    int code = endpoints_recv(self, 0, COUNT, 0, target, EAGER, &requests[0]);
+    failed = failed || (code == 0 && endpoints_wait(self, requests, 1));
+    failed = failed || (code != MANTA_EPEER && requests[0].status != MANTA_EPEER);
+    free(target);
+    return failed ? endpoints_fail(self, "leave: %d", code) : 0;
+}
+
+static void test_nothing_is_lost_on_leaving(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(endpoints_run("tcp", 2, leave, NULL), 0);
+}
+
+/* Rank 1 vanishes without a word while rank 0 waits for it and sends to it. */
+static int vanish(struct endpoints_rank *self)
+{
+    struct manta_transport_request requests[3];
+    uint8_t *memory = malloc(LONG + 1);
+    int failed = 0;
+    memset(memory, 0xee, LONG + 1);
+    if (self->rank == 1) {
+        failed = endpoints_send(self, 0, 1, 0, memory, 100, &requests[0]) ||
+                 endpoints_recv(self, 0, 1, 0, memory, 100, &requests[1]) ||
+                 endpoints_wait(self, requests, 2);
+        self->transport->close(self->endpoint);
+        self->closed = 1;
+        free(memory);
+        return failed;
+    }
+    failed = endpoints_send(self, 1, 1, 0, memory, 100, &requests[0]) ||
+             endpoints_recv(self, 1, 1, 0, memory, 100, &requests[1]) ||
+             endpoints_wait(self, requests, 2);
+    failed = failed || endpoints_recv(self, 1, 2, 0, memory, LONG, &requests[0]);
+    int sent = endpoints_send(self, 1, 2, 0, memory, LONG, &requests[1]);
+    failed = failed || (sent != 0 && sent != MANTA_EPEER) || endpoints_wait(self, requests, 1) ||
+             (sent == 0 && endpoints_wait(self, requests + 1, 1));
+    failed = failed || requests[0].status != MANTA_EPEER || requests[0].peer != 1 ||
+             (sent == 0 && requests[1].status != MANTA_EPEER);
+    struct manta_transport_error error = {.size = sizeof(error)};
+    self->transport->error(self->endpoint, &error);
+    failed = failed || error.code != MANTA_EPEER || error.peer != 1 ||
+             strstr(error.sentence, "rank 1") == NULL || strstr(error.sentence, "tcp") == NULL;
+    failed = failed || self->transport->peer_status(self->endpoint, 1) != MANTA_EPEER;
+    free(memory);
+    return failed ? endpoints_fail(self, "vanish: %d %d '%s'", requests[0].status, sent,
+                                   error.sentence)
+                  : 0;
+}
+
+static void test_lost_peer(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(endpoints_run("tcp", 2, vanish, NULL), 0);
+}
+
+/* A stream with the right key, and nonsense on it. */
+static int dial_raw(struct endpoints_rank *self, uint32_t peer)
+{
+    struct mt_dial *dial;
+    struct mt_error error = {0};
+    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    int fd = -1;
+    int code = mt_stream_dial(self->group, peer, MT_STREAM_TCP, 0, until_ns, &dial);
+    if (code != 0)
+        return -1;
+    do {
+        struct pollfd nothing = {.fd = -1};
+        poll(&nothing, 1, 1);
+        code = mt_stream_dial_test(dial, &fd, &error);
+    } while (code == MANTA_INPROGRESS);
+    return code == 0 ? fd : -1;
+}
+
+enum garbage { NOISE, ANSWER, STRAY_DATA, CUT_HEADER, CUT_PAYLOAD, GARBAGE_KINDS };
+
+static size_t make_garbage(enum garbage kind, uint32_t epoch, uint8_t *bytes, size_t room)
+{
+    struct mt_frame frame = {.type = MT_FRAME_EAGER,
+                             .part = 100,
+                             .bytes = 100,
+                             .id = {.call = 1, .epoch = epoch, .hash = 1}};
+    if (kind == NOISE) {
+        for (size_t i = 0; i < room; i++)
+            bytes[i] = (uint8_t)(i * 37 + 11);
+        return room;
+    }
+    memset(bytes, 0x42, room);
+    if (kind == ANSWER) {
+        frame.type = MT_FRAME_RTR;
+        frame.part = 0;
+    }
+    if (kind == STRAY_DATA) {
+        frame.type = MT_FRAME_DATA;
+        frame.id.call = 99;
+    }
+    mt_frame_encode(&frame, bytes);
+    return kind == CUT_HEADER ? MT_FRAME_BYTES - 1 : MT_FRAME_BYTES + 50;
+}
+
+static int garbage(struct endpoints_rank *self)
+{
+    enum garbage kind = *(enum garbage *)self->arg;
+    uint8_t bytes[512];
+    if (self->rank == 1) {
+        size_t count = make_garbage(kind, self->group->epoch, bytes, sizeof(bytes));
+        int fd = dial_raw(self, 0);
+        if (fd < 0)
+            return endpoints_fail(self, "no raw stream");
+        ssize_t sent = send(fd, bytes, count, MSG_NOSIGNAL);
+        if (kind == CUT_HEADER || kind == CUT_PAYLOAD)
+            shutdown(fd, SHUT_WR);
+        endpoints_barrier(self);
+        mt_fd_close(fd);
+        return sent == (ssize_t)count ? 0 : endpoints_fail(self, "short garbage");
+    }
+    struct manta_transport_request request;
+    uint8_t target[101];
+    memset(target, 0xee, sizeof(target));
+    int expected = kind == CUT_HEADER || kind == CUT_PAYLOAD ? MANTA_EPEER : MANTA_ETRANSPORT;
+    int failed =
+        endpoints_recv(self, 1, 1, 0, target, 100, &request) || endpoints_wait(self, &request, 1);
+    if (!failed && (request.status != expected || request.peer != 1 || target[100] != 0xee))
+        failed = endpoints_fail(self, "garbage %d gave %d", (int)kind, request.status);
+    endpoints_barrier(self);
+    return failed;
+}
+
+static void test_garbage(void **state)
+{
+    (void)state;
+    for (enum garbage kind = 0; kind < GARBAGE_KINDS; kind++)
+        assert_int_equal(endpoints_run("tcp", 2, garbage, &kind), 0);
+}
+
+/* After abort nothing is written to the buffer, though the sender goes on. */
+static int give_up(struct endpoints_rank *self)
+{
+    struct manta_transport_request request;
+    uint8_t *memory = filled(LONG, 1, 1);
+    int failed = 0;
+    if (self->rank == 1) {
+        failed = endpoints_send(self, 0, 1, 1, memory, LONG, &request);
+        for (int i = 0; i < 2000 && request.status == MANTA_INPROGRESS; i++)
+            self->transport->progress(self->endpoint);
+        endpoints_barrier(self);
+        for (int i = 0; i < 2000; i++)
+            self->transport->progress(self->endpoint);
+        endpoints_barrier(self);
+        endpoints_barrier(self);
+        free(memory);
+        return failed;
+    }
+    uint8_t *copy = malloc(LONG);
+    memset(memory, 0, LONG);
+    failed = endpoints_recv(self, 1, 1, 1, memory, LONG, &request);
+    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    while (memory[0] == 0 && memory[1] == 0 && mt_clock_now_ns() < until_ns)
+        self->transport->progress(self->endpoint);
+    failed |= self->transport->abort(self->endpoint, MANTA_EABORTED) != 0;
+    if (request.status != MANTA_EABORTED && request.status != 0)
+        failed = endpoints_fail(self, "status %d after abort", request.status);
+    memcpy(copy, memory, LONG);
+    endpoints_barrier(self);
+    endpoints_barrier(self);
+    for (int i = 0; i < 2000; i++)
+        self->transport->progress(self->endpoint);
+    if (memcmp(copy, memory, LONG) != 0)
+        failed = endpoints_fail(self, "the buffer was written after abort");
+    if (endpoints_send(self, 1, 5, 0, memory, 1, &request) != MANTA_EABORTED)
+        failed = endpoints_fail(self, "a send after abort was accepted");
+    endpoints_barrier(self);
+    free(copy);
+    free(memory);
+    return failed;
+}
+
+static void test_abort_leaves_buffers(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("tcp", 2, give_up, NULL), 0);
+}
+
+/* A rank that sleeps on wait_fd, without a limit of its own, is woken by a message. */
+static int sleep_until_message(struct endpoints_rank *self)
+{
+    uint8_t byte = 7;
+    struct manta_transport_request request;
+    int failed = 0;
+    for (uint32_t round = 0; round < 20 && !failed; round++) {
+        if (self->rank == 1) {
+            failed = endpoints_send(self, 0, round, 0, &byte, 1, &request) ||
+                     endpoints_wait(self, &request, 1) ||
+                     endpoints_recv(self, 0, round, 0, &byte, 1, &request) ||
+                     endpoints_wait(self, &request, 1);
+            continue;
+        }
+        failed = endpoints_recv(self, 1, round, 0, &byte, 1, &request);
+        while (!failed && request.status == MANTA_INPROGRESS) {
+            struct pollfd poll_fd = {.fd = self->transport->wait_fd(self->endpoint),
+                                     .events = POLLIN};
+            if (self->transport->arm(self->endpoint) == 0 && poll(&poll_fd, 1, 20000) != 1)
+                failed = endpoints_fail(self, "not woken");
+            self->transport->disarm(self->endpoint);
+            self->transport->progress(self->endpoint);
+        }
+        failed = failed || endpoints_send(self, 1, round, 0, &byte, 1, &request) ||
+                 endpoints_wait(self, &request, 1);
+    }
+    endpoints_barrier(self);
+    return failed;
+}
+
+static void test_sleeper_is_woken(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("tcp", 2, sleep_until_message, NULL), 0);
+}
+
+static int count_messages(struct endpoints_rank *self)
+{
+    struct manta_transport_request requests[2];
+    struct manta_transport_counters counters = {.size = sizeof(counters)};
+    uint8_t out[100] = {0}, in[100];
+    int failed = endpoints_send(self, !self->rank, 1, 0, out, 100, &requests[0]) ||
+                 endpoints_recv(self, !self->rank, 1, 0, in, 100, &requests[1]) ||
+                 endpoints_wait(self, requests, 2);
+    self->transport->counters(self->endpoint, &counters);
+    failed = failed || counters.sent_messages != 1 || counters.sent_bytes != 100 ||
+             counters.received_messages != 1 || counters.received_bytes != 100;
+    endpoints_barrier(self);
+    return failed ? endpoints_fail(self, "counters") : 0;
+}
+
+static void test_counters(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("tcp", 2, count_messages, NULL), 0);
+}
+
+/* Nothing stays behind. Last, so that what the library keeps is there already. */
+static void test_descriptors_are_closed(void **state)
+{
+    struct traffic traffic = {(const uint64_t[]){1, LONG / 4}, 2, 1};
+    int before = folder_entries("/proc/self/fd");
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(endpoints_run("tcp", 3, exchange, &traffic), 0);
+    assert_int_equal(folder_entries("/proc/self/fd"), before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_counters),
+        cmocka_unit_test(test_random_exchange),
+        cmocka_unit_test(test_long_messages),
+        cmocka_unit_test(test_flood),
+        cmocka_unit_test(test_nothing_is_lost_on_leaving),
+        cmocka_unit_test(test_lost_peer),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_abort_leaves_buffers),
+        cmocka_unit_test(test_sleeper_is_woken),
+        cmocka_unit_test(test_descriptors_are_closed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
