@@ -153,6 +153,13 @@ $(VENV)/.complete: requirements.txt | deps-build
 	$(VENV)/bin/pip install --disable-pip-version-check --progress-bar off -q -r requirements.txt
 	touch $@
 
+# The package `manta` in that environment, with the library inside.
+PACKAGE := $(VENV)/.package
+$(PACKAGE): $(VENV)/.complete $(SO) $(wildcard bindings/python/*.* bindings/python/manta/* bindings/python/extension/*)
+	MANTA_BUILD=$(abspath $(BUILD)) $(VENV)/bin/pip install --disable-pip-version-check -q --no-index --no-deps \
+	    --no-build-isolation --force-reinstall ./bindings/python
+	touch $@
+
 # ------------------------------------------------------------------------------------------ tests
 
 # Every *_test.c is a test program of its own; files of tests/support are linked into each.
@@ -199,7 +206,7 @@ fault: all $(TEST_BINS) $(HELPER_BINS) ## dead, stopped, late and disagreeing ra
 	@$(call run,fault,240,$(FAULT_TESTS))
 style: lib ## what the conventions say and a program can check
 	@$(call run,style,300,$(STYLE_TESTS))
-python: all $(VENV)/.complete ## the Python package and Ray
+python: all $(PACKAGE) ## the Python package and Ray
 	@$(call run,python,300,$(PYTHON_TESTS))
 
 # The sanitizers run the same programs; a planted bug of each kind proves that they see.
@@ -252,8 +259,8 @@ check: deps venv ## everything: build, unit tests, proofs, sanitizers, end to en
 # -------------------------------------------------------------------------------------- and so on
 
 .PHONY: demo bench lint help clean
-demo: deps-build venv all ## train on real data with Ray, every gradient all-reduced by Manta
-	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python bindings/python/demo/train.py --output $(BUILD)/demo
+demo: deps-build all $(PACKAGE) ## train on real data with Ray, every gradient all-reduced by Manta
+	$(VENV)/bin/python demo/train.py --out $(BUILD)/demo
 
 bench: deps venv all ## compare with Open MPI and Gloo on this machine
 	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python perf/compare --output $(BUILD)/compare $(BENCH)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The subcommands of manta."""
+
+import re
+
+import pytest
+
+from programs import ROOT, manta
+
+
+def variables():
+    with open(f"{ROOT}/core/config.def", encoding="utf-8") as file:
+        return re.findall(r"^MT_CONFIG\((\w+),", file.read(), re.M)
+
+
+def test_help_of_all():
+    listed = re.findall(r"^  (\w+) ", manta("--help").stdout, re.M)
+    assert {"info", "explain", "plan", "doctor", "session"} <= set(listed)
+    for command in listed:
+        result = manta(command, "--help")
+        assert result.returncode == 0 and f"usage: manta {command}" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["explain"], ["explain", "--coll", "allreduce"], ["plan", "-n", 4],
+                                       ["explain", "--coll", "x", "-n", 4], ["explain", "--coll", "allreduce", "-n", 0],
+                                       ["explain", "--coll", "broadcast", "-n", 4, "--root", 4],
+                                       ["explain", "--coll", "allreduce", "-n", 4, "--bytes", "1x"],
+                                       ["explain", "--coll", "allreduce", "-n", 4, "--op", "band"],
+                                       ["plan", "--coll", "allreduce", "--algorithm", "x", "-n", 4],
+                                       ["plan", "--coll", "allreduce", "--algorithm", "ring", "-n", 4, "--rank", 4],
+                                       ["session", "--port", "0"], ["session", "--port", "x"], ["info", "--x"],
+                                       ["doctor", "--x"], ["explain", "--coll", "allreduce", "-n", 4, "more"]])
+def test_wrong_usage(arguments):
+    result = manta(*arguments)
+    assert result.returncode == 2 and result.stderr and not result.stdout
+
+
+def test_info():
+    result = manta("info")
+    assert result.returncode == 0
+    for word in ("libmanta", "CPUs", "caches", "allreduce", "ring"):
+        assert word in result.stdout
+
+
+def test_config_lists_every_variable_and_its_origin():
+    result = manta("info", "--config", MANTA_LOG="debug")
+    assert result.returncode == 0
+    for name in variables():
+        assert re.search(rf"^MANTA_{name}\b", result.stdout, re.M), name
+    assert re.search(r"^MANTA_LOG +debug +\(from the environment\)", result.stdout, re.M)
+
+
+def test_config_tells_what_is_wrong():
+    result = manta("info", "--config", MANTA_TIMEOUT="soon")
+    assert result.returncode == 1 and "MANTA_TIMEOUT" in result.stdout.split("problem:")[1]
+
+
+def test_config_keeps_the_secret():
+    session = manta("session").stdout.strip()
+    result = manta("info", "--config", MANTA_SESSION=session)
+    assert session not in result.stdout + result.stderr
+
+
+def test_explain_lists_all_algorithms_and_marks_one():
+    result = manta("explain", "--coll", "allreduce", "--bytes", "1M", "-n", 4)
+    assert result.returncode == 0
+    for name in ("ring", "recursive_doubling", "fused"):
+        assert name in result.stdout
+    assert len(re.findall(r"^\* +\w+ +[\d.]+ us", result.stdout, re.M)) == 1
+
+
+def test_explain_orders_by_prediction():
+    result = manta("explain", "--coll", "allreduce", "--bytes", "64M", "-n", 8, "--nodes", 8)
+    times = [float(text) for text in re.findall(r"([\d.]+) us", result.stdout)]
+    assert len(times) >= 2 and times == sorted(times)
+
+
+def test_explain_obeys_the_override():
+    result = manta("explain", "--coll", "allreduce", "--bytes", "4", "-n", 4, MANTA_ALLREDUCE="0-4k:ring,4k-:recursive_doubling")
+    assert result.returncode == 0 and re.search(r"^\* +ring", result.stdout, re.M)
+
+
+def test_explain_says_when_the_override_cannot_be():
+    result = manta("explain", "--coll", "allreduce", "-n", 4, "--nodes", 2, MANTA_ALLREDUCE="fused")
+    assert result.returncode == 1 and "fused" in result.stdout
+
+
+def test_explain_refuses_a_garbled_override():
+    result = manta("explain", "--coll", "allreduce", "-n", 4, MANTA_ALLREDUCE="4k-0:ring")
+    assert result.returncode == 1 and "MANTA_ALLREDUCE" in result.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5, 16])
+def test_plan_proves_and_prints(ranks):
+    result = manta("plan", "--coll", "allreduce", "--algorithm", "ring", "-n", ranks)
+    assert result.returncode == 0
+    assert f"proved for {ranks} ranks" in result.stdout
+    assert len(re.findall(r"^rank \d+ of", result.stdout, re.M)) == ranks
+
+
+def test_plan_of_every_algorithm_of_info():
+    listed = re.findall(r"^  (allreduce|broadcast|reduce|allgather|reduce_scatter|barrier) +(.*)$", manta("info").stdout, re.M)
+    assert len(listed) == 6
+    for collective, names in listed:
+        assert names.split()
+        for name in names.split():
+            result = manta("plan", "--coll", collective, "--algorithm", name, "-n", 4, "--rank", 3)
+            assert result.returncode == 0 and "proved for 4 ranks" in result.stdout, (collective, name)
+
+
+def test_sends_and_receives_of_a_plan_match():
+    result = manta("plan", "--coll", "broadcast", "--algorithm", "binomial", "-n", 7, "--root", 3)
+    sends, receives, rank = [], [], None
+    for line in result.stdout.splitlines():
+        if match := re.match(r"rank (\d+) of", line):
+            rank = int(match.group(1))
+        elif match := re.match(r"\s*\d+ (send|recv) .* (?:to|from) (\d+) #(\d+)", line):
+            kind, peer, number = match.groups()
+            (sends if kind == "send" else receives).append(
+                (rank, int(peer), number) if kind == "send" else (int(peer), rank, number))
+    assert len(sends) == 6 and sorted(sends) == sorted(receives)
+
+
+def test_doctor():
+    result = manta("doctor")
+    lines = result.stdout.strip().splitlines()
+    assert all(re.match(r"(ok|warning|problem) +\S", line) for line in lines[:-2])
+    problems = sum(line.startswith("problem") for line in lines)
+    assert result.returncode == (1 if problems else 0)
+    for subject in ("interface", "shared memory", "cross memory", "locked memory", "open files", "CPU affinity",
+                    "CPU quota", "library", "membarrier", "unix socket"):
+        assert any(subject in line for line in lines), subject
+
+
+def test_doctor_sees_a_problem():
+    result = manta("doctor", MANTA_SEGMENT="huge")
+    assert result.returncode == 1
+    assert re.search(r"^problem .*MANTA_SEGMENT", result.stdout, re.M)
+
+
+def test_doctor_sees_a_low_limit():
+    from programs import binary, run
+    result = run("sh", "-c", f"ulimit -n 128; {binary('manta')} doctor")
+    assert result.returncode == 1 and re.search(r"^problem +open files +128", result.stdout, re.M)
+
+
+def test_session():
+    result = manta("session", "--host", "127.0.0.1", "--port", "4711")
+    assert result.returncode == 0
+    assert re.fullmatch(r"manta1:[A-Za-z0-9_-]{43}@127\.0\.0\.1:4711\n", result.stdout)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""manta-perf: correct results counted, JSON as promised, wrong usage refused."""
+
+import json
+
+import pytest
+
+from programs import binary, mantarun, run
+
+FIELDS = ("coll np nodes bytes count dtype op in_place algorithm transport min_us p50_us avg_us p99_us "
+          "max_us algbw_GBs busbw_GBs wrong").split()
+COLLECTIVES = ["allreduce", "broadcast", "reduce", "allgather", "reduce_scatter", "barrier"]
+
+
+def perf(ranks, *arguments, nodes=None, **variables):
+    where = ["--nodes", nodes] if nodes else []
+    return mantarun("-n", ranks, *where, "--timeout", "50", binary("manta-perf"), "--check", "--iters", "20",
+                    *arguments, **variables)
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("ranks, nodes", [(1, None), (2, None), (3, None), (4, 2), (3, 3)])
+def test_all_collectives_are_right(tmp_path, ranks, nodes):
+    result = perf(ranks, "--coll", "all", "--max", "256k", "--factor", "16", "--json", tmp_path / "rows", nodes=nodes)
+    assert result.returncode == 0, result.stdout + result.stderr
+    seen = rows(tmp_path / "rows")
+    assert [row["coll"] for row in seen if row["bytes"] in (0, 4)] == COLLECTIVES
+    for row in seen:
+        assert list(row) == FIELDS
+        assert row["wrong"] == 0 and row["np"] == ranks and row["nodes"] == (nodes or 1)
+        assert 0 < row["min_us"] <= row["p50_us"] <= row["p99_us"] <= row["max_us"]
+        assert ranks == 1 or row["algorithm"] != "-"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16",
+                                   "bfloat16", "float32", "float64", "float8_e4m3", "float8_e5m2"])
+def test_all_dtypes_are_right(dtype):
+    operations = ["sum", "prod", "min", "max", "avg"] + (["band", "bor", "bxor"] if "int" in dtype else [])
+    for operation in operations:
+        result = perf(3, "--min", "1000", "--max", "1000", "--iters", "3", "--dtype", dtype, "--op", operation)
+        assert result.returncode == 0, f"{operation}: {result.stdout}{result.stderr}"
+
+
+def test_in_place_and_rotating_root():
+    for arguments in (["--coll", "allreduce,reduce,allgather,reduce_scatter", "--in-place"],
+                      ["--coll", "broadcast,reduce", "--root", "rotate"], ["--coll", "broadcast,reduce", "--root", "2"]):
+        result = perf(3, "--max", "64k", "--factor", "16", *arguments)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_corrupted_message_is_counted():
+    result = perf(2, "--min", "4k", "--max", "4k", MANTA_FAULT="corrupt", MANTA_ALLREDUCE="ring")
+    assert result.returncode != 0
+    wrong = [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("[0]   ")]
+    assert wrong and int(wrong[0]) > 0, result.stdout + result.stderr
+
+
+def test_forced_algorithm_is_the_one_that_runs(tmp_path):
+    for name in ("ring", "recursive_doubling"):
+        path = tmp_path / name
+        assert perf(3, "--max", "4", "--json", path, MANTA_ALLREDUCE=name).returncode == 0
+        assert [row["algorithm"] for row in rows(path)] == [name]
+
+
+@pytest.mark.parametrize("arguments", [["--coll", "send"], ["--coll", "x"], ["--dtype", "x"], ["--op", "x"],
+                                       ["--op", "band"], ["--min", "8", "--max", "4"], ["--factor", "1"], ["more"],
+                                       ["--root", "x"], ["--x"]])
+def test_wrong_usage(arguments):
+    result = run(binary("manta-perf"), *arguments)
+    assert result.returncode == 2 and result.stderr
