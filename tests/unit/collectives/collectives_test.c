@@ -178,7 +178,7 @@ static int run_once(struct manta_comm *comm, const struct run *r)
         return rank_fail(comm, "%s returned %d: %s", mt_collective_name(r->collective), rc,
                          info.sentence);
     }
-    int writes = r->collective != MANTA_REDUCE || rank == r->root;
+    int writes = r->collective == MANTA_REDUCE ? rank == r->root : r->collective != MANTA_BARRIER;
     for (uint64_t i = 0; writes && i < dst_elements(r, ranks); i++) {
         double got = value_get(r->dtype, to, i), wanted = want(r, rank, ranks, i);
         if (!same(r, got, wanted))
