@@ -100,15 +100,12 @@ $(ARCHIVE): $(LIB_OBJS)
 	$(Q)ld -r $^ -o $(@D)/libmanta.o && objcopy --localize-hidden $(@D)/libmanta.o
 	$(Q)rm -f $@ && ar rcs $@ $(@D)/libmanta.o
 
-# Written anew when PREFIX changes.
-.PHONY: FORCE
-$(PC): FORCE
+$(PC): Makefile include/manta/manta.h
 	@mkdir -p $(@D)
 	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
 	    'Name: manta' 'Description: Collective communication library' 'Version: $(VERSION)' \
 	    'Libs: -L$${libdir} -lmanta' 'Libs.private: -lhwloc -lcrypto -pthread' \
-	    'Cflags: -I$${includedir}' > $@.new
-	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	    'Cflags: -I$${includedir}' > $@
 
 $(BUILD)/bin/mantarun:   $(patsubst %.c,$(BUILD)/obj/%.o,$(mantarun_SRCS))
 $(BUILD)/bin/manta:      $(patsubst %.c,$(BUILD)/obj/%.o,$(manta_SRCS))
@@ -126,7 +123,7 @@ install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DEST
 	ln -sf libmanta.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libmanta.so
 	install -m 644 $(ARCHIVE) $(DESTDIR)$(PREFIX)/lib
-	install -m 644 $(PC) $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's|^prefix=.*|prefix=$(PREFIX)|' $(PC) > $(DESTDIR)$(PREFIX)/lib/pkgconfig/manta.pc
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
 
 # ----------------------------------------------------------------- what a fresh machine has to get
@@ -185,7 +182,7 @@ $(TEST_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 $(HELPER_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'LINK $@')
-	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -ldl -o $@
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lm -ldl -o $@
 
 .PHONY: tests
 tests: $(TEST_BINS) $(HELPER_BINS)
