@@ -71,7 +71,8 @@ def plot(runs: list[Run], single_losses: list[float], path: Path) -> None:
     bars.bar(names, compute, color="tab:gray", label="compute")
     bars.bar(names, communication, bottom=compute, color="tab:orange",
              label="communication\n(with waiting for the slowest)")
-    bars.set(ylabel="median ms per step", title="where a step's time goes")
+    highest = max(a + b for a, b in zip(compute, communication, strict=True))
+    bars.set(ylabel="median ms per step", title="where a step's time goes", ylim=(0, 1.3 * highest))
     bars.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)

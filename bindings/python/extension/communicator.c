@@ -5,9 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const collective_names[MANTA_COLLECTIVE_COUNT] = {
-    "allreduce", "broadcast", "reduce", "allgather", "reduce_scatter", "barrier", "send", "recv"};
-
 int mt_python_enter(struct mt_python_communicator *self)
 {
     if (!self->comm)
@@ -25,9 +22,11 @@ void mt_python_leave(struct mt_python_communicator *self)
     self->busy = 0;
 }
 
-static int is_open(struct mt_python_communicator *self)
+int mt_python_is_open(struct mt_python_communicator *self)
 {
-    return self->comm ? 1 : mt_python_invalid("the communicator is closed") == 0;
+    if (!self->comm)
+        mt_python_invalid("the communicator is closed");
+    return self->comm != NULL;
 }
 
 static void link_open(struct mt_python_communicator *self)
@@ -263,7 +262,7 @@ static PyObject *communicator_abort(PyObject *object, PyObject *arguments, PyObj
     struct mt_python_communicator *self = (struct mt_python_communicator *)object;
     const char *reason = NULL;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|z:abort", (char **)names, &reason) ||
-        !is_open(self))
+        !mt_python_is_open(self))
         return NULL;
     int rc = manta_comm_abort(self->comm, reason);
     if (rc != 0) {
@@ -276,7 +275,7 @@ static PyObject *communicator_abort(PyObject *object, PyObject *arguments, PyObj
 static PyObject *communicator_enter(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    if (!is_open((struct mt_python_communicator *)object))
+    if (!mt_python_is_open((struct mt_python_communicator *)object))
         return NULL;
     Py_INCREF(object);
     return object;
@@ -286,155 +285,6 @@ static PyObject *communicator_exit(PyObject *object, PyObject *arguments)
 {
     (void)arguments;
     return communicator_close(object, NULL);
-}
-
-/* ---- looking at it */
-
-static PyObject *counters(const uint64_t *values)
-{
-    PyObject *dict = PyDict_New();
-    for (int i = 0; dict && i < MANTA_COLLECTIVE_COUNT; i++) {
-        PyObject *value = PyLong_FromUnsignedLongLong(values[i]);
-        if (!value || PyDict_SetItemString(dict, collective_names[i], value) != 0)
-            Py_CLEAR(dict);
-        Py_XDECREF(value);
-    }
-    return dict;
-}
-
-PyDoc_STRVAR(stats_doc,
-             "stats($self)\n--\n\n"
-             "The counters of this rank: a dict of calls and bytes (dicts by collective),\n"
-             "sent_bytes, received_bytes, copied_bytes, registrations, plans_compiled.");
-
-static PyObject *communicator_stats(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    struct mt_python_communicator *self = (struct mt_python_communicator *)object;
-    struct manta_stats stats = {.size = sizeof(stats)};
-    if (!is_open(self))
-        return NULL;
-    int rc = manta_comm_stats(self->comm, &stats);
-    if (rc != 0) {
-        mt_python_raise(rc, self->comm);
-        return NULL;
-    }
-    return Py_BuildValue("{s:N,s:N,s:K,s:K,s:K,s:K,s:K}", "calls", counters(stats.calls), "bytes",
-                         counters(stats.bytes), "sent_bytes", (unsigned long long)stats.sent_bytes,
-                         "received_bytes", (unsigned long long)stats.received_bytes, "copied_bytes",
-                         (unsigned long long)stats.copied_bytes, "registrations",
-                         (unsigned long long)stats.registrations, "plans_compiled",
-                         (unsigned long long)stats.plans_compiled);
-}
-
-static int collective_argument(const char *name)
-{
-    for (int i = 0; i < MANTA_COLLECTIVE_COUNT; i++)
-        if (strcmp(name, collective_names[i]) == 0)
-            return i;
-    return mt_python_invalid("there is no collective '%s'; the method names of Communicator are "
-                             "meant",
-                             name);
-}
-
-PyDoc_STRVAR(explain_doc,
-             "explain($self, collective, count, dtype='float32', op='sum', root=0)\n--\n\n"
-             "Tell in words how a call would run: algorithm, transports, predicted time, and the\n"
-             "runners-up. count: elements, as the C call counts them.");
-
-static PyObject *communicator_explain(PyObject *object, PyObject *arguments, PyObject *keywords)
-{
-    static const char *const names[] = {"collective", "count", "dtype", "op", "root", NULL};
-    enum { TEXT_BYTES = 64 << 10 };
-    struct mt_python_communicator *self = (struct mt_python_communicator *)object;
-    const char *collective_name;
-    unsigned long long count;
-    PyObject *dtype_object = NULL, *op_object = NULL;
-    int root = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "sK|OOi:explain", (char **)names,
-                                     &collective_name, &count, &dtype_object, &op_object, &root))
-        return NULL;
-    int collective = collective_argument(collective_name);
-    int dtype = dtype_object ? mt_python_dtype_parse(dtype_object) : MANTA_FLOAT32;
-    int op = collective < 0 || dtype < 0 ? -1 : mt_python_op_parse(op_object);
-    if (op < 0 || mt_python_enter(self) != 0)
-        return NULL;
-    PyObject *answer = NULL;
-    char *text = PyMem_Malloc(TEXT_BYTES);
-    int rc = text ? manta_explain(self->comm, collective, count, dtype, op, root, text, TEXT_BYTES)
-                  : MANTA_ENOMEM;
-    if (rc == 0)
-        answer = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
-    else
-        mt_python_raise(rc, self->comm);
-    PyMem_Free(text);
-    mt_python_leave(self);
-    return answer;
-}
-
-PyDoc_STRVAR(dump_doc, "dump($self, path=None)\n--\n\n"
-                       "Write the last 1,024 calls of this rank as JSON (the flight recorder).");
-
-static PyObject *communicator_dump(PyObject *object, PyObject *arguments, PyObject *keywords)
-{
-    static const char *const names[] = {"path", NULL};
-    struct mt_python_communicator *self = (struct mt_python_communicator *)object;
-    PyObject *path = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O&:dump", (char **)names,
-                                     PyUnicode_FSConverter, &path))
-        return NULL;
-    int rc = -1;
-    if (is_open(self)) {
-        rc = manta_comm_dump(self->comm, path ? PyBytes_AsString(path) : NULL);
-        if (rc != 0)
-            mt_python_raise(rc, self->comm);
-    }
-    Py_XDECREF(path);
-    if (rc != 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *get_rank(PyObject *object, void *unused)
-{
-    (void)unused;
-    return PyLong_FromLong(((struct mt_python_communicator *)object)->rank);
-}
-
-static PyObject *get_size(PyObject *object, void *unused)
-{
-    (void)unused;
-    return PyLong_FromLong(((struct mt_python_communicator *)object)->size);
-}
-
-static PyObject *get_closed(PyObject *object, void *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(!((struct mt_python_communicator *)object)->comm);
-}
-
-static PyObject *get_error(PyObject *object, void *unused)
-{
-    (void)unused;
-    struct mt_python_communicator *self = (struct mt_python_communicator *)object;
-    struct manta_error_info info = {.size = sizeof(info)};
-    if (!is_open(self))
-        return NULL;
-    int rc = manta_comm_error(self->comm, &info);
-    if (rc != 0) {
-        mt_python_raise(rc, NULL);
-        return NULL;
-    }
-    if (info.code != 0)
-        return mt_python_error_make(&info);
-    Py_RETURN_NONE;
-}
-
-static PyObject *communicator_repr(PyObject *object)
-{
-    struct mt_python_communicator *self = (struct mt_python_communicator *)object;
-    return PyUnicode_FromFormat("<manta.Communicator rank %d of %d%s>", self->rank, self->size,
-                                self->comm ? "" : ", closed");
 }
 
 /* ---- the type */
@@ -468,19 +318,15 @@ static void communicator_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* The collectives of collectives.c are appended when the module is made. */
-enum { OWN_METHODS = 8 };
-static PyMethodDef communicator_methods[OWN_METHODS + MT_PYTHON_COLLECTIVE_METHODS + 1] = {
+/* The methods of collectives.c and describe.c are appended when the module is made. */
+enum { OWN_METHODS = 5 };
+static PyMethodDef communicator_methods[OWN_METHODS + MT_PYTHON_COLLECTIVE_METHODS +
+                                        MT_PYTHON_DESCRIBE_METHODS + 1] = {
     {"split", (PyCFunction)(void (*)(void))communicator_split, METH_VARARGS | METH_KEYWORDS,
      split_doc},
     {"abort", (PyCFunction)(void (*)(void))communicator_abort, METH_VARARGS | METH_KEYWORDS,
      abort_doc},
     {"close", communicator_close, METH_NOARGS, close_doc},
-    {"stats", communicator_stats, METH_NOARGS, stats_doc},
-    {"explain", (PyCFunction)(void (*)(void))communicator_explain, METH_VARARGS | METH_KEYWORDS,
-     explain_doc},
-    {"dump", (PyCFunction)(void (*)(void))communicator_dump, METH_VARARGS | METH_KEYWORDS,
-     dump_doc},
     {"__enter__", communicator_enter, METH_NOARGS, NULL},
     {"__exit__", communicator_exit, METH_VARARGS, NULL},
 };
@@ -489,15 +335,9 @@ void mt_python_communicator_prepare(void)
 {
     memcpy(&communicator_methods[OWN_METHODS], mt_python_collective_methods,
            sizeof(mt_python_collective_methods));
+    memcpy(&communicator_methods[OWN_METHODS + MT_PYTHON_COLLECTIVE_METHODS],
+           mt_python_describe_methods, sizeof(mt_python_describe_methods));
 }
-
-static PyGetSetDef communicator_properties[] = {
-    {"rank", get_rank, NULL, "This process's rank.", NULL},
-    {"size", get_size, NULL, "The number of ranks.", NULL},
-    {"closed", get_closed, NULL, "Was close() called?", NULL},
-    {"error", get_error, NULL, "The last error as an exception, or None.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
 
 PyDoc_STRVAR(
     communicator_doc,
@@ -512,11 +352,16 @@ PyDoc_STRVAR(
     "C-contiguous. One thread at a time; another gets BusyError.");
 
 static PyType_Slot communicator_slots[] = {
-    {Py_tp_doc, (void *)communicator_doc},   {Py_tp_new, PyType_GenericNew},
-    {Py_tp_init, communicator_init},         {Py_tp_dealloc, communicator_dealloc},
-    {Py_tp_finalize, communicator_finalize}, {Py_tp_traverse, communicator_traverse},
-    {Py_tp_repr, communicator_repr},         {Py_tp_methods, communicator_methods},
-    {Py_tp_getset, communicator_properties}, {0, NULL},
+    {Py_tp_doc, (void *)communicator_doc},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_init, communicator_init},
+    {Py_tp_dealloc, communicator_dealloc},
+    {Py_tp_finalize, communicator_finalize},
+    {Py_tp_traverse, communicator_traverse},
+    {Py_tp_repr, mt_python_communicator_repr},
+    {Py_tp_methods, communicator_methods},
+    {Py_tp_getset, mt_python_communicator_properties},
+    {0, NULL},
 };
 
 PyType_Spec mt_python_communicator_spec = {

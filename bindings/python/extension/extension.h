@@ -7,7 +7,8 @@
  * protocol result.c        arrays made for results; lists of buffers in place of one array call.c
  * a call under way: it owns its buffers until libmanta has let go of them collectives.c
  * allreduce(), broadcast(), ...: arguments in, call out request.c       the type Request
- *   communicator.c  the type Communicator; join.c  creation and split, interruptible by Ctrl-C
+ *   communicator.c  the type Communicator; join.c  creation and split, interruptible by Ctrl-C;
+ *                   describe.c  what it tells of itself
  *
  * The hot path (a collective on an array) does no Python-level call beyond the buffer protocol.
  * Everything here runs under the GIL but the sections between Py_BEGIN_ALLOW_THREADS and
@@ -124,6 +125,8 @@ struct mt_python_communicator {
 /* Claim the communicator for this thread. 0, or -1 with BusyError or ClosedError. */
 int mt_python_enter(struct mt_python_communicator *self);
 void mt_python_leave(struct mt_python_communicator *self);
+/* 1, or 0 with an exception: for what any thread may do at any time. */
+int mt_python_is_open(struct mt_python_communicator *self);
 PyObject *mt_python_communicator_new(struct manta_comm *comm);
 /* Keep a call's buffers until the communicator is destroyed (MANTA_EBUFFER). */
 void mt_python_keep_unsafe(struct mt_python_communicator *self, struct mt_python_call *call);
@@ -131,6 +134,13 @@ PyObject *mt_python_close_all(PyObject *module, PyObject *unused);
 /* Complete the table of methods; before the type is made. */
 void mt_python_communicator_prepare(void);
 extern PyType_Spec mt_python_communicator_spec;
+
+/* ---- describe.c */
+
+enum { MT_PYTHON_DESCRIBE_METHODS = 3 };
+extern const PyMethodDef mt_python_describe_methods[MT_PYTHON_DESCRIBE_METHODS];
+extern PyGetSetDef mt_python_communicator_properties[];
+PyObject *mt_python_communicator_repr(PyObject *object);
 
 /* ---- join.c */
 
