@@ -26,6 +26,7 @@ extern const struct mt_kernels mt_kernels_portable, mt_kernels_avx2, mt_kernels_
 
 /* The iterations of the next loop are independent, though dst may equal left or right. */
 #if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" /* without optimization there are no vectors */
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define INDEPENDENT _Pragma("GCC ivdep")
