@@ -13,7 +13,8 @@
 #include "core/ranks.h"
 #include "core/stream_inbox.h"
 
-/* After a refusal rank 0 stays this long, so that those still to come are told why. */
+/* After a refusal rank 0 stays this long, so that those still to come are told why; but not when it
+ * has waited for them until its deadline. */
 #define LINGER_NS MT_SECOND
 /* For the answers to reach the kernel; joiners read at once. */
 #define FLUSH_NS (2 * MT_SECOND)
@@ -162,6 +163,10 @@ static int open_ports(struct host *host, struct mt_error *error)
     const struct mt_session *session = host->bootstrap->session;
     uint32_t usable = 0;
     int failed = 0;
+    if (mt_inbox_is_hosting(host->bootstrap->session_id))
+        return mt_error_set_rank(error, MANTA_EINVAL, 0,
+                                 "two threads of this process joined as rank 0; give each its own "
+                                 "rank");
     for (uint32_t i = 0; i < session->address_count; i++) {
         struct mt_address address;
         struct mt_port *port;
@@ -282,7 +287,8 @@ static int is_flushed(const struct host *host)
 static void linger(struct host *host)
 {
     uint64_t until_ns = mt_clock_now_ns() + LINGER_NS;
-    uint32_t told = 0, wanted = host->bootstrap->ranks - 1;
+    uint32_t told = 0;
+    uint32_t wanted = host->refusal.code == MANTA_ETIMEOUT ? 0 : host->bootstrap->ranks - 1;
     refuse_all(host);
     while (mt_clock_now_ns() < until_ns) {
         told = 0;
@@ -347,8 +353,8 @@ int mt_bootstrap_host(const struct mt_bootstrap *bootstrap, struct mt_welcome *w
     host.inbox.arg = &host;
     mt_service_lock();
     int rc = open_ports(&host, error);
-    mt_inbox_open(&host.inbox);
     if (rc == 0) {
+        mt_inbox_open(&host.inbox);
         collect(&host, welcome_out);
         rc = host.refusal.code;
         if (rc)

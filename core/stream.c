@@ -157,6 +157,13 @@ void mt_inbox_close(struct mt_inbox *inbox)
         mt_service_timer_set(&hand_out, 0);
 }
 
+int mt_inbox_is_hosting(const uint8_t session_id[MT_ID_BYTES])
+{
+    struct mt_hello hello = {.kind = MT_STREAM_JOIN};
+    memcpy(hello.session_id, session_id, MT_ID_BYTES);
+    return inbox_of(&hello) != NULL;
+}
+
 int mt_stream_listen(const struct mt_group *group, int kind, mt_stream_accept_fn *accept, void *arg)
 {
     struct mt_inbox *inbox = calloc(1, sizeof *inbox);

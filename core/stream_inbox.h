@@ -18,5 +18,7 @@ struct mt_inbox {
 /* Streams that wait are handed out soon, in the service thread. */
 void mt_inbox_open(struct mt_inbox *inbox);
 void mt_inbox_close(struct mt_inbox *inbox);
+/* 1 if one is open for joins of this session. */
+int mt_inbox_is_hosting(const uint8_t session_id[MT_ID_BYTES]);
 
 #endif
