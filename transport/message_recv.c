@@ -236,6 +236,7 @@ int mt_messages_recv(struct mt_messages *messages, const struct manta_transport_
         take_arrival(messages, peer, arrival, request);
     } else if (peer->recvs_failure.code != 0) {
         messages->error = peer->recvs_failure;
+        request->status = peer->recvs_failure.code;
         return peer->recvs_failure.code;
     } else {
         await(messages, peer, request, conflict);

@@ -4,10 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/service.h"
 #include "transport/tcp/tcp.h"
+
+/* Eager data that its receiver is slow to read must fit into the receiver's kernel: then a sender
+ * that leaves is rid of it, and an answer that meets its closed socket destroys nothing. The
+ * kernel grows its buffer to hold the low-water mark (SO_RCVBUF would end its own tuning). */
+static void grow_receive_buffer(int fd)
+{
+    int mark = 2 * MT_TCP_WINDOW_BYTES;
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof(mark));
+    mark = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof(mark));
+}
 
 /* In the service thread. */
 static void accepted(void *arg, int fd, uint32_t from, uint32_t index)
@@ -16,6 +28,7 @@ static void accepted(void *arg, int fd, uint32_t from, uint32_t index)
     struct mt_tcp_mail *mail = malloc(sizeof(*mail));
     uint64_t one = 1;
     mt_fd_enter(fd);
+    grow_receive_buffer(fd);
     if (mail == NULL || from >= endpoint->ranks || from == endpoint->rank || index != 0) {
         free(mail);
         mt_fd_close(fd);
