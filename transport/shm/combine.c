@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The canonical binary tree over members, evaluated tile by tile. */
+#include <string.h>
+
+#include <manta/manta.h>
+
+#include "core/reduce.h"
+#include "transport/shm/combine.h"
+
+struct tile {
+    int dtype, op;
+    const void *const *sources;
+    uint64_t offset_bytes, elements;
+    uint8_t *scratch;
+};
+
+/* Largest power of two below count; count >= 2. */
+static uint32_t split(uint32_t count)
+{
+    return UINT32_C(1) << (31 - __builtin_clz(count - 1));
+}
+
+/* The combination of `count` members from `first` on: the member's own memory when it is one, else
+ * the tile of scratch number `level`; the tiles after it are used on the way. */
+static const void *combine(const struct tile *tile, uint32_t first, uint32_t count, uint32_t level)
+{
+    if (count == 1)
+        return (const uint8_t *)tile->sources[first] + tile->offset_bytes;
+    uint32_t half = split(count);
+    const void *left = combine(tile, first, half, level);
+    const void *right = combine(tile, first + half, count - half, level + 1);
+    uint8_t *target = tile->scratch + (uint64_t)level * MT_SHM_TILE_BYTES;
+    mt_reduce(tile->dtype, tile->op, target, left, right, tile->elements);
+    return target;
+}
+
+void mt_shm_combine(int dtype, int op, void *dst, const void *const *sources, uint32_t count,
+                    uint64_t elements, uint8_t *scratch)
+{
+    uint64_t size = manta_dtype_size(dtype);
+    if (count == 1) {
+        memmove(dst, sources[0], elements * size);
+        return;
+    }
+    if (count == 2) {
+        mt_reduce(dtype, op, dst, sources[0], sources[1], elements);
+        return;
+    }
+    /* Everything of a tile is read before dst is written, which may be one of the sources. */
+    uint64_t tile_elements = MT_SHM_TILE_BYTES / size;
+    uint32_t half = split(count);
+    for (uint64_t done = 0; done < elements; done += tile_elements) {
+        uint64_t left_over = elements - done;
+        struct tile tile = {.dtype = dtype,
+                            .op = op,
+                            .sources = sources,
+                            .offset_bytes = done * size,
+                            .elements = left_over < tile_elements ? left_over : tile_elements,
+                            .scratch = scratch};
+        const void *left = combine(&tile, 0, half, 0);
+        const void *right = combine(&tile, half, count - half, 1);
+        mt_reduce(dtype, op, (uint8_t *)dst + done * size, left, right, tile.elements);
+    }
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Combining the vectors of several members in the canonical order. */
+#ifndef MT_TRANSPORT_SHM_COMBINE_H
+#define MT_TRANSPORT_SHM_COMBINE_H
+
+#include <stdint.h>
+
+enum {
+    MT_SHM_TILE_BYTES = 4096, /* worked on at once, so that partial results stay in the L1 cache */
+    MT_SHM_TILES = 33,        /* depth of the tree over 2^32 members, and one */
+};
+
+/*
+ * dst = sources[0] op ... op sources[count - 1], by the binary tree that is split at the largest
+ * power of two below the count, rounded after each step (MANTA_PLAN_ORDER_BINARY). dst may equal
+ * any one source, and must not overlap them otherwise. scratch: MT_SHM_TILES * MT_SHM_TILE_BYTES,
+ * aligned to 8. count >= 1; op is not AVG.
+ */
+void mt_shm_combine(int dtype, int op, void *dst, const void *const *sources, uint32_t count,
+                    uint64_t elements, uint8_t *scratch);
+
+#endif

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connecting two ranks of a node. The lower rank dials an authenticated unix stream. Each side
+ * sends a hello with its segment and its doorbell, maps what it gets, and then says "ready"; a peer
+ * is connected when both are ready, so that what is published from then on reaches it even if the
+ * publisher closes its endpoint at once. The stream is closed; nothing with a name stays behind.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/service.h"
+#include "core/stream.h"
+#include "transport/shm/channel.h"
+#include "transport/shm/shm.h"
+
+static const char hello_magic[8] = {'m', 'a', 'n', 't', 'a', 's', 'h', 'm'};
+
+struct hello {
+    char magic[8];
+    uint32_t version;
+    uint32_t rank;
+    uint32_t bounded_sleep; /* the sender's stores are not reached by membarriers */
+    uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct hello) <= sizeof(((struct mt_shm_peer *)0)->hello), "hello has room");
+
+static const char ready_byte = 'R';
+
+static void close_descriptor(int *fd)
+{
+    if (*fd >= 0)
+        mt_fd_close(*fd);
+    *fd = -1;
+}
+
+static void end_connecting(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer,
+                           enum mt_shm_peer_state state)
+{
+    if (peer->dial != NULL)
+        mt_stream_dial_cancel(peer->dial);
+    peer->dial = NULL;
+    close_descriptor(&peer->stream);
+    close_descriptor(&peer->passed[0]);
+    close_descriptor(&peer->passed[1]);
+    if (peer->state == MT_SHM_DIALLING || peer->state == MT_SHM_EXCHANGING)
+        endpoint->connecting--;
+    peer->state = state;
+}
+
+static int lose(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, int code,
+                const char *what, const char *why)
+{
+    peer->failure = code;
+    end_connecting(endpoint, peer, MT_SHM_LOST);
+    mt_messages_fail(endpoint->messages, peer->rank, MT_MESSAGE_BOTH, code, errno,
+                     "no shared memory with rank %u: %s%s%s", peer->rank, what,
+                     why != NULL ? ": " : "", why != NULL ? why : "");
+    return code;
+}
+
+static int send_hello(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
+{
+    struct hello hello = {.version = MT_SHM_VERSION,
+                          .rank = endpoint->rank,
+                          .bounded_sleep = (uint32_t)endpoint->bounded_sleep};
+    memcpy(hello.magic, hello_magic, sizeof(hello.magic));
+    const int descriptors[2] = {endpoint->segment_fd, endpoint->doorbell};
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(descriptors))];
+    } control;
+    struct iovec piece = {.iov_base = &hello, .iov_len = sizeof(hello)};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    memset(&control, 0, sizeof(control));
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(descriptors));
+    memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors));
+    ssize_t sent = sendmsg(peer->stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR))
+        return MANTA_INPROGRESS;
+    if (sent != sizeof(hello))
+        return lose(endpoint, peer, MANTA_EPEER, "its stream broke", strerror(errno));
+    peer->hello_sent = 1;
+    return 0;
+}
+
+/* Descriptors that came with a message: the first two are kept, any other is closed. */
+static void take_descriptors(struct mt_shm_peer *peer, struct msghdr *message)
+{
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL;
+         header = CMSG_NXTHDR(message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
+            mt_fd_enter(fd);
+            if (peer->passed[0] < 0)
+                peer->passed[0] = fd;
+            else if (peer->passed[1] < 0)
+                peer->passed[1] = fd;
+            else
+                mt_fd_close(fd);
+        }
+    }
+}
+
+/* Read at most `bytes`. 0: read some; MANTA_INPROGRESS; or the peer is lost. */
+static int receive(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, void *buffer,
+                   size_t bytes, uint32_t *received)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+    } control;
+    struct iovec piece = {.iov_base = buffer, .iov_len = bytes};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    ssize_t got = recvmsg(peer->stream, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return MANTA_INPROGRESS;
+    if (got < 0)
+        return lose(endpoint, peer, MANTA_EPEER, "its stream broke", strerror(errno));
+    take_descriptors(peer, &message);
+    errno = 0;
+    if (got == 0)
+        return lose(endpoint, peer, MANTA_EPEER, "it closed its stream", NULL);
+    *received += (uint32_t)got;
+    return 0;
+}
+
+static int map_peer(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
+{
+    struct hello hello;
+    memcpy(&hello, peer->hello, sizeof(hello));
+    errno = 0;
+    if (memcmp(hello.magic, hello_magic, sizeof(hello_magic)) != 0 ||
+        hello.version != MT_SHM_VERSION || hello.rank != peer->rank || peer->passed[1] < 0)
+        return lose(endpoint, peer, MANTA_ETRANSPORT, "its hello is malformed", NULL);
+    struct mt_shm_identity expected = endpoint->identity;
+    expected.rank = peer->rank;
+    const char *what;
+    int code = mt_shm_segment_map(peer->passed[0], &expected, &peer->base, &what);
+    if (code != 0)
+        return lose(endpoint, peer, code, what, errno != 0 ? strerror(errno) : NULL);
+    peer->doorbell = peer->passed[1];
+    peer->passed[1] = -1;
+    if (hello.bounded_sleep != 0)
+        endpoint->bounded_sleep = 1;
+    code = mt_messages_open(endpoint->messages, peer->rank);
+    if (code != 0)
+        return lose(endpoint, peer, code, "no memory for its messages", NULL);
+    mt_shm_channel_open(endpoint, peer);
+    return 0;
+}
+
+static int exchange_hello(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
+{
+    int code = 0;
+    if (!peer->hello_sent)
+        code = send_hello(endpoint, peer);
+    while (code == 0 && peer->hello_bytes < sizeof(struct hello))
+        code = receive(endpoint, peer, peer->hello + peer->hello_bytes,
+                       sizeof(struct hello) - peer->hello_bytes, &peer->hello_bytes);
+    if (code == 0 && peer->base == NULL)
+        code = map_peer(endpoint, peer);
+    return code;
+}
+
+static int exchange_ready(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
+{
+    if (!peer->ready_sent) {
+        ssize_t sent =
+            send(peer->stream, &ready_byte, sizeof(ready_byte), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && (errno == EAGAIN || errno == EINTR))
+            return MANTA_INPROGRESS;
+        if (sent != sizeof(ready_byte))
+            return lose(endpoint, peer, MANTA_EPEER, "its stream broke", strerror(errno));
+        peer->ready_sent = 1;
+    }
+    char byte = 0;
+    int code = receive(endpoint, peer, &byte, sizeof(byte), &peer->ready_received);
+    errno = 0;
+    if (code == 0 && byte != ready_byte)
+        code = lose(endpoint, peer, MANTA_ETRANSPORT, "its stream carried nonsense", NULL);
+    return code;
+}
+
+/* 0 when connected. */
+static int exchange(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
+{
+    int code = exchange_hello(endpoint, peer);
+    if (code == 0)
+        code = exchange_ready(endpoint, peer);
+    if (code == 0) {
+        end_connecting(endpoint, peer, MT_SHM_CONNECTED);
+        mt_messages_writable(endpoint->messages, peer->rank);
+    }
+    return code;
+}
+
+static void begin_exchange(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, int stream)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = stream};
+    if (peer->state != MT_SHM_DIALLING)
+        endpoint->connecting++;
+    peer->state = MT_SHM_EXCHANGING;
+    peer->stream = stream;
+    if (epoll_ctl(endpoint->wait_fd, EPOLL_CTL_ADD, stream, &event) != 0)
+        lose(endpoint, peer, MANTA_ESYSTEM, "epoll_ctl", strerror(errno));
+}
+
+/* In the service thread. */
+static void dial_finished(void *arg)
+{
+    mt_shm_ring_self(arg);
+}
+
+/* In the service thread. The lower rank dials, once. */
+static void accepted(void *arg, int fd, uint32_t from, uint32_t index)
+{
+    struct mt_shm_endpoint *endpoint = arg;
+    struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, from);
+    mt_fd_enter(fd);
+    if (peer == NULL || from > endpoint->rank || index != 0) {
+        mt_fd_close(fd);
+        return;
+    }
+    /* Pairs with the exchange in take_accepted(). */
+    int previous = atomic_exchange(&peer->accepted, fd);
+    if (previous >= 0)
+        mt_fd_close(previous);
+    atomic_fetch_add(&endpoint->arrivals, 1);
+    mt_shm_ring_self(endpoint);
+}
+
+static int dial(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, uint64_t deadline_ns)
+{
+    if (deadline_ns == 0)
+        deadline_ns = endpoint->host->clock_ns() + endpoint->timeout_ns;
+    int code = mt_stream_dial_notify(endpoint->group, peer->rank, MT_STREAM_SHM, 0, deadline_ns,
+                                     dial_finished, endpoint, &peer->dial);
+    if (code != 0) {
+        peer->dial = NULL;
+        return lose(endpoint, peer, code, "its unix socket could not be dialled",
+                    manta_strerror(code));
+    }
+    peer->state = MT_SHM_DIALLING;
+    endpoint->connecting++;
+    return MANTA_INPROGRESS;
+}
+
+static int test_dial(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
+{
+    struct mt_error error = {0};
+    int stream = -1;
+    int code = mt_stream_dial_test(peer->dial, &stream, &error);
+    if (code == MANTA_INPROGRESS)
+        return code;
+    peer->dial = NULL;
+    errno = 0;
+    if (code != 0)
+        return lose(endpoint, peer, code == MANTA_ETIMEOUT ? MANTA_ETIMEOUT : MANTA_EPEER,
+                    "its unix socket does not answer", error.sentence);
+    mt_fd_enter(stream);
+    begin_exchange(endpoint, peer, stream);
+    return 0;
+}
+
+static int take_accepted(struct mt_shm_endpoint *endpoint)
+{
+    int happened = 0;
+    for (uint32_t local = 0; local < endpoint->local_ranks; local++) {
+        struct mt_shm_peer *peer = &endpoint->peers[local];
+        int stream = atomic_exchange(&peer->accepted, -1);
+        if (stream < 0)
+            continue;
+        happened = 1;
+        if (peer->state == MT_SHM_IDLE && endpoint->aborted == 0)
+            begin_exchange(endpoint, peer, stream);
+        else
+            mt_fd_close(stream);
+    }
+    return happened;
+}
+
+int mt_shm_connect_progress(struct mt_shm_endpoint *endpoint)
+{
+    int happened = 0;
+    if (atomic_load_explicit(&endpoint->arrivals, memory_order_relaxed) != 0) {
+        atomic_store(&endpoint->arrivals, 0);
+        happened |= take_accepted(endpoint);
+    }
+    for (uint32_t local = 0; local < endpoint->local_ranks && endpoint->connecting != 0; local++) {
+        struct mt_shm_peer *peer = &endpoint->peers[local];
+        if (peer->state == MT_SHM_DIALLING)
+            happened |= test_dial(endpoint, peer) != MANTA_INPROGRESS;
+        if (peer->state == MT_SHM_EXCHANGING)
+            happened |= exchange(endpoint, peer) != MANTA_INPROGRESS;
+    }
+    return happened;
+}
+
+int mt_shm_connect(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, uint64_t deadline_ns)
+{
+    if (peer->state == MT_SHM_CONNECTED)
+        return 0;
+    if (peer->state == MT_SHM_LOST)
+        return peer->failure;
+    if (peer->state == MT_SHM_IDLE && endpoint->rank < peer->rank)
+        return dial(endpoint, peer, deadline_ns);
+    if (deadline_ns != 0 && endpoint->host->clock_ns() > deadline_ns)
+        return mt_shm_fail(endpoint, MANTA_ETIMEOUT, peer->rank, 0,
+                           "rank %u has not connected its shared memory in time", peer->rank);
+    return MANTA_INPROGRESS;
+}
+
+int mt_shm_listen(struct mt_shm_endpoint *endpoint)
+{
+    int code = mt_stream_listen(endpoint->group, MT_STREAM_SHM, accepted, endpoint);
+    endpoint->listening = code == 0;
+    return code;
+}
+
+void mt_shm_disconnect(struct mt_shm_endpoint *endpoint)
+{
+    if (endpoint->listening)
+        mt_stream_unlisten(endpoint->group, MT_STREAM_SHM);
+    endpoint->listening = 0;
+    for (uint32_t local = 0; local < endpoint->local_ranks; local++) {
+        struct mt_shm_peer *peer = &endpoint->peers[local];
+        int stream = atomic_exchange(&peer->accepted, -1);
+        close_descriptor(&stream);
+        end_connecting(endpoint, peer, MT_SHM_LOST);
+        if (peer->borrowed)
+            continue;
+        if (peer->base != NULL)
+            mt_shm_segment_unmap(peer->base, endpoint->identity.geometry.segment_bytes);
+        peer->base = NULL;
+        close_descriptor(&peer->doorbell);
+    }
+}
+
+static int wire_one(struct mt_shm_endpoint *endpoint, struct mt_shm_endpoint *other)
+{
+    struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, other->rank);
+    peer->base = other->base;
+    peer->doorbell = other->doorbell;
+    peer->borrowed = 1;
+    peer->state = MT_SHM_CONNECTED;
+    int code = mt_messages_open(endpoint->messages, peer->rank);
+    if (code == 0)
+        mt_shm_channel_open(endpoint, peer);
+    return code;
+}
+
+int mt_shm_wire_up(struct mt_shm_endpoint *a, struct mt_shm_endpoint *b)
+{
+    int code = wire_one(a, b);
+    return code != 0 ? code : wire_one(b, a);
+}

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Declared steps -> operations of a team, and their queue. */
+#include <string.h>
+
+#include "transport/shm/fused.h"
+
+enum {
+    FLAT_BYTES = 16384, /* of all members together: combined by everybody, in one phase */
+    STEPS = 16          /* steps of a kernel in one progress: a few chunks */
+};
+
+static uint32_t member_index(const struct manta_plan_fused *fused, uint32_t rank)
+{
+    for (uint32_t i = 0; i < fused->member_count; i++)
+        if (fused->members[i].rank == rank)
+            return i;
+    return MT_SHM_NOBODY;
+}
+
+static int same_interval(uint32_t first_a, uint32_t count_a, uint32_t first_b, uint32_t count_b)
+{
+    return first_a == first_b && count_a == count_b;
+}
+
+/* One vector: all who read or write it name the same blocks. */
+static int vector_fits(const struct manta_plan_fused *fused,
+                       const struct manta_plan_fused_member *m)
+{
+    const struct manta_plan_fused_member *head = &fused->members[0];
+    int is_root = m->rank == fused->root;
+    switch (fused->collective) {
+    case MANTA_ALLREDUCE:
+        return same_interval(m->read_first, m->read_count, head->read_first, head->read_count) &&
+               same_interval(m->write_first, m->write_count, head->read_first, head->read_count);
+    case MANTA_REDUCE:
+        return same_interval(m->read_first, m->read_count, head->read_first, head->read_count) &&
+               (!is_root ||
+                same_interval(m->write_first, m->write_count, head->read_first, head->read_count));
+    default: {
+        const struct manta_plan_fused_member *root =
+            &fused->members[member_index(fused, fused->root)];
+        return is_root ||
+               same_interval(m->write_first, m->write_count, root->read_first, root->read_count);
+    }
+    }
+}
+
+/* One part for each member, equally many blocks each, in the order of members. */
+static int parts_fit(const struct manta_plan_fused *fused, uint32_t i)
+{
+    const struct manta_plan_fused_member *head = &fused->members[0];
+    const struct manta_plan_fused_member *m = &fused->members[i];
+    uint32_t members = fused->member_count;
+    if (fused->collective == MANTA_ALLGATHER)
+        return m->read_count == head->read_count &&
+               m->read_first == head->read_first + i * head->read_count &&
+               same_interval(m->write_first, m->write_count, head->read_first,
+                             members * head->read_count);
+    return m->write_count == head->write_count &&
+           m->write_first == head->write_first + i * head->write_count &&
+           same_interval(m->read_first, m->read_count, head->write_first,
+                         members * head->write_count);
+}
+
+static int declaration_fits(const struct manta_plan_fused *fused)
+{
+    int rooted = fused->collective == MANTA_BROADCAST || fused->collective == MANTA_REDUCE;
+    if (rooted && member_index(fused, fused->root) == MT_SHM_NOBODY)
+        return 0;
+    for (uint32_t i = 0; i < fused->member_count; i++) {
+        switch (fused->collective) {
+        case MANTA_ALLREDUCE:
+        case MANTA_REDUCE:
+        case MANTA_BROADCAST:
+            if (!vector_fits(fused, &fused->members[i]))
+                return 0;
+            break;
+        case MANTA_ALLGATHER:
+        case MANTA_REDUCE_SCATTER:
+            if (!parts_fit(fused, i))
+                return 0;
+            break;
+        case MANTA_BARRIER:
+            break;
+        default:
+            return 0;
+        }
+    }
+    return 1;
+}
+
+int mt_shm_fused_query(void *handle, const struct manta_plan_fused *fused)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    if (fused->order != MANTA_PLAN_ORDER_BINARY || fused->member_count == 0 ||
+        member_index(fused, endpoint->rank) == MT_SHM_NOBODY)
+        return MANTA_ENOTSUP;
+    for (uint32_t i = 0; i < fused->member_count; i++) {
+        uint32_t rank = fused->members[i].rank;
+        if (rank != endpoint->rank && mt_shm_peer_of(endpoint, rank) == NULL)
+            return MANTA_ENOTSUP;
+        if (i > 0 && rank <= fused->members[i - 1].rank)
+            return MANTA_ENOTSUP;
+    }
+    return declaration_fits(fused) ? 0 : MANTA_ENOTSUP;
+}
+
+/* What the members must agree on: the arguments, and that it is the same step of the same call. */
+static uint32_t hash_of(const struct manta_transport_id *id)
+{
+    uint64_t mixed = id->hash;
+    mixed = (mixed ^ id->call) * UINT64_C(0x9e3779b97f4a7c15);
+    mixed ^= mixed >> 32;
+    mixed = (mixed ^ id->segment ^ (uint64_t)id->number << 32) * UINT64_C(0xd6e8feb86659fd93);
+    return (uint32_t)(mixed >> 32);
+}
+
+/* As few chunks as there can be, of equal length, on cache lines. */
+static void cut(const struct mt_shm_team *team, struct mt_shm_op *op)
+{
+    uint64_t parts = op->collective == MANTA_REDUCE_SCATTER ? team->count : 1;
+    uint64_t bytes = op->elements * op->size * parts;
+    op->chunks = 1;
+    op->chunk_elements = op->elements;
+    if (bytes <= MT_SHM_INLINE || bytes <= team->chunk_bytes)
+        return;
+    uint64_t line = MT_SHM_LINE / op->size;
+    uint64_t most = team->chunk_bytes / op->size / parts;
+    if (most >= line)
+        most -= most % line;
+    uint64_t chunks = (op->elements + most - 1) / most;
+    uint64_t each = (op->elements + chunks - 1) / chunks;
+    each = (each + line - 1) / line * line;
+    op->chunk_elements = each < most ? each : most;
+    op->chunks = (uint32_t)((op->elements + op->chunk_elements - 1) / op->chunk_elements);
+}
+
+/* Where the operation's data begin, and how much of it there is. */
+static int place(const struct mt_shm_team *team, const struct manta_transport_fused_call *call,
+                 struct mt_shm_op *op)
+{
+    const struct manta_plan_fused *fused = call->fused;
+    const struct manta_plan_fused_member *head = &fused->members[0];
+    op->elements = call->count;
+    switch (fused->collective) {
+    case MANTA_BARRIER:
+        op->elements = 0;
+        return 0;
+    case MANTA_ALLGATHER:
+        op->offsets = call->block_offsets + head->read_first;
+        op->stride = head->read_count;
+        break;
+    case MANTA_REDUCE_SCATTER:
+        op->offsets = call->block_offsets + head->write_first;
+        op->stride = head->write_count;
+        break;
+    default: {
+        uint32_t reader = fused->collective == MANTA_BROADCAST ? op->root : 0;
+        uint64_t offset = call->block_offsets[fused->members[reader].read_first];
+        op->dst += offset;
+        op->src = fused->collective == MANTA_BROADCAST ? op->dst : op->src + offset;
+        return 0;
+    }
+    }
+    op->elements /= team->count;
+    return op->elements * team->count == call->count ? 0 : MANTA_EINVAL;
+}
+
+static int prepare(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                   const struct manta_transport_fused_call *call, struct mt_shm_op *op)
+{
+    uint32_t collective = call->fused->collective;
+    memset(op, 0, sizeof(*op));
+    op->src = call->src;
+    op->dst = call->dst;
+    op->hash = hash_of(&call->id);
+    op->collective = (uint8_t)collective;
+    op->dtype = (uint8_t)call->dtype;
+    op->op = (uint8_t)call->op;
+    op->size = collective == MANTA_BARRIER ? 1 : (uint8_t)manta_dtype_size((int)call->dtype);
+    op->root = MT_SHM_NOBODY;
+    op->publishes = 1;
+    op->consumes = 1;
+    if (collective == MANTA_BROADCAST || collective == MANTA_REDUCE) {
+        op->root = member_index(call->fused, call->fused->root);
+        int is_root = op->root == team->me;
+        op->publishes = collective == MANTA_BROADCAST ? is_root : !is_root;
+        op->consumes = !op->publishes;
+    }
+    if (op->size == 0 || place(team, call, op) != 0)
+        return mt_shm_fail(endpoint, MANTA_EINVAL, MANTA_PLAN_NONE, 0,
+                           "a fused step was posted with an unknown dtype, or with parts of "
+                           "different length");
+    uint64_t bytes = op->elements * op->size;
+    op->two_phase = (collective == MANTA_ALLREDUCE || collective == MANTA_REDUCE) &&
+                    bytes > MT_SHM_INLINE &&
+                    (bytes > FLAT_BYTES / team->count || bytes > team->chunk_bytes);
+    if (op->two_phase)
+        op->publishes = 1;
+    cut(team, op);
+    return 0;
+}
+
+/* The only member: what it has is the result. */
+static void alone(const struct mt_shm_op *op)
+{
+    uint64_t offset = op->offsets != NULL ? op->offsets[0] : 0;
+    uint64_t bytes = op->elements * op->size;
+    if (bytes != 0 && op->dst != op->src)
+        memmove(op->dst + offset, op->src + offset, bytes);
+}
+
+static void end(struct mt_shm_team *team, int status, uint32_t peer)
+{
+    struct mt_shm_op *op = team->head;
+    struct manta_transport_request *request = op->request;
+    team->head = op->next;
+    if (team->head == NULL)
+        team->tail = NULL;
+    request->peer = peer;
+    request->status = status;
+}
+
+/* A team whose order of operations is broken stays broken. */
+static void end_all(struct mt_shm_team *team, int status, uint32_t peer)
+{
+    team->failed = status;
+    while (team->head != NULL)
+        end(team, status, peer);
+}
+
+/* Move the team's operations on; 1 if anything happened. */
+static int team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team)
+{
+    uint32_t peer = MANTA_PLAN_NONE;
+    int happened = 0;
+    if (team->unresolved != 0) {
+        int code = mt_shm_team_ready(endpoint, team, &peer);
+        if (code < 0)
+            end_all(team, code, peer);
+        if (code != 0)
+            return code < 0;
+    }
+    for (int step = 0; step < STEPS && team->head != NULL; step++) {
+        struct mt_shm_op *op = team->head;
+        int code = op->two_phase ? mt_shm_two_phase_step(endpoint, team, op, &peer)
+                                 : mt_shm_stream_step(endpoint, team, op, &peer);
+        if (code == MANTA_EAGAIN)
+            return happened;
+        happened = 1;
+        if (code == 0) {
+            team->tick += mt_shm_op_ticks(op);
+            end(team, 0, MANTA_PLAN_NONE);
+        } else if (code < 0) {
+            end_all(team, code, peer);
+        }
+    }
+    return happened;
+}
+
+int mt_shm_fused_post(void *handle, const struct manta_transport_fused_call *call,
+                      struct manta_transport_request *request)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    struct mt_shm_team *team;
+    if (endpoint->aborted != 0)
+        return endpoint->aborted;
+    int code = mt_shm_team_get(endpoint, call->fused, &team);
+    if (code == 0)
+        code = team->failed;
+    if (code != 0)
+        return code;
+    struct mt_shm_op *op = (struct mt_shm_op *)(void *)request->transport_private;
+    code = prepare(endpoint, team, call, op);
+    if (code != 0)
+        return code;
+    op->request = request;
+    request->peer = MANTA_PLAN_NONE;
+    request->status = MANTA_INPROGRESS;
+    if (team->count == 1) {
+        alone(op);
+        request->status = 0;
+        return 0;
+    }
+    if (team->tail != NULL) {
+        team->tail->next = op;
+        team->tail = op;
+        return 0;
+    }
+    team->head = team->tail = op;
+    team_progress(endpoint, team);
+    return 0;
+}
+
+int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint)
+{
+    int happened = 0;
+    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++) {
+        struct mt_shm_team *team = endpoint->teams[slot];
+        if (team != NULL && team->head != NULL)
+            happened |= team_progress(endpoint, team);
+    }
+    return happened;
+}
+
+void mt_shm_fused_abort(struct mt_shm_endpoint *endpoint, int code)
+{
+    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++)
+        if (endpoint->teams[slot] != NULL)
+            end_all(endpoint->teams[slot], code, MANTA_PLAN_NONE);
+}
+
+void mt_shm_fused_close(struct mt_shm_endpoint *endpoint)
+{
+    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++) {
+        mt_shm_team_free(endpoint->teams[slot]);
+        endpoint->teams[slot] = NULL;
+    }
+    endpoint->team_last = NULL;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operations of a team: declared steps that were posted, executed one after the other in the order
+ * of posting, which is the same on all members. Each is a state machine that is moved by progress
+ * and never waits. Two kernels:
+ *
+ *  stream     one tick per chunk: publishers publish, consumers copy or combine. Broadcast,
+ *             allgather, reduce_scatter, barrier; allreduce and reduce of short vectors.
+ *  two-phase  allreduce and reduce of long vectors: of each chunk a member combines its own block
+ *             from everybody's staging (first tick), publishes it (second), and copies the others'.
+ */
+#ifndef MT_TRANSPORT_SHM_FUSED_H
+#define MT_TRANSPORT_SHM_FUSED_H
+
+#include "transport/shm/team.h"
+
+#define MT_SHM_NOBODY UINT32_C(0xffffffff)
+
+/* Lies in the request's transport_private. */
+struct mt_shm_op {
+    struct mt_shm_op *next;
+    struct manta_transport_request *request;
+    const uint8_t *src;
+    uint8_t *dst;
+    const uint64_t
+        *offsets;      /* of the members' parts (allgather, reduce_scatter), every stride-th */
+    uint64_t elements; /* of the vector, or of one member's part */
+    uint64_t chunk_elements;
+    uint8_t *region[2]; /* two-phase: where chunk c lies in the own ring, [c mod 2] */
+    uint64_t region_end[2];
+    uint32_t stride;
+    uint32_t chunks;
+    uint32_t chunk;     /* under way */
+    uint32_t published; /* chunks */
+    uint32_t member;    /* members seen in the present state */
+    uint32_t root;      /* its member index, or MT_SHM_NOBODY */
+    uint32_t hash;
+    uint8_t collective, dtype, op, size;
+    uint8_t two_phase, state, publishes, consumes;
+} __attribute__((may_alias));
+
+_Static_assert(sizeof(struct mt_shm_op) <=
+                   sizeof((struct manta_transport_request *)0)->transport_private,
+               "a request has room for an operation");
+
+/* Elements before this chunk, and in it. */
+static inline uint64_t mt_shm_chunk_first(const struct mt_shm_op *op, uint32_t chunk)
+{
+    return chunk * op->chunk_elements;
+}
+
+static inline uint64_t mt_shm_chunk_length(const struct mt_shm_op *op, uint32_t chunk)
+{
+    uint64_t left = op->elements - mt_shm_chunk_first(op, chunk);
+    return left < op->chunk_elements ? left : op->chunk_elements;
+}
+
+/* Where the part of a member begins. */
+static inline uint64_t mt_shm_part(const struct mt_shm_op *op, uint32_t member)
+{
+    return op->offsets[(uint64_t)member * op->stride];
+}
+
+/* Ticks that the operation takes, the same on all members. */
+static inline uint64_t mt_shm_op_ticks(const struct mt_shm_op *op)
+{
+    return op->two_phase ? 2 * (uint64_t)op->chunks : op->chunks;
+}
+
+/* Move the operation at the team's head on, for a bounded amount of work. 0: complete;
+ * MANTA_INPROGRESS: something happened; MANTA_EAGAIN: it waits for others; an error with *peer_out.
+ */
+int mt_shm_stream_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                       struct mt_shm_op *op, uint32_t *peer_out);
+int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                          struct mt_shm_op *op, uint32_t *peer_out);
+
+#endif

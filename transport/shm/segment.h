@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The segment: one sealed memfd per endpoint that only its owner writes. Peers map it read-only.
+ *
+ *   header     who owns it, its geometry; the `sleeping` flag; the directory of teams
+ *   teams      per team slot: one line `done` (what the owner has consumed of everybody) and
+ *              MT_SHM_TICKS entries (flag + up to MT_SHM_INLINE bytes of payload)
+ *   channels   per node peer: one credit line, MT_SHM_FRAMES lines and a slice for longer payloads
+ *   rings      per team slot: the staging ring, where longer payloads of fused steps lie
+ *
+ * All ranks of a node compute the same geometry; a segment with another one is refused.
+ */
+#ifndef MT_TRANSPORT_SHM_SEGMENT_H
+#define MT_TRANSPORT_SHM_SEGMENT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <manta/transport.h>
+
+enum {
+    MT_SHM_LINE = 64,
+    MT_SHM_PAGE = 4096,
+    MT_SHM_VERSION = 1,
+    MT_SHM_TICKS = 32,                /* publications of one team in flight */
+    MT_SHM_ENTRY = 17 * MT_SHM_LINE,  /* an odd number of lines: spreads over the cache's sets */
+    MT_SHM_INLINE = MT_SHM_ENTRY - 8, /* payload beside the flag */
+    MT_SHM_TEAMS = 9,                 /* slot 0: all ranks of the node; the others: subsets */
+    MT_SHM_FRAMES = 32,               /* lines of a channel */
+    MT_SHM_CHUNKS = 8,                /* a staging ring holds this many of the longest chunks */
+    MT_SHM_WINDOW = 5                 /* chunks that one kernel may have in flight, see team.h */
+};
+
+/* Byte offsets from the start of the segment. */
+struct mt_shm_geometry {
+    uint32_t local_ranks, reserved;
+    uint64_t team_at, team_stride;
+    uint64_t channel_at, channel_stride;
+    uint64_t slice_bytes; /* of a channel */
+    uint64_t ring_at;     /* of slot 0 */
+    uint64_t ring_bytes;
+    uint64_t subset_ring_at; /* of slot 1; the others follow */
+    uint64_t subset_ring_bytes;
+    uint64_t segment_bytes;
+};
+
+struct mt_shm_identity {
+    uint64_t magic;
+    uint32_t version, epoch;
+    uint8_t communicator[16];
+    uint32_t rank, reserved;
+    struct mt_shm_geometry geometry;
+};
+
+/* The first page of a segment. */
+struct mt_shm_header {
+    struct mt_shm_identity identity;
+    /* Set by the owner before it sleeps, read by whoever publishes something for it. */
+    _Alignas(4 * MT_SHM_LINE) _Atomic uint32_t sleeping;
+    /* Key of the team in each slot, 0: none. Written once, after the slot's memory is ready. */
+    _Alignas(MT_SHM_LINE) _Atomic uint64_t team_key[MT_SHM_TEAMS];
+};
+
+/* The geometry for this many ranks on the node, of which each may use `budget_bytes`. 0, or
+ * MANTA_ENOMEM if the budget is too small. */
+int mt_shm_geometry(uint32_t local_ranks, uint64_t budget_bytes, struct mt_shm_geometry *out);
+
+/* A new segment, mapped for writing and sealed; everything but subset rings and slices is in
+ * memory. Returns MANTA_ESYSTEM or MANTA_ENOMEM with errno, and the call that failed in *call_out.
+ */
+int mt_shm_segment_create(const struct mt_shm_identity *identity, uint8_t **base_out, int *fd_out,
+                          const char **call_out);
+/* Map a peer's segment read-only, after checking seals, size and identity; `expected` is what its
+ * identity must be. 0, MANTA_ETRANSPORT (it is not what it should be; *call_out says what), or
+ * MANTA_ESYSTEM. */
+int mt_shm_segment_map(int fd, const struct mt_shm_identity *expected, const uint8_t **base_out,
+                       const char **call_out);
+void mt_shm_segment_unmap(const uint8_t *base, uint64_t bytes);
+
+static inline struct mt_shm_header *mt_shm_header_of(const uint8_t *base)
+{
+    return (struct mt_shm_header *)(uintptr_t)base;
+}
+
+static inline uint64_t mt_shm_ring_at(const struct mt_shm_geometry *geometry, uint32_t slot)
+{
+    return slot == 0 ? geometry->ring_at
+                     : geometry->subset_ring_at + (slot - 1) * geometry->subset_ring_bytes;
+}
+
+static inline uint64_t mt_shm_ring_bytes(const struct mt_shm_geometry *geometry, uint32_t slot)
+{
+    return slot == 0 ? geometry->ring_bytes : geometry->subset_ring_bytes;
+}
+
+/* Bring pages into memory before the first use of them, for writing or reading. Best effort. */
+void mt_shm_populate(const uint8_t *start, uint64_t bytes, int for_writing);
+
+#endif

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations of the shared-memory transport. */
+#include "transport/shm/shm.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "core/config.h"
+#include "core/service.h"
+#include "transport/registry.h"
+#include "transport/shm/channel.h"
+#include "transport/shm/combine.h"
+
+enum {
+    LATENCY_NS = 100,
+    WINDOW_BYTES = 65536,
+    CHANNELS_IN_TURN = 8, /* looked at in one progress */
+    ALONE_BYTES = 1 << 20 /* budget of a rank without peers on its node */
+};
+#define BANDWIDTH UINT64_C(10000000000)
+#define MESSAGE_BYTES_MAX (UINT64_C(1) << 62)
+#define MAGIC UINT64_C(0x6d68732d61746e6d)
+
+static const char offer[4] = {'s', 'h', 'm', '1'};
+
+int mt_shm_fail(struct mt_shm_endpoint *endpoint, int code, uint32_t peer, int system_errno,
+                const char *format, ...)
+{
+    char sentence[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof(sentence), format, arguments);
+    va_end(arguments);
+    return mt_messages_error_set(endpoint->messages, code, peer, system_errno, "%s", sentence);
+}
+
+static int refuse(struct manta_transport_error *error, int code, int system_errno, const char *what)
+{
+    error->code = code;
+    error->peer = MANTA_PLAN_NONE;
+    error->system_errno = system_errno;
+    snprintf(error->sentence, sizeof(error->sentence), "%s%s%s", what, system_errno ? ": " : "",
+             system_errno ? strerror(system_errno) : "");
+    return code;
+}
+
+static int query(const struct manta_transport_host *host, struct manta_transport_error *error)
+{
+    (void)host;
+    int fd = memfd_create("manta", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return refuse(error, MANTA_ENOTSUP, errno, "this kernel gives no memfd");
+    close(fd);
+    return 0;
+}
+
+static int find_local(struct mt_shm_endpoint *endpoint)
+{
+    const struct manta_transport_host *host = endpoint->host;
+    endpoint->local_of = host->alloc(endpoint->ranks * sizeof(*endpoint->local_of), 64);
+    if (endpoint->local_of == NULL)
+        return MANTA_ENOMEM;
+    for (uint32_t r = 0; r < endpoint->ranks; r++) {
+        int here = r == endpoint->rank || mt_group_same_node(endpoint->group, endpoint->rank, r);
+        endpoint->local_of[r] = here ? endpoint->local_ranks++ : MT_SHM_NOT_LOCAL;
+    }
+    endpoint->local = endpoint->local_of[endpoint->rank];
+    uint64_t bytes = endpoint->local_ranks * sizeof(*endpoint->peers);
+    uint64_t channel_bytes = endpoint->local_ranks * sizeof(struct mt_shm_channel);
+    endpoint->peers = host->alloc(bytes, 64);
+    endpoint->channels = host->alloc(channel_bytes, 64);
+    if (endpoint->peers == NULL || endpoint->channels == NULL)
+        return MANTA_ENOMEM;
+    memset(endpoint->peers, 0, bytes);
+    memset(endpoint->channels, 0, channel_bytes);
+    for (uint32_t r = 0; r < endpoint->ranks; r++) {
+        if (endpoint->local_of[r] == MT_SHM_NOT_LOCAL)
+            continue;
+        struct mt_shm_peer *peer = &endpoint->peers[endpoint->local_of[r]];
+        peer->rank = r;
+        peer->doorbell = peer->stream = peer->passed[0] = peer->passed[1] = -1;
+        peer->channel = &endpoint->channels[endpoint->local_of[r]];
+        atomic_init(&peer->accepted, -1);
+    }
+    return 0;
+}
+
+/* What this rank may use of the node's shared memory. */
+static int find_budget(const struct mt_shm_endpoint *endpoint, uint64_t *budget_out)
+{
+    const char *text = endpoint->host->config("SHM_MAX");
+    uint64_t most;
+    if (text == NULL || mt_parse_bytes(text, &most) != 0)
+        return MANTA_EINVAL;
+    *budget_out = most / endpoint->local_ranks;
+    if (endpoint->local_ranks == 1 && *budget_out > ALONE_BYTES)
+        *budget_out = ALONE_BYTES;
+    return 0;
+}
+
+static int open_segment(struct mt_shm_endpoint *endpoint, struct manta_transport_error *error)
+{
+    struct mt_shm_identity *identity = &endpoint->identity;
+    uint64_t budget;
+    if (find_budget(endpoint, &budget) != 0)
+        return refuse(error, MANTA_EINVAL, 0, "MANTA_SHM_MAX is not a number of bytes");
+    int code = mt_shm_geometry(endpoint->local_ranks, budget, &identity->geometry);
+    if (code != 0)
+        return refuse(error, code, 0,
+                      "MANTA_SHM_MAX is too small for the ranks of this node; raise it");
+    identity->magic = MAGIC;
+    identity->version = MT_SHM_VERSION;
+    identity->epoch = endpoint->epoch;
+    identity->rank = endpoint->rank;
+    memcpy(identity->communicator, endpoint->group->uid, sizeof(identity->communicator));
+    const char *call;
+    code = mt_shm_segment_create(identity, &endpoint->base, &endpoint->segment_fd, &call);
+    return code == 0 ? 0 : refuse(error, code, errno, call);
+}
+
+static int open_messages(struct mt_shm_endpoint *endpoint, struct manta_transport_error *error)
+{
+    const struct mt_message_settings settings = {
+        .transport = "shm",
+        .host = endpoint->host,
+        .rank = endpoint->rank,
+        .ranks = endpoint->ranks,
+        .epoch = endpoint->epoch,
+        .eager_bytes = mt_shm_eager_bytes(endpoint),
+        .window_bytes = WINDOW_BYTES,
+        .wire = &mt_shm_wire,
+        .wire_arg = endpoint,
+    };
+    int code = mt_messages_create(&settings, &endpoint->messages);
+    return code == 0 ? 0 : refuse(error, code, 0, "no memory for the shared-memory endpoint");
+}
+
+static void close_endpoint(void *handle)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    const struct manta_transport_host *host = endpoint->host;
+    if (endpoint->messages != NULL)
+        mt_messages_abort(endpoint->messages, MANTA_EABORTED);
+    mt_shm_fused_abort(endpoint, MANTA_EABORTED);
+    if (endpoint->peers != NULL)
+        mt_shm_disconnect(endpoint);
+    mt_shm_fused_close(endpoint);
+    mt_shm_doorbell_close(endpoint);
+    mt_messages_destroy(endpoint->messages);
+    if (endpoint->base != NULL)
+        mt_shm_segment_unmap(endpoint->base, endpoint->identity.geometry.segment_bytes);
+    if (endpoint->segment_fd >= 0)
+        mt_fd_close(endpoint->segment_fd);
+    host->free(endpoint->scratch);
+    host->free(endpoint->channels);
+    host->free(endpoint->peers);
+    host->free(endpoint->local_of);
+    host->free(endpoint);
+}
+
+static struct mt_shm_endpoint *create(const struct manta_transport_open *params)
+{
+    struct mt_shm_endpoint *endpoint = params->host->alloc(sizeof(*endpoint), 64);
+    if (endpoint == NULL)
+        return NULL;
+    memset(endpoint, 0, sizeof(*endpoint));
+    endpoint->host = params->host;
+    endpoint->group = params->group;
+    endpoint->rank = params->rank;
+    endpoint->ranks = params->ranks;
+    endpoint->epoch = params->epoch;
+    endpoint->timeout_ns = params->timeout_ns;
+    endpoint->segment_fd = endpoint->doorbell = endpoint->timer = endpoint->wait_fd = -1;
+    endpoint->scratch = params->host->alloc((size_t)MT_SHM_TILES * MT_SHM_TILE_BYTES, 64);
+    if (endpoint->scratch == NULL || find_local(endpoint) != 0) {
+        close_endpoint(endpoint);
+        return NULL;
+    }
+    return endpoint;
+}
+
+int mt_shm_open(const struct manta_transport_open *params, int listen, void **endpoint_out,
+                struct manta_transport_error *error)
+{
+    *endpoint_out = NULL;
+    if (params->group == NULL)
+        return refuse(error, MANTA_EINVAL, 0, "shared memory needs a group");
+    struct mt_shm_endpoint *endpoint = create(params);
+    if (endpoint == NULL)
+        return refuse(error, MANTA_ENOMEM, 0, "no memory for the shared-memory endpoint");
+    int code = open_segment(endpoint, error);
+    if (code == 0)
+        code = open_messages(endpoint, error);
+    if (code == 0 && mt_shm_doorbell_open(endpoint) != 0)
+        code = refuse(error, MANTA_ESYSTEM, errno, "the doorbell could not be opened");
+    if (code == 0 && listen && mt_shm_listen(endpoint) != 0)
+        code = refuse(error, MANTA_ESYSTEM, 0, "the unix listener takes no streams");
+    if (code != 0) {
+        close_endpoint(endpoint);
+        return code;
+    }
+    *endpoint_out = endpoint;
+    return 0;
+}
+
+static int open_listening(const struct manta_transport_open *params, void **endpoint_out,
+                          struct manta_transport_error *error)
+{
+    return mt_shm_open(params, 1, endpoint_out, error);
+}
+
+static int address(void *handle, void *blob, size_t blob_bytes, size_t *bytes_out)
+{
+    (void)handle;
+    if (blob_bytes < sizeof(offer))
+        return MANTA_EINVAL;
+    memcpy(blob, offer, sizeof(offer));
+    *bytes_out = sizeof(offer);
+    return 0;
+}
+
+static int peers(void *handle, const void *const *addresses, const size_t *address_bytes)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    for (uint32_t r = 0; r < endpoint->ranks; r++) {
+        struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, r);
+        if (peer != NULL)
+            peer->offered = address_bytes[r] == sizeof(offer) &&
+                            memcmp(addresses[r], offer, sizeof(offer)) == 0;
+    }
+    return 0;
+}
+
+static int probe(void *handle, uint32_t rank, struct manta_transport_properties *properties)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    const struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, rank);
+    if (peer == NULL || !peer->offered)
+        return mt_shm_fail(endpoint, MANTA_ENOTSUP, rank, 0,
+                           peer == NULL ? "rank %u is on another node"
+                                        : "rank %u does not offer shared memory",
+                           rank);
+    struct manta_transport_properties found = {
+        .size = properties->size,
+        .latency_ns = LATENCY_NS,
+        .bandwidth_bytes_per_s = BANDWIDTH,
+        .eager_bytes = mt_shm_eager_bytes(endpoint),
+        .message_bytes_max = MESSAGE_BYTES_MAX,
+        .interface = "memfd",
+    };
+    memcpy(properties, &found, properties->size < sizeof(found) ? properties->size : sizeof(found));
+    return 0;
+}
+
+static int connect_peer(void *handle, uint32_t rank, uint64_t deadline_ns)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, rank);
+    if (peer == NULL)
+        return mt_shm_fail(endpoint, MANTA_EINVAL, rank, 0, "rank %u is not on this node", rank);
+    if (endpoint->aborted != 0)
+        return endpoint->aborted;
+    return mt_shm_connect(endpoint, peer, deadline_ns);
+}
+
+static int send_op(void *handle, const struct manta_transport_message *message,
+                   struct manta_transport_request *request)
+{
+    return mt_messages_send(((struct mt_shm_endpoint *)handle)->messages, message, request);
+}
+
+static int recv_op(void *handle, const struct manta_transport_message *message,
+                   struct manta_transport_request *request)
+{
+    return mt_messages_recv(((struct mt_shm_endpoint *)handle)->messages, message, request);
+}
+
+static int progress_channels(struct mt_shm_endpoint *endpoint, uint32_t count)
+{
+    int happened = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct mt_shm_peer *peer = &endpoint->peers[endpoint->poll_next];
+        if (++endpoint->poll_next == endpoint->local_ranks)
+            endpoint->poll_next = 0;
+        if (peer->state == MT_SHM_CONNECTED)
+            happened |= mt_shm_channel_progress(endpoint, peer);
+    }
+    return happened;
+}
+
+static int progress_some(struct mt_shm_endpoint *endpoint, uint32_t channels)
+{
+    int happened = mt_shm_fused_progress(endpoint);
+    if (__builtin_expect(endpoint->connecting != 0 ||
+                             atomic_load_explicit(&endpoint->arrivals, memory_order_relaxed),
+                         0))
+        happened |= mt_shm_connect_progress(endpoint);
+    return happened | progress_channels(endpoint, channels);
+}
+
+int mt_shm_progress_all(struct mt_shm_endpoint *endpoint)
+{
+    return progress_some(endpoint, endpoint->local_ranks);
+}
+
+static int progress(void *handle)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    uint32_t channels =
+        endpoint->local_ranks < CHANNELS_IN_TURN ? endpoint->local_ranks : CHANNELS_IN_TURN;
+    return progress_some(endpoint, channels);
+}
+
+static int peer_status(void *handle, uint32_t rank)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    const struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, rank);
+    if (peer == NULL)
+        return MANTA_EINVAL;
+    if (peer->state == MT_SHM_LOST)
+        return peer->failure;
+    return peer->state == MT_SHM_CONNECTED ? 0 : MANTA_INPROGRESS;
+}
+
+static void error_op(void *handle, struct manta_transport_error *error_out)
+{
+    mt_messages_error(((struct mt_shm_endpoint *)handle)->messages, error_out);
+}
+
+/* All copies are made by this thread, so nobody touches a buffer any more. */
+static int abort_op(void *handle, int code)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    if (endpoint->aborted == 0)
+        endpoint->aborted = code;
+    mt_messages_abort(endpoint->messages, code);
+    mt_shm_fused_abort(endpoint, code);
+    return 0;
+}
+
+/* What was published stays readable: connected peers have the segment mapped. Only answers and
+ * messages that still wait for room are on their way. */
+static int drain(void *handle)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    for (uint32_t local = 0; local < endpoint->local_ranks; local++) {
+        const struct mt_shm_peer *peer = &endpoint->peers[local];
+        if (peer->state == MT_SHM_CONNECTED &&
+            mt_messages_waiting(endpoint->messages, peer->rank, MT_MESSAGE_BOTH))
+            return 1;
+    }
+    return 0;
+}
+
+static void counters(void *handle, struct manta_transport_counters *counters_out)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    struct manta_transport_counters all = {.size = sizeof(all)};
+    mt_messages_counters(endpoint->messages, &all);
+    all.sent_messages += atomic_load_explicit(&endpoint->fused_sent, memory_order_relaxed);
+    all.sent_bytes += atomic_load_explicit(&endpoint->fused_sent_bytes, memory_order_relaxed);
+    all.received_messages += atomic_load_explicit(&endpoint->fused_received, memory_order_relaxed);
+    all.received_bytes +=
+        atomic_load_explicit(&endpoint->fused_received_bytes, memory_order_relaxed);
+    all.copied_bytes += atomic_load_explicit(&endpoint->copied_bytes, memory_order_relaxed);
+    size_t size = counters_out->size;
+    memcpy(counters_out, &all, size < sizeof(all) ? size : sizeof(all));
+    counters_out->size = size;
+}
+
+const struct manta_transport mt_transport_shm = {
+    .size = sizeof(struct manta_transport),
+    .abi = MANTA_TRANSPORT_ABI,
+    .name = "shm",
+    .query = query,
+    .open = open_listening,
+    .address = address,
+    .peers = peers,
+    .probe = probe,
+    .connect = connect_peer,
+    .send = send_op,
+    .recv = recv_op,
+    .progress = progress,
+    .wait_fd = mt_shm_wait_fd,
+    .arm = mt_shm_arm,
+    .disarm = mt_shm_disarm,
+    .peer_status = peer_status,
+    .error = error_op,
+    .abort = abort_op,
+    .drain = drain,
+    .close = close_endpoint,
+    .fused_query = mt_shm_fused_query,
+    .fused_post = mt_shm_fused_post,
+    .counters = counters,
+};

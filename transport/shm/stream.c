@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The stream kernel: at tick c of the operation the publishers publish chunk c, the consumers take
+ * it. A publisher that also consumes stays one chunk ahead; a root runs ahead as far as there is
+ * room. */
+#include "transport/shm/combine.h"
+#include "transport/shm/copy.h"
+#include "transport/shm/fused.h"
+
+static uint64_t payload_bytes(const struct mt_shm_op *op, const struct mt_shm_team *team,
+                              uint32_t chunk)
+{
+    uint64_t bytes = mt_shm_chunk_length(op, chunk) * op->size;
+    return op->collective == MANTA_REDUCE_SCATTER ? bytes * team->count : bytes;
+}
+
+static uint64_t ring_bytes(uint64_t payload)
+{
+    return payload > MT_SHM_INLINE ? payload : 0;
+}
+
+/* What this rank contributes to the chunk. For reduce_scatter: the chunk of each member's part, one
+ * after the other; the own one stays where it is. */
+static void pack(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                 const struct mt_shm_op *op, uint32_t chunk, uint8_t *payload)
+{
+    uint64_t first = mt_shm_chunk_first(op, chunk) * op->size;
+    uint64_t bytes = mt_shm_chunk_length(op, chunk) * op->size;
+    if (op->collective != MANTA_REDUCE_SCATTER) {
+        const uint8_t *from = op->src;
+        if (op->collective == MANTA_ALLGATHER)
+            from += mt_shm_part(op, team->me);
+        mt_shm_copy_in(payload, from + first, bytes);
+        mt_shm_count(&endpoint->copied_bytes, bytes);
+        return;
+    }
+    for (uint32_t i = 0; i < team->count; i++)
+        if (i != team->me)
+            mt_shm_copy_in(payload + i * bytes, op->src + mt_shm_part(op, i) + first, bytes);
+    mt_shm_count(&endpoint->copied_bytes, (team->count - 1) * bytes);
+}
+
+static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                   const struct mt_shm_op *op, uint32_t chunk, uint32_t *peer_out)
+{
+    uint64_t tick = team->tick + chunk;
+    uint64_t bytes = payload_bytes(op, team, chunk);
+    int code = mt_shm_team_room(endpoint, team, tick, peer_out);
+    if (code != 0)
+        return code;
+    uint8_t *payload = mt_shm_team_inline(team, tick);
+    if (ring_bytes(bytes) != 0) {
+        code = mt_shm_team_ring(endpoint, team, bytes, &payload, peer_out);
+        if (code != 0)
+            return code;
+        mt_shm_team_mark(team, tick, team->ring_head);
+    }
+    pack(endpoint, team, op, chunk, payload);
+    mt_shm_team_publish(endpoint, team, tick, op->hash, payload);
+    mt_shm_count(&endpoint->fused_sent, 1);
+    mt_shm_count(&endpoint->fused_sent_bytes, bytes);
+    return 0;
+}
+
+static int is_publisher(const struct mt_shm_op *op, uint32_t member)
+{
+    if (op->collective == MANTA_BROADCAST)
+        return member == op->root;
+    return op->collective != MANTA_REDUCE || member != op->root;
+}
+
+/* A member's payload is there: copy it, or keep its place until all are there. */
+static void take(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                 const struct mt_shm_op *op, uint32_t member, const uint8_t *payload)
+{
+    uint64_t first = mt_shm_chunk_first(op, op->chunk) * op->size;
+    uint64_t bytes = mt_shm_chunk_length(op, op->chunk) * op->size;
+    mt_shm_count(&endpoint->fused_received, 1);
+    mt_shm_count(&endpoint->fused_received_bytes, bytes);
+    switch (op->collective) {
+    case MANTA_BROADCAST:
+        mt_shm_copy_out(op->dst + first, payload, bytes);
+        break;
+    case MANTA_ALLGATHER:
+        mt_shm_copy_out(op->dst + mt_shm_part(op, member) + first, payload, bytes);
+        break;
+    case MANTA_REDUCE_SCATTER:
+        team->sources[member] = payload + team->me * bytes;
+        return;
+    default:
+        team->sources[member] = payload;
+        return;
+    }
+    mt_shm_count(&endpoint->copied_bytes, bytes);
+}
+
+/* All payloads of the chunk are there. */
+static void finish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                   const struct mt_shm_op *op)
+{
+    uint64_t first = mt_shm_chunk_first(op, op->chunk) * op->size;
+    uint64_t length = mt_shm_chunk_length(op, op->chunk);
+    uint64_t own = 0;
+    switch (op->collective) {
+    case MANTA_ALLGATHER:
+        own = mt_shm_part(op, team->me) + first;
+        if (op->dst + own != op->src + own)
+            mt_shm_copy_out(op->dst + own, op->src + own, length * op->size);
+        return;
+    case MANTA_REDUCE_SCATTER:
+        own = mt_shm_part(op, team->me);
+        break;
+    case MANTA_ALLREDUCE:
+    case MANTA_REDUCE:
+        break;
+    default:
+        return;
+    }
+    if (length == 0)
+        return;
+    team->sources[team->me] = op->src + own + first;
+    mt_shm_combine(op->dtype, op->op, op->dst + own + first, team->sources, team->count, length,
+                   endpoint->scratch);
+}
+
+/* Look at the publishers in turn, from where the last look ended. */
+static int gather(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
+                  uint32_t *peer_out)
+{
+    uint64_t bytes = payload_bytes(op, team, op->chunk);
+    for (; op->member < team->count; op->member++) {
+        uint32_t member = op->member;
+        const uint8_t *payload;
+        if (member == team->me || !is_publisher(op, member))
+            continue;
+        int code =
+            mt_shm_team_look(endpoint, team, member, team->tick + op->chunk, op->hash, &payload);
+        if (code == 0 && ring_bytes(bytes) != 0)
+            code = mt_shm_team_locate(endpoint, team, member, payload, bytes, &payload);
+        *peer_out = team->members[member].rank;
+        if (code != 0)
+            return code == MANTA_INPROGRESS ? MANTA_EAGAIN : code;
+        take(endpoint, team, op, member, payload);
+    }
+    return 0;
+}
+
+static int consume(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
+                   uint32_t *peer_out)
+{
+    int code = gather(endpoint, team, op, peer_out);
+    if (code != 0)
+        return code;
+    finish(endpoint, team, op);
+    /* Who publishes chunk c is done with c - 2, and with all earlier operations. */
+    if (op->root == MT_SHM_NOBODY)
+        mt_shm_team_known(team, team->tick + (op->chunk < 2 ? 0 : op->chunk - 1));
+    op->chunk++;
+    op->member = 0;
+    mt_shm_team_consumed(endpoint, team, team->tick + op->chunk,
+                         ring_bytes(payload_bytes(op, team, op->chunk - 1)));
+    return 0;
+}
+
+int mt_shm_stream_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                       struct mt_shm_op *op, uint32_t *peer_out)
+{
+    uint32_t ahead = op->consumes ? op->chunk + 2 : op->published + MT_SHM_CHUNKS;
+    int result = MANTA_EAGAIN;
+    while (op->publishes && op->published < op->chunks && op->published < ahead) {
+        int code = publish(endpoint, team, op, op->published, peer_out);
+        if (code == MANTA_EAGAIN)
+            break;
+        if (code != 0)
+            return code;
+        op->published++;
+        result = MANTA_INPROGRESS;
+        if (!op->consumes)
+            mt_shm_team_consumed(endpoint, team, team->tick + op->published,
+                                 ring_bytes(payload_bytes(op, team, op->published - 1)));
+    }
+    if (!op->consumes)
+        return op->published == op->chunks ? 0 : result;
+    if (op->publishes && op->published <= op->chunk)
+        return result;
+    int code = consume(endpoint, team, op, peer_out);
+    if (code != 0)
+        return code == MANTA_EAGAIN ? result : code;
+    return op->chunk == op->chunks ? 0 : MANTA_INPROGRESS;
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Teams: finding the others' slots, publications, credits and the staging ring. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/shm/team.h"
+
+/* A flag: 44 bits of tick + 1, 20 bits of hash. */
+enum { HASH_BITS = 20 };
+#define HASH_MASK ((UINT64_C(1) << HASH_BITS) - 1)
+
+static uint64_t flag_of(uint64_t tick, uint32_t hash)
+{
+    return (tick + 1) << HASH_BITS | ((hash ^ hash >> HASH_BITS) & HASH_MASK);
+}
+
+/* Never 0. */
+static uint64_t key_of(const struct manta_plan_fused *fused)
+{
+    uint64_t key = UINT64_C(0xcbf29ce484222325) ^ fused->member_count;
+    for (uint32_t i = 0; i < fused->member_count; i++) {
+        key = (key ^ fused->members[i].rank) * UINT64_C(0x9e3779b97f4a7c15);
+        key ^= key >> 29;
+    }
+    return key | 1;
+}
+
+static int same_members(const struct mt_shm_team *team, const struct manta_plan_fused *fused)
+{
+    if (team->count != fused->member_count)
+        return 0;
+    for (uint32_t i = 0; i < team->count; i++)
+        if (team->members[i].rank != fused->members[i].rank)
+            return 0;
+    return 1;
+}
+
+static uint32_t free_slot(const struct mt_shm_endpoint *endpoint, uint32_t member_count)
+{
+    if (member_count == endpoint->local_ranks)
+        return 0;
+    uint32_t slot = 1;
+    while (slot < MT_SHM_TEAMS && endpoint->teams[slot] != NULL)
+        slot++;
+    return slot;
+}
+
+static void fill_members(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                         const struct manta_plan_fused *fused)
+{
+    for (uint32_t i = 0; i < team->count; i++) {
+        struct mt_shm_member *member = &team->members[i];
+        member->rank = fused->members[i].rank;
+        member->peer = mt_shm_peer_of(endpoint, member->rank);
+        if (member->peer == NULL) {
+            team->me = i;
+            member->resolved = 1;
+        }
+    }
+    team->unresolved = team->count - 1;
+}
+
+static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
+                  struct mt_shm_team **team_out)
+{
+    const struct mt_shm_geometry *g = &endpoint->identity.geometry;
+    uint32_t slot = free_slot(endpoint, fused->member_count);
+    if (slot == MT_SHM_TEAMS)
+        return mt_shm_fail(endpoint, MANTA_ENOTSUP, MANTA_PLAN_NONE, 0,
+                           "this rank takes part in fused steps of more than %d different groups "
+                           "of ranks of its node; use fewer",
+                           MT_SHM_TEAMS - 1);
+    struct mt_shm_team *team =
+        calloc(1, sizeof(*team) + fused->member_count * sizeof(team->members[0]));
+    if (team != NULL)
+        team->sources = calloc(fused->member_count, sizeof(team->sources[0]));
+    if (team == NULL || team->sources == NULL) {
+        free(team);
+        return mt_shm_fail(endpoint, MANTA_ENOMEM, MANTA_PLAN_NONE, 0, "no memory for a team");
+    }
+    uint8_t *lines = endpoint->base + g->team_at + slot * g->team_stride;
+    team->key = key_of(fused);
+    team->slot = slot;
+    team->count = fused->member_count;
+    team->done = (_Atomic uint64_t *)(void *)lines;
+    team->entries = lines + MT_SHM_LINE;
+    team->ring = endpoint->base + mt_shm_ring_at(g, slot);
+    team->ring_bytes = mt_shm_ring_bytes(g, slot);
+    team->chunk_bytes = team->ring_bytes / MT_SHM_CHUNKS / MT_SHM_LINE * MT_SHM_LINE;
+    fill_members(endpoint, team, fused);
+    if (slot != 0)
+        mt_shm_populate(team->ring, team->ring_bytes, 1);
+    endpoint->teams[slot] = team;
+    /* Pairs with resolve(): who sees the key may use the slot. */
+    atomic_store_explicit(&mt_shm_header_of(endpoint->base)->team_key[slot], team->key,
+                          memory_order_release);
+    *team_out = team;
+    return 0;
+}
+
+int mt_shm_team_get(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
+                    struct mt_shm_team **team_out)
+{
+    struct mt_shm_team *team = endpoint->team_last;
+    if (team != NULL && same_members(team, fused)) {
+        *team_out = team;
+        return 0;
+    }
+    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++) {
+        team = endpoint->teams[slot];
+        if (team != NULL && same_members(team, fused)) {
+            *team_out = endpoint->team_last = team;
+            return 0;
+        }
+    }
+    int code = create(endpoint, fused, team_out);
+    if (code == 0)
+        endpoint->team_last = *team_out;
+    return code;
+}
+
+void mt_shm_team_free(struct mt_shm_team *team)
+{
+    if (team != NULL)
+        free(team->sources);
+    free(team);
+}
+
+/* Has the member made the team? Finds its slot by the team's key. */
+static int resolve(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                   struct mt_shm_member *member)
+{
+    const struct mt_shm_geometry *g = &endpoint->identity.geometry;
+    const uint8_t *base = member->peer->base;
+    const struct mt_shm_header *header = mt_shm_header_of(base);
+    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++) {
+        if (atomic_load_explicit(&header->team_key[slot], memory_order_acquire) != team->key)
+            continue;
+        if ((slot == 0) != (team->slot == 0))
+            continue;
+        const uint8_t *lines = base + g->team_at + slot * g->team_stride;
+        member->done = (const _Atomic uint64_t *)(const void *)lines;
+        member->entries = lines + MT_SHM_LINE;
+        member->ring = base + mt_shm_ring_at(g, slot);
+        member->resolved = 1;
+        return 1;
+    }
+    return 0;
+}
+
+int mt_shm_team_ready(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                      uint32_t *peer_out)
+{
+    for (uint32_t i = 0; i < team->count && team->unresolved != 0; i++) {
+        struct mt_shm_member *member = &team->members[i];
+        if (member->resolved)
+            continue;
+        struct mt_shm_peer *peer = member->peer;
+        if (peer->state != MT_SHM_CONNECTED) {
+            int code = mt_shm_connect(endpoint, peer, 0);
+            *peer_out = member->rank;
+            if (code < 0)
+                return code;
+            if (code != 0)
+                continue;
+        }
+        team->unresolved -= (uint32_t)resolve(endpoint, team, member);
+    }
+    return team->unresolved == 0 ? 0 : MANTA_INPROGRESS;
+}
+
+static int nonsense(struct mt_shm_endpoint *endpoint, uint32_t rank, const char *what)
+{
+    return mt_shm_fail(endpoint, MANTA_ETRANSPORT, rank, 0,
+                       "rank %u has written nonsense into its shared memory (%s)", rank, what);
+}
+
+/* Look at the others' `done`. */
+static int refresh(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t *peer_out)
+{
+    uint64_t least = UINT64_MAX;
+    for (uint32_t i = 0; i < team->count; i++) {
+        if (i == team->me)
+            continue;
+        mt_shm_hook(endpoint);
+        /* Pairs with the release store in mt_shm_team_consumed(). */
+        uint64_t done = atomic_load_explicit(team->members[i].done, memory_order_acquire);
+        if (done > team->consumed + MT_SHM_TICKS) {
+            *peer_out = team->members[i].rank;
+            return nonsense(endpoint, *peer_out, "credit");
+        }
+        if (done < least)
+            least = done;
+    }
+    mt_shm_team_known(team, least);
+    return 0;
+}
+
+int mt_shm_team_room(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
+                     uint32_t *peer_out)
+{
+    if (tick < team->known_done + MT_SHM_TICKS)
+        return 0;
+    int code = refresh(endpoint, team, peer_out);
+    if (code != 0)
+        return code;
+    return tick < team->known_done + MT_SHM_TICKS ? 0 : MANTA_EAGAIN;
+}
+
+static void release(struct mt_shm_team *team)
+{
+    for (uint32_t i = 0; i < MT_SHM_TICKS; i++) {
+        uint64_t tick_next = team->mark_tick[i];
+        if (tick_next != 0 && tick_next <= team->known_done && team->mark_end[i] > team->ring_tail)
+            team->ring_tail = team->mark_end[i];
+    }
+}
+
+/* Ring memory is handed out in whole lines and never wraps within a piece. */
+static int ring_take(struct mt_shm_team *team, uint64_t bytes, uint8_t **piece_out)
+{
+    uint64_t length = (bytes + MT_SHM_LINE - 1) / MT_SHM_LINE * MT_SHM_LINE;
+    uint64_t head = team->ring_head;
+    uint64_t at = head % team->ring_bytes;
+    if (at + length > team->ring_bytes) {
+        head += team->ring_bytes - at;
+        at = 0;
+    }
+    if (head + length - team->ring_tail > team->ring_bytes)
+        return MANTA_EAGAIN;
+    team->ring_head = head + length;
+    *piece_out = team->ring + at;
+    return 0;
+}
+
+int mt_shm_team_ring(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t bytes,
+                     uint8_t **payload_out, uint32_t *peer_out)
+{
+    int code = ring_take(team, bytes, payload_out);
+    if (code == 0)
+        return 0;
+    code = refresh(endpoint, team, peer_out);
+    if (code != 0)
+        return code;
+    release(team);
+    return ring_take(team, bytes, payload_out);
+}
+
+void mt_shm_team_mark(struct mt_shm_team *team, uint64_t tick, uint64_t ring_end)
+{
+    team->mark_tick[tick % MT_SHM_TICKS] = tick + 1;
+    team->mark_end[tick % MT_SHM_TICKS] = ring_end;
+}
+
+void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
+                         uint32_t hash, const uint8_t *payload)
+{
+    uint8_t *beside = mt_shm_team_inline(team, tick);
+    uint8_t *entry = beside - sizeof(uint64_t);
+    if (payload != NULL && payload != beside) {
+        uint64_t at = (uint64_t)(payload - team->ring);
+        memcpy(beside, &at, sizeof(at));
+    }
+    mt_shm_hook(endpoint);
+    /* Pairs with the acquire load in mt_shm_team_look(). */
+    atomic_store_explicit((_Atomic uint64_t *)(void *)entry, flag_of(tick, hash),
+                          memory_order_release);
+    for (uint32_t i = 0; i < team->count; i++)
+        if (i != team->me)
+            mt_shm_ring(endpoint, team->members[i].peer);
+}
+
+int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t member,
+                     uint64_t tick, uint32_t hash, const uint8_t **entry_out)
+{
+    const struct mt_shm_member *from = &team->members[member];
+    const uint8_t *entry = from->entries + tick % MT_SHM_TICKS * MT_SHM_ENTRY;
+    /* Pairs with the release store in mt_shm_team_publish(). */
+    uint64_t flag =
+        atomic_load_explicit((const _Atomic uint64_t *)(const void *)entry, memory_order_acquire);
+    uint64_t expected = flag_of(tick, hash);
+    if (flag != expected) {
+        uint64_t ahead = (flag >> HASH_BITS) - (expected >> HASH_BITS);
+        if (ahead == 0)
+            return mt_shm_fail(endpoint, MANTA_EMISMATCH, from->rank, 0,
+                               "rank %u has called something else", from->rank);
+        if (ahead < UINT64_C(1) << (63 - HASH_BITS))
+            return nonsense(endpoint, from->rank, "flag");
+        return MANTA_INPROGRESS;
+    }
+    mt_shm_hook(endpoint);
+    *entry_out = entry + sizeof(flag);
+    return 0;
+}
+
+int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                       uint32_t member, const uint8_t *entry, uint64_t bytes,
+                       const uint8_t **payload_out)
+{
+    const struct mt_shm_member *from = &team->members[member];
+    uint64_t at;
+    memcpy(&at, entry, sizeof(at));
+    if (at >= team->ring_bytes || bytes > team->ring_bytes - at)
+        return nonsense(endpoint, from->rank, "position");
+    *payload_out = from->ring + at;
+    return 0;
+}
+
+void mt_shm_team_consumed(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
+                          uint64_t ring_bytes)
+{
+    team->consumed = tick;
+    team->unreported_bytes += ring_bytes;
+    if (tick - team->reported < MT_SHM_TICKS / 4 && team->unreported_bytes < team->chunk_bytes)
+        return;
+    team->reported = tick;
+    team->unreported_bytes = 0;
+    mt_shm_hook(endpoint);
+    /* Pairs with the acquire load in refresh(). */
+    atomic_store_explicit(team->done, tick, memory_order_release);
+    for (uint32_t i = 0; i < team->count; i++)
+        if (i != team->me)
+            mt_shm_ring(endpoint, team->members[i].peer);
+}

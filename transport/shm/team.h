@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A team: the members of fused steps, as one of them sees them. Each member holds the team in a
+ * slot of its segment. The operations of a team follow each other in one order on all members, so
+ * that *ticks* number what is published: at tick t each publisher of that tick writes entry
+ * t mod MT_SHM_TICKS of its own segment (payload first, then the flag: tick and hash), and `done`
+ * in a member's segment says up to which tick that member has consumed everything.
+ *
+ *  - Entry t may be overwritten at tick t + MT_SHM_TICKS, when all others are done with t. Where
+ *    data depends both ways (all publish, all read) reading the others' first tick of an operation
+ *    proves that they are done with all earlier ones, and `done` is not looked at.
+ *  - Payloads longer than MT_SHM_INLINE lie in the publisher's staging ring, handed out in a circle
+ *    and released by *marks*: (tick, end). A longest payload is a chunk, 1/MT_SHM_CHUNKS of the
+ *    ring. Two-phase kernels have two chunks in flight and release one late; a piece skipped at the
+ *    ring's end and credit not yet reported make up to one more each: MT_SHM_WINDOW in all.
+ *  - `done` is stored when a quarter of the ticks or a chunk of payload has not been reported yet,
+ *    which is less than what makes a writer wait.
+ */
+#ifndef MT_TRANSPORT_SHM_TEAM_H
+#define MT_TRANSPORT_SHM_TEAM_H
+
+#include "transport/shm/shm.h"
+
+struct mt_shm_op;
+
+struct mt_shm_member {
+    uint32_t rank;
+    uint32_t resolved;        /* the fields below are set */
+    struct mt_shm_peer *peer; /* NULL: this rank */
+    const uint8_t *entries, *ring;
+    const _Atomic uint64_t *done;
+};
+
+struct mt_shm_team {
+    uint64_t key;
+    uint32_t slot, count, me;
+    int failed;          /* code of the first failure, or 0; then nothing is posted any more */
+    uint32_t unresolved; /* members whose team slot is not known yet */
+
+    uint64_t tick;       /* first one of the operation at the head */
+    uint64_t consumed;   /* this rank is done with all ticks below */
+    uint64_t reported;   /* what the others were told of that */
+    uint64_t known_done; /* all others are done with all ticks below */
+    uint64_t unreported_bytes;
+
+    uint8_t *entries, *ring; /* of this rank */
+    _Atomic uint64_t *done;
+    uint64_t ring_bytes, chunk_bytes;
+    uint64_t ring_head, ring_tail;                            /* ever handed out, ever released */
+    uint64_t mark_tick[MT_SHM_TICKS], mark_end[MT_SHM_TICKS]; /* tick + 1, or 0 */
+
+    struct mt_shm_op *head, *tail;
+    const void **sources; /* [count] room for mt_shm_combine() */
+    struct mt_shm_member members[];
+};
+
+/* The team of these members, made at its first use. 0, MANTA_ENOMEM, or MANTA_ENOTSUP when this
+ * rank is in too many different ones. */
+int mt_shm_team_get(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
+                    struct mt_shm_team **team_out);
+void mt_shm_team_free(struct mt_shm_team *team);
+/* 0 when every member is connected and has made the team, too; else MANTA_INPROGRESS or an error
+ * with *peer_out. */
+int mt_shm_team_ready(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                      uint32_t *peer_out);
+
+/* Room for a publication at this tick: 0, MANTA_EAGAIN, or an error with *peer_out. Where its
+ * payload goes: into the entry, or into a piece of the ring that stays taken until `mark`. */
+int mt_shm_team_room(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
+                     uint32_t *peer_out);
+int mt_shm_team_ring(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t bytes,
+                     uint8_t **payload_out, uint32_t *peer_out);
+static inline uint8_t *mt_shm_team_inline(const struct mt_shm_team *team, uint64_t tick)
+{
+    return team->entries + tick % MT_SHM_TICKS * MT_SHM_ENTRY + sizeof(uint64_t);
+}
+/* Ring memory up to here (ring_head after it was taken) is free when all are done with `tick`. */
+void mt_shm_team_mark(struct mt_shm_team *team, uint64_t tick, uint64_t ring_end);
+/* Make the payload visible to all members. */
+void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
+                         uint32_t hash, const uint8_t *payload);
+/* Has the member published at this tick? 0 and the entry's payload, MANTA_INPROGRESS,
+ * MANTA_EMISMATCH or MANTA_ETRANSPORT. */
+int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t member,
+                     uint64_t tick, uint32_t hash, const uint8_t **entry_out);
+/* Where in the member's ring the `bytes` lie that its entry points to. 0 or MANTA_ETRANSPORT. */
+int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                       uint32_t member, const uint8_t *entry, uint64_t bytes,
+                       const uint8_t **payload_out);
+/* This rank is done with all ticks below, the last of which took this much of a ring. */
+void mt_shm_team_consumed(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
+                          uint64_t ring_bytes);
+
+/* All others are known to be done with all ticks below. */
+static inline void mt_shm_team_known(struct mt_shm_team *team, uint64_t tick)
+{
+    if (tick > team->known_done)
+        team->known_done = tick;
+}
+
+#endif

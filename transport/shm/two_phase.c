@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The two-phase kernel. The blocks of a chunk belong to the members in turn. A member
+ *   stages chunk c + 1 but for its own block           (tick A(c + 1))
+ *   combines its own block of chunk c from everybody's staging, into the hole it left
+ *   publishes that result                              (tick B(c))
+ *   copies the others' blocks of chunk c to the caller (allreduce: all; reduce: the root).
+ * Ticks are numbered in the order A(0) A(1) B(0) A(2) B(1) ... A(C-1) B(C-2) B(C-1), so that a
+ * member that has finished chunk c is done with all ticks before A(c + 2), but for B(c) itself: the
+ * staging of chunk c, marked with B(c), comes free one chunk late. See team.h for the window.
+ */
+#include "transport/shm/combine.h"
+#include "transport/shm/copy.h"
+#include "transport/shm/fused.h"
+
+enum state { STAGE, GATHER, COMBINE, PUBLISH, COLLECT };
+
+static uint64_t stage_tick(uint32_t chunk)
+{
+    return chunk == 0 ? 0 : 2 * (uint64_t)chunk - 1;
+}
+
+static uint64_t result_tick(const struct mt_shm_op *op, uint32_t chunk)
+{
+    return chunk + 1 == op->chunks ? 2 * (uint64_t)chunk + 1 : 2 * (uint64_t)chunk + 2;
+}
+
+/* First element of a member's block, counted from the chunk's; on a cache line. */
+static uint64_t block_first(const struct mt_shm_op *op, const struct mt_shm_team *team,
+                            uint64_t length, uint32_t member)
+{
+    if (member == team->count)
+        return length;
+    uint64_t first = length * member / team->count;
+    return first - first % (MT_SHM_LINE / op->size);
+}
+
+struct block {
+    uint64_t at, bytes; /* from the start of the chunk */
+};
+
+static struct block block_of(const struct mt_shm_op *op, const struct mt_shm_team *team,
+                             uint32_t member)
+{
+    uint64_t length = mt_shm_chunk_length(op, op->chunk);
+    uint64_t first = block_first(op, team, length, member);
+    uint64_t end = block_first(op, team, length, member + 1);
+    return (struct block){first * op->size, (end - first) * op->size};
+}
+
+static int stage(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
+                 uint32_t *peer_out)
+{
+    uint32_t chunk = op->published;
+    uint64_t tick = team->tick + stage_tick(chunk);
+    uint64_t length = mt_shm_chunk_length(op, chunk);
+    uint64_t bytes = length * op->size;
+    uint8_t *region;
+    int code = mt_shm_team_room(endpoint, team, tick, peer_out);
+    if (code == 0)
+        code = mt_shm_team_ring(endpoint, team, bytes, &region, peer_out);
+    if (code != 0)
+        return code;
+    uint64_t own = block_first(op, team, length, team->me) * op->size;
+    uint64_t own_end = block_first(op, team, length, team->me + 1) * op->size;
+    const uint8_t *from = op->src + mt_shm_chunk_first(op, chunk) * op->size;
+    mt_shm_copy_in(region, from, own);
+    mt_shm_copy_in(region + own_end, from + own_end, bytes - own_end);
+    mt_shm_count(&endpoint->copied_bytes, bytes - (own_end - own));
+    mt_shm_count(&endpoint->fused_sent, 1);
+    mt_shm_count(&endpoint->fused_sent_bytes, bytes - (own_end - own));
+    op->region[chunk % 2] = region;
+    op->region_end[chunk % 2] = team->ring_head;
+    mt_shm_team_publish(endpoint, team, tick, op->hash, region);
+    op->published++;
+    return 0;
+}
+
+/* The member's chunk in its ring: 0, MANTA_EAGAIN or an error. */
+static int find(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                const struct mt_shm_op *op, uint32_t member, uint64_t tick,
+                const uint8_t **region_out, uint32_t *peer_out)
+{
+    uint64_t bytes = mt_shm_chunk_length(op, op->chunk) * op->size;
+    const uint8_t *entry;
+    *peer_out = team->members[member].rank;
+    int code = mt_shm_team_look(endpoint, team, member, team->tick + tick, op->hash, &entry);
+    if (code == 0)
+        code = mt_shm_team_locate(endpoint, team, member, entry, bytes, region_out);
+    return code == MANTA_INPROGRESS ? MANTA_EAGAIN : code;
+}
+
+static int gather(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
+                  uint32_t *peer_out)
+{
+    struct block own = block_of(op, team, team->me);
+    for (; op->member < team->count; op->member++) {
+        const uint8_t *region;
+        if (op->member == team->me)
+            continue;
+        int code = find(endpoint, team, op, op->member, stage_tick(op->chunk), &region, peer_out);
+        if (code != 0)
+            return code;
+        team->sources[op->member] = region + own.at;
+    }
+    mt_shm_count(&endpoint->fused_received_bytes, own.bytes * (team->count - 1));
+    return 0;
+}
+
+static void combine(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                    const struct mt_shm_op *op)
+{
+    struct block own = block_of(op, team, team->me);
+    uint64_t at = mt_shm_chunk_first(op, op->chunk) * op->size + own.at;
+    uint8_t *hole = op->region[op->chunk % 2] + own.at;
+    if (own.bytes == 0)
+        return;
+    team->sources[team->me] = op->src + at;
+    /* A root that combines for itself alone publishes nothing. */
+    uint8_t *target = op->root == team->me ? op->dst + at : hole;
+    mt_shm_combine(op->dtype, op->op, target, team->sources, team->count, own.bytes / op->size,
+                   endpoint->scratch);
+    if (op->consumes && target == hole) {
+        mt_shm_copy_out(op->dst + at, hole, own.bytes);
+        mt_shm_count(&endpoint->copied_bytes, own.bytes);
+    }
+}
+
+static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                   const struct mt_shm_op *op, uint32_t *peer_out)
+{
+    uint64_t tick = team->tick + result_tick(op, op->chunk);
+    int code = mt_shm_team_room(endpoint, team, tick, peer_out);
+    if (code != 0)
+        return code;
+    mt_shm_team_mark(team, tick, op->region_end[op->chunk % 2]);
+    if (op->root == team->me)
+        return 0;
+    mt_shm_team_publish(endpoint, team, tick, op->hash, op->region[op->chunk % 2]);
+    mt_shm_count(&endpoint->fused_sent, 1);
+    mt_shm_count(&endpoint->fused_sent_bytes, block_of(op, team, team->me).bytes);
+    return 0;
+}
+
+/* The others' results, beginning with the next member so that not all read from the same one. */
+static int collect(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
+                   uint32_t *peer_out)
+{
+    uint8_t *to = op->dst + mt_shm_chunk_first(op, op->chunk) * op->size;
+    while (op->consumes && op->member + 1 < team->count) {
+        uint32_t member = (team->me + 1 + op->member) % team->count;
+        struct block block = block_of(op, team, member);
+        const uint8_t *region;
+        int code = find(endpoint, team, op, member, result_tick(op, op->chunk), &region, peer_out);
+        if (code != 0)
+            return code;
+        mt_shm_copy_out(to + block.at, region + block.at, block.bytes);
+        mt_shm_count(&endpoint->copied_bytes, block.bytes);
+        mt_shm_count(&endpoint->fused_received_bytes, block.bytes);
+        op->member++;
+    }
+    return 0;
+}
+
+static void end_chunk(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                      struct mt_shm_op *op)
+{
+    /* Who has published B(c) has finished chunk c - 1. */
+    if (op->root == MT_SHM_NOBODY)
+        mt_shm_team_known(team, team->tick + stage_tick(op->chunk));
+    uint64_t bytes = mt_shm_chunk_length(op, op->chunk) * op->size;
+    op->chunk++;
+    uint64_t done = op->chunk == op->chunks ? mt_shm_op_ticks(op) : stage_tick(op->chunk);
+    mt_shm_team_consumed(endpoint, team, team->tick + done, bytes);
+}
+
+int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                          struct mt_shm_op *op, uint32_t *peer_out)
+{
+    int code = 0;
+    switch ((enum state)op->state) {
+    case STAGE:
+        while (code == 0 && op->published < op->chunks && op->published < op->chunk + 2)
+            code = stage(endpoint, team, op, peer_out);
+        break;
+    case GATHER:
+        code = gather(endpoint, team, op, peer_out);
+        break;
+    case COMBINE:
+        combine(endpoint, team, op);
+        break;
+    case PUBLISH:
+        code = publish(endpoint, team, op, peer_out);
+        break;
+    case COLLECT:
+        code = collect(endpoint, team, op, peer_out);
+        break;
+    }
+    if (code != 0)
+        return code;
+    op->member = 0;
+    if (op->state != COLLECT) {
+        op->state++;
+        return MANTA_INPROGRESS;
+    }
+    op->state = STAGE;
+    end_chunk(endpoint, team, op);
+    return op->chunk == op->chunks ? 0 : MANTA_INPROGRESS;
+}
