@@ -34,5 +34,5 @@ const struct mt_kernels mt_kernels_avx512 = {
             [MANTA_FLOAT8_E5M2] =
                 FLOAT_ROW(float8_e5m2, float8_e5m2_sum_by_halves, float8_e5m2_prod_by_halves),
         },
-    .divide = DIVIDE_ROW,
+    .divide = DIVIDE_ROW(float16_divide_by_halves),
 };

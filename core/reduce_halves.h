@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/float.h"
+#include "core/reduce_kernels.h"
 
 typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES)));
 typedef int16_t signed_halves __attribute__((vector_size(VECTOR_BYTES)));
@@ -170,5 +171,32 @@ combine_all(void *dst, const void *left, const void *right, uint64_t count, comb
         combine_all(dst, left, right, count *size, combine);                                       \
     }
 HALVES_KERNELS(HALVES_KERNEL)
+
+static inline void float16_divide_part(char *to, uint64_t count, float divisor)
+{
+    halves a = {0};
+    floats quotient[2];
+
+    memcpy(&a, to, count);
+    widen(a, quotient);
+    quotient[0] /= divisor;
+    quotient[1] /= divisor;
+    a = canonical(narrow(quotient));
+    memcpy(to, &a, count);
+}
+
+static void float16_divide_by_halves(void *dst, uint64_t count, uint32_t divisor)
+{
+    uint64_t at = 0, end = 2 * count;
+
+    if (divisor > MT_NARROW_DIVISOR) {
+        float16_divide(dst, count, divisor);
+        return;
+    }
+    for (; end - at >= VECTOR_BYTES; at += VECTOR_BYTES)
+        float16_divide_part((char *)dst + at, VECTOR_BYTES, (float)divisor);
+    if (at < end)
+        float16_divide_part((char *)dst + at, end - at, (float)divisor);
+}
 
 #endif

@@ -14,5 +14,5 @@ const struct mt_kernels mt_kernels_portable = {
             [MANTA_FLOAT8_E4M3] = FLOAT_ROW(float8_e4m3, float8_e4m3_sum, float8_e4m3_prod),
             [MANTA_FLOAT8_E5M2] = FLOAT_ROW(float8_e5m2, float8_e5m2_sum, float8_e5m2_prod),
         },
-    .divide = DIVIDE_ROW,
+    .divide = DIVIDE_ROW(float16_divide),
 };

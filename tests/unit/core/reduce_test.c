@@ -135,12 +135,14 @@ static void all_pairs_of_special_values(void **state)
 /* Any bits; in every second pair the numbers are near each other, so that sums cancel. */
 static void random_pairs(void **state)
 {
-    enum { COUNT = 200000 };
+    enum { INTEGERS = 20000, WIDE = 100000, NARROW = 300000 };
     (void)state;
     for (int dtype = 0; dtype < MANTA_DTYPE_COUNT; dtype++) {
-        struct pairs pairs = make_pairs(dtype, COUNT);
+        int is_narrow = dtype == MANTA_FLOAT16 || dtype == MANTA_BFLOAT16;
+        int count = dtype < MANTA_FLOAT16 ? INTEGERS : is_narrow ? NARROW : WIDE;
+        struct pairs pairs = make_pairs(dtype, (size_t)count);
         unsigned width = 8 * (unsigned)manta_dtype_size(dtype);
-        for (int i = 0; i < COUNT; i++) {
+        for (int i = 0; i < count; i++) {
             uint64_t left = random_bits(), right = random_bits();
             if (i & 1)
                 right = left ^ (right & UINT64_C(0x807fffffffffffff)) >> (64 - width);
@@ -284,12 +286,12 @@ static void check_quotients(struct pairs *pairs, uint32_t divisor)
     }
 }
 
-/* All values of 8 bits and all of float16; special and random ones of the others. */
+/* All values of 8 bits, so often that a table is worthwhile, and all of float16; special and random ones of the others. */
 static struct pairs numerators(int dtype)
 {
     uint64_t special[EXACT_SPECIALS];
     size_t width = 8 * manta_dtype_size(dtype);
-    size_t all = width == 8 ? 256 : 65536;
+    size_t all = width == 8 ? 8 * 256 : 65536;
     size_t count = exact_specials(dtype, special, EXACT_SPECIALS);
     struct pairs pairs = make_pairs(dtype, 65536);
 
@@ -317,6 +319,28 @@ static void quotients(void **state)
         for (size_t i = 0; i < sizeof large / sizeof *large; i++)
             check_quotients(&pairs, large[i]);
         free_pairs(&pairs);
+    }
+}
+
+/* Any count, not aligned; what is behind stays as it was. */
+static void quotients_of_few(void **state)
+{
+    char values[GUARD + 8 * COUNTS + GUARD], result[sizeof values];
+    (void)state;
+    for (size_t i = 0; i < sizeof values; i++)
+        values[i] = (char)random_bits();
+    for (int run = 0; run < VARIANTS * MANTA_DTYPE_COUNT * COUNTS; run++) {
+        int dtype = run / COUNTS % MANTA_DTYPE_COUNT;
+        size_t count = (size_t)(run % COUNTS), bytes = count * manta_dtype_size(dtype);
+        if (mt_reduce_select(variants[run / COUNTS / MANTA_DTYPE_COUNT]) != 0)
+            continue;
+        memcpy(result, values, sizeof values);
+        mt_reduce_divide(dtype, result + 1, count, 3);
+        for (size_t i = 0; i < count; i++)
+            assert_true(exact_get(dtype, result + 1, i) ==
+                        exact_divide(dtype, exact_get(dtype, values + 1, i), 3));
+        assert_true(result[0] == values[0]);
+        assert_memory_equal(result + 1 + bytes, values + 1 + bytes, sizeof values - 1 - bytes);
     }
 }
 
@@ -398,6 +422,7 @@ int main(void)
         cmocka_unit_test(counts_offsets_and_places),
         cmocka_unit_test(callers_environment_changes_nothing),
         cmocka_unit_test(quotients),
+        cmocka_unit_test(quotients_of_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
