@@ -153,6 +153,8 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
 {
     struct mt_error error;
     const struct mt_algorithm *algorithm = NULL;
+    if (mt_control_failed(comm->control))
+        mt_wait_fail(comm);
     int failed = atomic_load_explicit(&comm->failed, memory_order_relaxed);
     if (failed)
         return failed;

@@ -218,9 +218,9 @@ int mt_wait(struct manta_request *request, uint64_t until_ns)
             pause_core();
             continue;
         }
-        int others;
+        int others = 0;
         uint64_t now_ns = mt_clock_now_ns();
-        moved = help_others(comm, &others) || moved > 0;
+        moved = (idle_since_ns && help_others(comm, &others)) || moved > 0;
         check_deadlines(comm, now_ns);
         if (now_ns >= until_ns)
             return MANTA_INPROGRESS;

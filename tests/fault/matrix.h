@@ -27,7 +27,7 @@ struct outcome {
     int named_rank; /* manta_error_info.rank */
     uint64_t at_ns; /* CLOCK_MONOTONIC when the error was returned */
     int leaked;     /* descriptors, threads and mappings left after destroy */
-    char sentence[512];
+    char sentence[544];
 };
 
 #endif

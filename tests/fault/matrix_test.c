@@ -84,8 +84,9 @@ static pid_t start_rank(const struct cell *cell, int rank, const char *session, 
     if (pid == 0) {
         const int values[] = {cell->collective, cell->transport, cell->fault, cell->middle,
                               cell->victim};
-        char *arguments[] = {"matrix_rank", numbers[0], numbers[1], numbers[2],
-                             numbers[3],    numbers[4], NULL};
+        char program[] = "matrix_rank";
+        char *arguments[] = {program,    numbers[0], numbers[1], numbers[2],
+                             numbers[3], numbers[4], NULL};
         for (int i = 0; i < 5; i++)
             snprintf(numbers[i], sizeof(numbers[i]), "%d", values[i]);
         dup2(ends[1], STDOUT_FILENO);
