@@ -18,7 +18,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-enum { MIB = 1 << 20, RING_MAX = 2 * MIB, RING_MIN = 32 << 10, SLICE_MAX = MIB, SLICE_MIN = 4096 };
+enum { MIB = 1 << 20, RING_MAX = 2 * MIB, SLICE_MAX = MIB, SLICE_MIN = 4096 };
 
 _Static_assert(sizeof(struct mt_shm_header) <= MT_SHM_PAGE, "the header fits its page");
 _Static_assert((int)MT_SHM_WINDOW < (int)MT_SHM_CHUNKS, "the window is smaller than the ring");
@@ -38,32 +38,35 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Half of the budget for the ring, an eighth for the rings of subsets, a quarter for channels;
- * entries and channel lines take what they need. */
+/* Entries and lines take what they need; of the rest, the ring gets half, channels a quarter, and
+ * the rings of subsets an eighth. */
 int mt_shm_geometry(uint32_t local_ranks, uint64_t budget_bytes, struct mt_shm_geometry *out)
 {
     struct mt_shm_geometry g = {.local_ranks = local_ranks};
-    uint64_t slots = MT_SHM_TEAMS - 1;
-    uint64_t unit = (uint64_t)MT_SHM_CHUNKS * MT_SHM_LINE;
-    g.ring_bytes = round_down(min_u64(RING_MAX, budget_bytes / 2), MT_SHM_PAGE);
-    g.subset_ring_bytes = round_down(min_u64(g.ring_bytes, budget_bytes / 8 / slots), unit);
-    g.slice_bytes = min_u64(SLICE_MAX, budget_bytes / 4 / local_ranks);
-    g.slice_bytes = round_down(g.slice_bytes, MT_SHM_LINE);
-    if (g.slice_bytes < SLICE_MIN)
-        g.slice_bytes = SLICE_MIN;
+    const uint64_t slots = MT_SHM_TEAMS - 1;
+    const uint64_t lines_stride = MT_SHM_LINE + (uint64_t)MT_SHM_FRAMES * MT_SHM_LINE;
     /* A chunk holds a line for every rank, whatever the budget. */
-    uint64_t subset_ring_min = unit * (local_ranks > 16 ? local_ranks : 16);
-    if (g.subset_ring_bytes < subset_ring_min)
-        g.subset_ring_bytes = subset_ring_min;
+    const uint64_t unit = (uint64_t)MT_SHM_CHUNKS * MT_SHM_LINE;
+    const uint64_t ring_min = unit * (local_ranks > 16 ? local_ranks : 16);
 
     g.team_at = MT_SHM_PAGE;
     g.team_stride = MT_SHM_LINE + (uint64_t)MT_SHM_TICKS * MT_SHM_ENTRY;
     g.channel_at = g.team_at + MT_SHM_TEAMS * g.team_stride;
-    g.channel_stride = MT_SHM_LINE + (uint64_t)MT_SHM_FRAMES * MT_SHM_LINE + g.slice_bytes;
+    uint64_t fixed = g.channel_at + local_ranks * lines_stride + 2 * MT_SHM_PAGE;
+    uint64_t rest = budget_bytes > fixed ? budget_bytes - fixed : 0;
+    g.ring_bytes = round_down(min_u64(RING_MAX, rest / 2), MT_SHM_PAGE);
+    g.slice_bytes = round_down(min_u64(SLICE_MAX, rest / 4 / local_ranks), MT_SHM_LINE);
+    g.subset_ring_bytes = round_down(min_u64(g.ring_bytes, rest / 8 / slots), unit);
+    if (g.slice_bytes < SLICE_MIN)
+        g.slice_bytes = SLICE_MIN;
+    if (g.subset_ring_bytes < ring_min)
+        g.subset_ring_bytes = ring_min;
+
+    g.channel_stride = lines_stride + g.slice_bytes;
     g.ring_at = round_up(g.channel_at + local_ranks * g.channel_stride, MT_SHM_PAGE);
     g.subset_ring_at = g.ring_at + g.ring_bytes;
     g.segment_bytes = round_up(g.subset_ring_at + slots * g.subset_ring_bytes, MT_SHM_PAGE);
-    if (g.ring_bytes < RING_MIN || g.ring_bytes < subset_ring_min || g.segment_bytes > budget_bytes)
+    if (g.ring_bytes < ring_min || g.segment_bytes > budget_bytes)
         return MANTA_ENOMEM;
     *out = g;
     return 0;
