@@ -2,6 +2,8 @@
 /* manta.Communicator: what it tells of itself. */
 #include "extension.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const collective_names[MANTA_COLLECTIVE_COUNT] = {
@@ -92,21 +94,34 @@ static PyObject *explain(PyObject *object, PyObject *arguments, PyObject *keywor
 PyDoc_STRVAR(dump_doc, "dump($self, path=None)\n--\n\n"
                        "Write the last 1,024 calls of this rank as JSON (the flight recorder).");
 
+/* The communicator is as it was, so the detail is not on it. */
+static void raise_dump(int code, int system_errno, const char *path)
+{
+    struct manta_error_info info = {
+        .size = sizeof(info), .code = code, .rank = -1, .system_errno = system_errno};
+    if (code == MANTA_ESYSTEM)
+        snprintf(info.sentence, sizeof(info.sentence), "cannot write %.300s: %s",
+                 path ? path : "to MANTA_TRACE_DIR or the current folder", strerror(system_errno));
+    mt_python_raise_info(&info);
+}
+
 static PyObject *dump(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
     static const char *const names[] = {"path", NULL};
     struct mt_python_communicator *self = (struct mt_python_communicator *)object;
-    PyObject *path = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O&:dump", (char **)names,
-                                     PyUnicode_FSConverter, &path))
+    PyObject *path_object = Py_None, *encoded = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O:dump", (char **)names,
+                                     &path_object) ||
+        (path_object != Py_None && !PyUnicode_FSConverter(path_object, &encoded)))
         return NULL;
+    const char *path = encoded ? PyBytes_AsString(encoded) : NULL;
     int rc = -1;
     if (mt_python_is_open(self)) {
-        rc = manta_comm_dump(self->comm, path ? PyBytes_AsString(path) : NULL);
+        rc = manta_comm_dump(self->comm, path);
         if (rc != 0)
-            mt_python_raise(rc, self->comm);
+            raise_dump(rc, errno, path);
     }
-    Py_XDECREF(path);
+    Py_XDECREF(encoded);
     if (rc != 0)
         return NULL;
     Py_RETURN_NONE;

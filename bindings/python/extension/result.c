@@ -2,7 +2,6 @@
 /* Arrays made for results, and lists of buffers where the C call takes one array. */
 #include "extension.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- new arrays */
@@ -133,7 +132,7 @@ int mt_python_pieces_get(PyObject *sequence, const char *role, int writable, Py_
         *address_out = call->pieces[0].address;
         return 0;
     }
-    call->staging = malloc((size_t)length * mt_python_buffer_bytes(&call->pieces[0]));
+    call->staging = PyMem_Malloc((size_t)length * mt_python_buffer_bytes(&call->pieces[0]));
     if (!call->staging) {
         PyErr_NoMemory();
         return -1;
@@ -161,7 +160,7 @@ void mt_python_pieces_release(struct mt_python_call *call)
     for (Py_ssize_t i = 0; i < call->piece_count; i++)
         mt_python_buffer_release(&call->pieces[i]);
     PyMem_Free(call->pieces);
-    free(call->staging);
+    PyMem_Free(call->staging);
     call->pieces = NULL;
     call->piece_count = 0;
     call->staging = NULL;
