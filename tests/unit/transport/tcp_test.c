@@ -20,115 +20,10 @@
 #include "core/stream.h"
 #include "tests/support/endpoints.h"
 #include "tests/support/ranks.h"
+#include "tests/support/traffic.h"
 #include "transport/frame.h"
 
 enum { EAGER = 32768, LONG = 10 << 20 };
-
-static uint8_t pattern(uint64_t i, uint32_t from, uint32_t number)
-{
-    return (uint8_t)(i * 13 + i / 4096 + from * 101 + number * 7);
-}
-
-static uint8_t *filled(uint64_t bytes, uint32_t from, uint32_t number)
-{
-    uint8_t *memory = malloc(bytes + 1);
-    for (uint64_t i = 0; i < bytes; i++)
-        memory[i] = pattern(i, from, number);
-    return memory;
-}
-
-static int differs(const uint8_t *memory, uint64_t bytes, uint32_t from, uint32_t number)
-{
-    for (uint64_t i = 0; i < bytes; i++) {
-        if (memory[i] != pattern(i, from, number))
-            return 1;
-    }
-    return memory[bytes] != 0xee;
-}
-
-static uint32_t draw(uint64_t *random, uint32_t below)
-{
-    *random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(*random >> 33) % below;
-}
-
-/* What each rank sends to each other one, and the order in which it posts it all. */
-struct traffic {
-    const uint64_t *sizes;
-    uint32_t size_count, rounds;
-};
-
-struct item {
-    uint32_t peer, number, receive;
-    uint8_t *memory;
-};
-
-static uint32_t make_items(const struct endpoints_rank *self, const struct traffic *traffic,
-                           struct item *items)
-{
-    uint32_t count = 0;
-    for (uint32_t peer = 0; peer < self->ranks; peer++) {
-        for (uint32_t n = 0; peer != self->rank && n < traffic->size_count; n++) {
-            uint8_t *target = malloc(traffic->sizes[n] + 1);
-            memset(target, 0xee, traffic->sizes[n] + 1);
-            items[count++] = (struct item){peer, n, 0, filled(traffic->sizes[n], self->rank, n)};
-            items[count++] = (struct item){peer, n, 1, target};
-        }
-    }
-    return count;
-}
-
-static int run_round(struct endpoints_rank *self, const struct traffic *traffic, uint64_t call,
-                     uint64_t *random)
-{
-    uint32_t most = 2 * traffic->size_count * self->ranks;
-    struct item *items = calloc(most, sizeof(*items));
-    struct manta_transport_request *requests = calloc(most, sizeof(*requests));
-    uint32_t count = make_items(self, traffic, items);
-    int failed = 0;
-    for (uint32_t i = count - 1; i > 0; i--) {
-        uint32_t j = draw(random, i + 1);
-        struct item keep = items[i];
-        items[i] = items[j];
-        items[j] = keep;
-    }
-    for (uint32_t i = 0; i < count && !failed; i++) {
-        uint64_t bytes = traffic->sizes[items[i].number];
-        int code = items[i].receive ? endpoints_recv(self, items[i].peer, call, items[i].number,
-                                                     items[i].memory, bytes, &requests[i])
-                                    : endpoints_send(self, items[i].peer, call, items[i].number,
-                                                     items[i].memory, bytes, &requests[i]);
-        if (code != 0)
-            failed = endpoints_fail(self, "post: %d", code);
-        if (draw(random, 4) == 0)
-            self->transport->progress(self->endpoint);
-    }
-    failed = failed || endpoints_wait(self, requests, count);
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t bytes = traffic->sizes[items[i].number];
-        if (!failed && requests[i].status != 0)
-            failed = endpoints_fail(self, "status %d", requests[i].status);
-        if (!failed && items[i].receive &&
-            differs(items[i].memory, bytes, items[i].peer, items[i].number))
-            failed = endpoints_fail(self, "wrong bytes from %u, size %llu", items[i].peer,
-                                    (unsigned long long)bytes);
-        free(items[i].memory);
-    }
-    free(items);
-    free(requests);
-    return failed;
-}
-
-static int exchange(struct endpoints_rank *self)
-{
-    const struct traffic *traffic = self->arg;
-    uint64_t random = self->rank * 77 + 5;
-    for (uint32_t round = 0; round < traffic->rounds; round++) {
-        if (run_round(self, traffic, round, &random))
-            return 1;
-    }
-    return 0;
-}
 
 static void test_random_exchange(void **state)
 {
@@ -137,7 +32,7 @@ static void test_random_exchange(void **state)
     static const uint32_t ranks[] = {2, 3, 5, 8};
     (void)state;
     for (size_t i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++)
-        assert_int_equal(endpoints_run("tcp", ranks[i], exchange, &traffic), 0);
+        assert_int_equal(endpoints_run("tcp", ranks[i], traffic_run, &traffic), 0);
 }
 
 static void test_long_messages(void **state)
@@ -145,7 +40,7 @@ static void test_long_messages(void **state)
     static const uint64_t sizes[] = {LONG, 5, LONG + 1, EAGER};
     struct traffic traffic = {sizes, 4, 2};
     (void)state;
-    assert_int_equal(endpoints_run("tcp", 2, exchange, &traffic), 0);
+    assert_int_equal(endpoints_run("tcp", 2, traffic_run, &traffic), 0);
 }
 
 /* Eager data that comes first, more than the credit allows, then the receives in reverse. */
@@ -153,7 +48,7 @@ static int flood(struct endpoints_rank *self)
 {
     enum { COUNT = 300 };
     struct manta_transport_request requests[COUNT];
-    uint8_t *memory = filled(5000, 0, 3);
+    uint8_t *memory = traffic_filled(5000, 0, 3);
     uint8_t *targets = malloc(COUNT * 5001);
     memset(targets, 0xee, COUNT * 5001);
     int failed = 0;
@@ -168,7 +63,7 @@ static int flood(struct endpoints_rank *self)
     }
     failed = failed || endpoints_wait(self, requests, COUNT);
     for (uint32_t i = 0; self->rank == 1 && i < COUNT; i++)
-        failed = failed || requests[i].status || differs(targets + i * 5001, 5000, 0, 3);
+        failed = failed || requests[i].status || traffic_differs(targets + i * 5001, 5000, 0, 3);
     endpoints_barrier(self);
     free(memory);
     free(targets);
@@ -199,7 +94,7 @@ static int leave(struct endpoints_rank *self)
     struct manta_transport_request requests[COUNT];
     int failed = 0;
     if (self->rank == 0) {
-        uint8_t *memory = filled(EAGER, 0, 1);
+        uint8_t *memory = traffic_filled(EAGER, 0, 1);
         for (uint32_t i = 0; i < COUNT; i++)
             failed |= endpoints_send(self, 1, i, 0, memory, EAGER, &requests[i]);
         failed = failed || endpoints_wait(self, requests, COUNT);
@@ -219,7 +114,7 @@ static int leave(struct endpoints_rank *self)
         memset(target, 0xee, EAGER + 1);
         int code = endpoints_recv(self, 0, i, 0, target, EAGER, &requests[i]);
         failed = code || endpoints_wait(self, &requests[i], 1) || requests[i].status != 0 ||
-                 differs(target, EAGER, 0, 1);
+                 traffic_differs(target, EAGER, 0, 1);
         if (failed)
             endpoints_fail(self, "message %u: %d, %d", i, code, requests[i].status);
     }
@@ -361,7 +256,7 @@ static void test_garbage(void **state)
 static int go_on_sending(struct endpoints_rank *self, _Atomic int *aborted)
 {
     struct manta_transport_request request;
-    uint8_t *memory = filled(LONG, 1, 1);
+    uint8_t *memory = traffic_filled(LONG, 1, 1);
     int failed =
         endpoints_send(self, 0, 1, 1, memory, LONG, &request) || endpoints_until(self, aborted);
     for (int i = 0; i < 2000; i++)
@@ -476,7 +371,7 @@ static void test_descriptors_are_closed(void **state)
     int before = folder_entries("/proc/self/fd");
     (void)state;
     for (int i = 0; i < 3; i++)
-        assert_int_equal(endpoints_run("tcp", 3, exchange, &traffic), 0);
+        assert_int_equal(endpoints_run("tcp", 3, traffic_run, &traffic), 0);
     assert_int_equal(folder_entries("/proc/self/fd"), before);
 }
 

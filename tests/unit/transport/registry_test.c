@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "transport/registry.h"
+
+static void test_lists(void **state)
+{
+    const struct manta_transport *found[3];
+    struct mt_error error = {0};
+    uint32_t count = 0;
+    (void)state;
+    assert_int_equal(mt_transport_list("shm,tcp", found, 3, &count, &error), 0);
+    assert_int_equal(count, 2);
+    assert_ptr_equal(found[0], &mt_transport_shm);
+    assert_ptr_equal(found[1], &mt_transport_tcp);
+    assert_int_equal(mt_transport_list("sim", found, 3, &count, &error), 0);
+    assert_int_equal(count, 1);
+    assert_ptr_equal(found[0], &mt_transport_sim);
+}
+
+static void test_refused_lists(void **state)
+{
+    static const struct {
+        const char *names, *part;
+    } bad[] = {
+        {"", "empty name"},         {"shm,", "empty name"}, {",tcp", "empty name"},
+        {"shm,,tcp", "empty name"}, {"tcp,tcp", "twice"},   {"tpc", "shm, tcp, sim"},
+        {"shm tcp", "'shm tcp'"},   {"TCP", "'TCP'"},       {"shm,tcp,sim,shm", "at most 3"},
+        {"tcpx", "'tcpx'"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const struct manta_transport *found[3];
+        struct mt_error error = {0};
+        uint32_t count = 0;
+        assert_int_equal(mt_transport_list(bad[i].names, found, 3, &count, &error), MANTA_EINVAL);
+        if (strstr(error.sentence, bad[i].part) == NULL)
+            fail_msg("'%s' gave '%s'", bad[i].names, error.sentence);
+    }
+}
+
+static void test_tables(void **state)
+{
+    uint32_t count = 0;
+    (void)state;
+    for (; mt_transport_at(count) != NULL; count++) {
+        const struct manta_transport *transport = mt_transport_at(count);
+        assert_int_equal(transport->size, sizeof(*transport));
+        assert_int_equal(transport->abi, MANTA_TRANSPORT_ABI);
+        assert_ptr_equal(mt_transport_find(transport->name), transport);
+        assert_non_null(transport->open);
+        assert_non_null(transport->send);
+        assert_non_null(transport->abort);
+        assert_non_null(transport->error);
+        assert_non_null(transport->close);
+    }
+    assert_int_equal(count, 3);
+    assert_null(mt_transport_find("udp"));
+    assert_null(mt_transport_find(""));
+}
+
+static void test_host(void **state)
+{
+    const struct manta_transport_host *host = mt_transport_host();
+    (void)state;
+    assert_int_equal(host->size, sizeof(*host));
+    assert_string_equal(host->config("SEED"), "1");
+    assert_null(host->config("NO_SUCH_VARIABLE"));
+    void *memory = host->alloc(100, 4096);
+    assert_non_null(memory);
+    assert_int_equal((uintptr_t)memory % 4096, 0);
+    host->free(memory);
+    assert_true(host->clock_ns() > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_refused_lists),
+        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_host),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
