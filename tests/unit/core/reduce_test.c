@@ -286,7 +286,8 @@ static void check_quotients(struct pairs *pairs, uint32_t divisor)
     }
 }
 
-/* All values of 8 bits, so often that a table is worthwhile, and all of float16; special and random ones of the others. */
+/* All values of 8 bits, so often that a table is worthwhile, and all of float16; special and random
+ * ones of the others. */
 static struct pairs numerators(int dtype)
 {
     uint64_t special[EXACT_SPECIALS];
