@@ -197,7 +197,7 @@ unit: $(UNIT_BINS) ## unit tests
 	@$(call run,unit,120,$(UNIT_BINS))
 plan: $(PLAN_BINS) ## every algorithm proved for 1..64 ranks, and the mutation test
 	@$(call run,plan,300,$(PLAN_BINS))
-e2e: all $(TEST_BINS) $(HELPER_BINS) ## whole programs, run as users run them
+e2e: all $(TEST_BINS) $(HELPER_BINS) $(BUILD)/bin/mpi-perf ## whole programs, run as users run them
 	@$(call run,e2e,180,$(E2E_TESTS))
 fault: all $(TEST_BINS) $(HELPER_BINS) ## dead, stopped, late and disagreeing ranks
 	@$(call run,fault,240,$(FAULT_TESTS))
