@@ -118,19 +118,19 @@ void mt_wait_fail(struct manta_comm *comm)
 int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint_index, int code,
                             uint32_t peer, const struct manta_request *request)
 {
+    struct manta_transport_error detail = {.size = sizeof(detail), .peer = MANTA_PLAN_NONE};
     if (mt_control_failed(comm->control))
         return code;
-    if (code == MANTA_EMISMATCH && request) {
-        mt_control_mismatch(comm->control, &request->call, peer);
-        return code;
-    }
     if (endpoint_index == MT_ROUTE_NONE)
         endpoint_index = peer == MANTA_PLAN_NONE ? comm->fused_endpoint : comm->route[peer];
     const struct mt_endpoint *endpoint = &comm->endpoints[endpoint_index];
-    struct manta_transport_error detail = {.size = sizeof(detail), .peer = MANTA_PLAN_NONE};
     endpoint->transport->error(endpoint->handle, &detail);
     if (peer == MANTA_PLAN_NONE)
         peer = detail.peer;
+    if (code == MANTA_EMISMATCH && request && peer != MANTA_PLAN_NONE) {
+        mt_control_mismatch(comm->control, &request->call, peer);
+        return code;
+    }
 
     struct mt_error cause;
     mt_error_set_rank(&cause, code, peer == MANTA_PLAN_NONE ? -1 : (int)peer, "%s: %s",

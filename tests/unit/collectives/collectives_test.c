@@ -235,7 +235,7 @@ static void sweep_all(const char *transports, int nodes, int ranks)
         [MANTA_BARRIER] = "MANTA_BARRIER",
     };
     const struct ranks_options options = {.ranks = ranks, .transports = transports, .nodes = nodes};
-    int fused_possible = strcmp(transports, "tcp") != 0 && nodes < 2;
+    int fused_possible = strcmp(transports, "tcp") != 0 && nodes < 2 && ranks > 1;
     int ran = 0;
     for (int i = 0; mt_catalogue[i]; i++) {
         int collective = (int)mt_catalogue[i]->collective;
