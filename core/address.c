@@ -2,6 +2,7 @@
 #include "core/address.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -185,5 +186,6 @@ uint32_t mt_address_local(const char *interfaces, struct mt_address *addresses, 
                 preference(&addresses[count]) == wanted)
                 count++;
     freeifaddrs(list);
+    errno = 0;
     return count;
 }

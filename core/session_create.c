@@ -61,6 +61,16 @@ static int format(const struct mt_session *session, char *text, size_t text_byte
                         TEXT_BYTES);
 }
 
+static int no_address(struct mt_error *error)
+{
+    if (errno)
+        return mt_error_set(error, MANTA_ESYSTEM, "cannot list the network interfaces: %s",
+                            strerror(errno));
+    return mt_error_set(error, MANTA_ESYSTEM,
+                        "no network interface is up that MANTA_INTERFACE=\"%s\" allows",
+                        mt_config_string(MT_VAR(INTERFACE)));
+}
+
 static int own(const struct mt_session *session, struct mt_error *error)
 {
     struct owned *owned = calloc(1, sizeof *owned);
@@ -109,11 +119,9 @@ static int create(char *text, size_t text_bytes, struct mt_error *error)
         return rc;
     mt_service_lock();
     add_addresses(&session, addresses, mt_listener_addresses(addresses, MT_SESSION_ADDRESSES));
-    mt_service_unlock();
     if (session.address_count == 0)
-        rc = mt_error_set(error, MANTA_ESYSTEM,
-                          "no network interface is up that MANTA_INTERFACE=\"%s\" allows",
-                          mt_config_string(MT_VAR(INTERFACE)));
+        rc = no_address(error);
+    mt_service_unlock();
     if (rc == 0 && mt_auth_random(session.secret, sizeof session.secret))
         rc = mt_error_set(error, MANTA_ESYSTEM, "no random bytes from the kernel");
     if (rc == 0)
@@ -186,9 +194,7 @@ int mt_session_prepare(const char *host, uint16_t port, char *text, size_t text_
         return mt_error_set(error, MANTA_EINVAL, "\"%.64s\" is not a numeric IPv4 or IPv6 address",
                             host);
     if (count == 0)
-        return mt_error_set(error, MANTA_ESYSTEM,
-                            "no network interface is up that MANTA_INTERFACE=\"%s\" allows",
-                            mt_config_string(MT_VAR(INTERFACE)));
+        return no_address(error);
     int failed = choose_port(addresses, count, port);
     if (failed) {
         mt_error_set(error, MANTA_ESYSTEM, "cannot bind %s port %u: %s",
