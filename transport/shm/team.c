@@ -60,6 +60,14 @@ static void fill_members(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
     team->unresolved = team->count - 1;
 }
 
+/* Wake those who may wait for what was just stored. */
+static void ring_members(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team)
+{
+    for (uint32_t i = 0; i < team->count; i++)
+        if (i != team->me && team->members[i].peer->base != NULL)
+            mt_shm_ring(endpoint, team->members[i].peer);
+}
+
 static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
                   struct mt_shm_team **team_out)
 {
@@ -94,6 +102,7 @@ static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fuse
     /* Pairs with resolve(): who sees the key may use the slot. */
     atomic_store_explicit(&mt_shm_header_of(endpoint->base)->team_key[slot], team->key,
                           memory_order_release);
+    ring_members(endpoint, team);
     *team_out = team;
     return 0;
 }
@@ -126,23 +135,32 @@ void mt_shm_team_free(struct mt_shm_team *team)
     free(team);
 }
 
-/* Has the member made the team? Finds its slot by the team's key. */
-static int resolve(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
-                   struct mt_shm_member *member)
+static void attach(struct mt_shm_endpoint *endpoint, struct mt_shm_member *member, uint32_t slot)
 {
     const struct mt_shm_geometry *g = &endpoint->identity.geometry;
     const uint8_t *base = member->peer->base;
-    const struct mt_shm_header *header = mt_shm_header_of(base);
-    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++) {
+    const uint8_t *lines = base + g->team_at + slot * g->team_stride;
+    member->done = (const _Atomic uint64_t *)(const void *)lines;
+    member->entries = lines + MT_SHM_LINE;
+    member->ring = base + mt_shm_ring_at(g, slot);
+    member->resolved = 1;
+}
+
+/* Where the member holds the team. All ranks of the node are slot 0 everywhere, so that a publisher
+ * need not wait for the others' first call. A subset's slot is found by its key, once the member
+ * has made the team. */
+static int resolve(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                   struct mt_shm_member *member)
+{
+    const struct mt_shm_header *header = mt_shm_header_of(member->peer->base);
+    if (team->slot == 0) {
+        attach(endpoint, member, 0);
+        return 1;
+    }
+    for (uint32_t slot = 1; slot < MT_SHM_TEAMS; slot++) {
         if (atomic_load_explicit(&header->team_key[slot], memory_order_acquire) != team->key)
             continue;
-        if ((slot == 0) != (team->slot == 0))
-            continue;
-        const uint8_t *lines = base + g->team_at + slot * g->team_stride;
-        member->done = (const _Atomic uint64_t *)(const void *)lines;
-        member->entries = lines + MT_SHM_LINE;
-        member->ring = base + mt_shm_ring_at(g, slot);
-        member->resolved = 1;
+        attach(endpoint, member, slot);
         return 1;
     }
     return 0;
@@ -265,9 +283,7 @@ void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
     /* Pairs with the acquire load in mt_shm_team_look(). */
     atomic_store_explicit((_Atomic uint64_t *)(void *)entry, flag_of(tick, hash),
                           memory_order_release);
-    for (uint32_t i = 0; i < team->count; i++)
-        if (i != team->me)
-            mt_shm_ring(endpoint, team->members[i].peer);
+    ring_members(endpoint, team);
 }
 
 int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t member,
@@ -318,7 +334,5 @@ void mt_shm_team_consumed(struct mt_shm_endpoint *endpoint, struct mt_shm_team *
     mt_shm_hook(endpoint);
     /* Pairs with the acquire load in refresh(). */
     atomic_store_explicit(team->done, tick, memory_order_release);
-    for (uint32_t i = 0; i < team->count; i++)
-        if (i != team->me)
-            mt_shm_ring(endpoint, team->members[i].peer);
+    ring_members(endpoint, team);
 }
