@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a peer's frames can do to the message protocol. The input is a script: local posts, room on
+ * the wire, and frames, most of them close to what is expected. The sanitizers watch the buffers,
+ * which are exactly as long as they say. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/message.h"
+
+enum { EPOCH = 3, EAGER = 1200, WINDOW = 4096, REQUESTS = 64, PAYLOAD = 2048 };
+
+struct script {
+    const uint8_t *bytes;
+    size_t left;
+};
+
+struct posted {
+    struct manta_transport_request request;
+    uint8_t *memory;
+};
+
+static int wire_full;
+
+static uint8_t take(struct script *script)
+{
+    if (script->left == 0)
+        return 0;
+    script->left--;
+    return *script->bytes++;
+}
+
+static int wire_put(void *wire, uint32_t peer, const struct mt_frame *frame,
+                    const struct iovec *payload, uint32_t pieces)
+{
+    uint8_t sum = 0;
+    uint64_t bytes = 0;
+    (void)peer;
+    for (uint32_t i = 0; i < pieces; i++) {
+        bytes += payload[i].iov_len;
+        for (size_t b = 0; b < payload[i].iov_len; b++)
+            sum ^= ((const uint8_t *)payload[i].iov_base)[b];
+    }
+    *(uint8_t *)wire ^= sum;
+    if (bytes != frame->part)
+        abort();
+    return wire_full & 1 ? MANTA_EAGAIN : wire_full & 2 ? MANTA_INPROGRESS : 0;
+}
+
+static int wire_data(void *wire, uint32_t peer, const struct mt_frame *frame,
+                     const struct iovec *payload, uint32_t pieces, uint64_t done,
+                     uint64_t *accepted_out)
+{
+    uint64_t bytes = 0;
+    (void)wire;
+    (void)peer;
+    for (uint32_t i = 0; i < pieces; i++)
+        bytes += payload[i].iov_len;
+    if (bytes != frame->bytes - done || bytes == 0)
+        abort();
+    *accepted_out = (bytes + 1) / 2;
+    return wire_full & 1 ? MANTA_EAGAIN : 0;
+}
+
+static void *host_alloc(size_t bytes, size_t alignment)
+{
+    return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+}
+
+static uint64_t small_bytes(struct script *script)
+{
+    static const uint64_t sizes[] = {0, 1, 511, 512, 513, EAGER, EAGER + 1, 3000};
+    uint8_t byte = take(script);
+    return byte < 128 ? sizes[byte % 8] : byte;
+}
+
+static struct manta_transport_id small_id(struct script *script)
+{
+    uint8_t byte = take(script);
+    return (struct manta_transport_id){.call = byte & 7,
+                                       .epoch = (byte & 0x70) == 0x70 ? EPOCH + 1 : EPOCH,
+                                       .number = (byte >> 3) & 1,
+                                       .hash = byte >> 7};
+}
+
+static void post(struct mt_messages *messages, struct script *script, struct posted *posted,
+                 int receive)
+{
+    uint64_t bytes = small_bytes(script);
+    posted->memory = calloc(1, bytes ? bytes : 1);
+    struct manta_transport_buffer buffers[2] = {
+        {.address = posted->memory, .bytes = bytes / 3},
+        {.address = posted->memory + bytes / 3, .bytes = bytes - bytes / 3}};
+    struct manta_transport_message message = {
+        .id = small_id(script), .peer = 1, .buffer_count = 2, .buffers = buffers, .bytes = bytes};
+    if (receive)
+        (void)mt_messages_recv(messages, &message, &posted->request);
+    else
+        (void)mt_messages_send(messages, &message, &posted->request);
+}
+
+/* A frame: raw bytes as from a stream, or made of small numbers. 1 if the peer has failed. */
+static int feed(struct mt_messages *messages, struct script *script, int raw)
+{
+    static const uint8_t payload[PAYLOAD] = {1, 2, 3};
+    struct mt_frame frame = {0};
+    uint8_t wire[MT_FRAME_BYTES];
+    if (raw) {
+        for (int i = 0; i < MT_FRAME_BYTES; i++)
+            wire[i] = take(script);
+        if (mt_frame_decode(wire, &frame) != 0)
+            return 0;
+        uint8_t again[MT_FRAME_BYTES];
+        mt_frame_encode(&frame, again);
+        if (memcmp(wire, again, sizeof(wire)) != 0)
+            abort();
+    } else {
+        frame.type = take(script) % 8;
+        frame.id = small_id(script);
+        frame.bytes = small_bytes(script);
+        if (frame.type == MT_FRAME_EAGER || frame.type == MT_FRAME_DATA)
+            frame.part = (uint32_t)(take(script) & 1 ? frame.bytes : small_bytes(script));
+    }
+    if (mt_messages_begin(messages, 1, &frame) != 0)
+        return 1;
+    while (mt_messages_lacking(messages, 1) > 0) {
+        uint64_t lacking = mt_messages_lacking(messages, 1);
+        uint64_t some = 1 + take(script) * 8u;
+        if (lacking > 100000)
+            return 1; /* the stream ends here */
+        mt_messages_deliver(messages, 1, payload, some < lacking ? some : lacking);
+    }
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count);
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
+{
+    static const struct mt_wire wire = {.put = wire_put, .data = wire_data};
+    static const struct manta_transport_host host = {
+        .size = sizeof(host), .alloc = host_alloc, .free = free};
+    static struct posted posted[REQUESTS];
+    uint8_t sum = 0;
+    struct mt_message_settings settings = {.transport = "fuzz",
+                                           .host = &host,
+                                           .ranks = 2,
+                                           .epoch = EPOCH,
+                                           .eager_bytes = EAGER,
+                                           .window_bytes = WINDOW,
+                                           .wire = &wire,
+                                           .wire_arg = &sum};
+    struct script script = {bytes, count};
+    struct mt_messages *messages;
+    size_t used = 0;
+    wire_full = 0;
+    if (mt_messages_create(&settings, &messages) != 0)
+        abort();
+    for (int over = 0; script.left > 0 && !over;) {
+        uint8_t action = take(&script) % 16;
+        if (action < 4 && used < REQUESTS)
+            post(messages, &script, &posted[used++], action & 1);
+        else if (action < 13)
+            over = feed(messages, &script, action == 12);
+        else if (action == 13)
+            wire_full = take(&script) & 3;
+        else if (action == 14)
+            mt_messages_flushed(messages, 1);
+        else
+            (void)mt_messages_writable(messages, 1);
+    }
+    mt_messages_abort(messages, MANTA_EABORTED);
+    for (size_t i = 0; i < used; i++) {
+        if (posted[i].request.status == MANTA_INPROGRESS)
+            abort();
+        free(posted[i].memory);
+    }
+    mt_messages_destroy(messages);
+    return 0;
+}
