@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 enum {
-    MANTA_PLAN_WINDOW = 2,    /* outstanding steps of a lane that a plan may rely on */
+    MANTA_PLAN_WINDOW = 2,   /* outstanding steps of a lane that a plan may rely on */
     MANTA_PLAN_LOCATIONS = 8 /* intervals in one message, at most */
 };
 #define MANTA_PLAN_NONE UINT32_C(0xffffffff) /* no rank, no root, no peer */
