@@ -28,8 +28,8 @@ int mt_address_equal_host(const struct mt_address *a, const struct mt_address *b
 void mt_address_abstract(const char *name, struct mt_address *address_out);
 
 /* Addresses of the interfaces that are up and that `interfaces` (comma-separated, empty: all)
- * names, best first: IPv4, then IPv6, loopback last; no link-local ones. Returns how many; errno is 0
- * unless the interfaces could not be listed. */
+ * names, best first: IPv4, then IPv6, loopback last; no link-local ones. Returns how many; errno is
+ * 0 unless the interfaces could not be listed. */
 uint32_t mt_address_local(const char *interfaces, struct mt_address *addresses, uint32_t room);
 
 #endif

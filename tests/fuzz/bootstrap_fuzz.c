@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every message of the handshake, the bootstrap and the control plane: the first byte chooses which.
- * What is taken must encode to the very same bytes. */
+/* Every message of the handshake, the bootstrap and the control plane: the first byte chooses
+ * which. What is taken must encode to the very same bytes. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control plane between ranks that are threads: failure, abort, goodbye, exchange, and the words
- * for who is late. Deaths of processes are in control_death_test.c. */
+/* The control plane between ranks that are threads: failure, abort, goodbye, exchange, and the
+ * words for who is late. Deaths of processes are in control_death_test.c. */
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,6 +41,7 @@ static void await_failure(struct group_rank *rank)
 
 static void abort_by_one(struct group_rank *rank)
 {
+    pthread_barrier_wait(&phase); /* a rank that has not joined yet would fail to join */
     if (rank->rank == rank->ranks / 2)
         mt_control_abort(rank->group->control, "the loss is NaN");
     await_failure(rank);
@@ -95,6 +96,7 @@ static void goodbye_is_no_failure(void **state)
 static void suspect_a_leaver(struct group_rank *rank)
 {
     struct mt_error cause;
+    pthread_barrier_wait(&phase);
     if (rank->rank == 2)
         return;
     mt_error_set_rank(&cause, MANTA_ETRANSPORT, 2, "tcp lost rank 2");
@@ -117,6 +119,7 @@ static void needing_a_rank_that_left(void **state)
 static void suspect_without_cause(struct group_rank *rank)
 {
     struct mt_error cause;
+    pthread_barrier_wait(&phase);
     mt_error_set_rank(&cause, MANTA_ETRANSPORT, 1, "tcp lost rank 1: checksum");
     if (rank->rank == 0)
         mt_control_suspect(rank->group->control, &cause);
@@ -378,12 +381,12 @@ static void exchange_but_one(struct group_rank *rank)
     const void *out[5];
     size_t out_bytes[5];
     void *storage;
+    pthread_barrier_wait(&phase);
     if (rank->rank == 3)
         await_failure(rank);
     else
-        rank->result =
-            mt_control_allgather(rank->group->control, "x", 1, out, out_bytes, &storage,
-                                 mt_clock_now_ns() + 300 * (uint64_t)MT_MS, &rank->error);
+        rank->result = mt_control_allgather(rank->group->control, "x", 1, out, out_bytes, &storage,
+                                            mt_clock_now_ns() + MT_SECOND, &rank->error);
     pthread_barrier_wait(&phase);
 }
 

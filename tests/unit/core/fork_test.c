@@ -205,7 +205,8 @@ static int join_with_few(void *arg)
         close(before);
         if (manta_session_create(session, sizeof session) == 0) {
             group_ranks_init(rank, 2, session);
-            rank[0].timeout_ns = rank[1].timeout_ns = 100 * (uint64_t)MT_MS;
+            rank[0].timeout_ns = rank[1].timeout_ns =
+                extra == 39 ? 20 * MT_SECOND : 100 * (uint64_t)MT_MS;
             group_ranks_run(rank, 2, NULL);
             if (extra == 39 && (rank[0].result || rank[1].result))
                 return 1;

@@ -253,7 +253,7 @@ static int receive_all(int fd, void *bytes, size_t count)
     return 0;
 }
 
-/* A wrong proof, a replayed one, an unknown rank: none may get in. proof_out receives a good one. */
+/* A wrong proof, a replayed one, an unknown rank: none gets in. proof_out receives a good one. */
 static int try_proof(const struct mt_group *group, const uint8_t hello[MT_HELLO_BYTES],
                      const uint8_t *proof_or_null, uint8_t *proof_out)
 {
