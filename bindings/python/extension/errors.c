@@ -84,8 +84,9 @@ static PyObject *make_class(const struct error_class *description)
 
 int mt_python_errors_init(PyObject *module)
 {
-    PyObject *dict = Py_BuildValue("{s:i,s:s,s:i,s:s,s:s,s:i}", "code", 0, "code_name", "", "rank",
-                                   -1, "sentence", "", "transport", "", "system_errno", 0);
+    /* rank, sentence and so on are the instance's alone: an exception that Ray derives from ours asks
+     * ours only for what its class does not have. */
+    PyObject *dict = Py_BuildValue("{s:i,s:s}", "code", 0, "code_name", "");
     if (!dict)
         return -1;
     PyObject *base = PyErr_NewExceptionWithDoc("manta.MantaError", base_doc, PyExc_Exception, dict);

@@ -52,9 +52,8 @@ def timeout_s() -> float:
     try:
         return float(found.group(1)) * _UNITS[found.group(2)] if found else float(text)
     except ValueError:
-        raise manta.InvalidArgumentError(
-            f"MANTA_TIMEOUT must be a time like 600, 0.5 or 250ms, not {text!r}"
-        ) from None
+        sentence = f"MANTA_TIMEOUT must be a time like 600, 0.5 or 250ms, not {text!r}"
+        raise _manta.make_error(manta.InvalidArgumentError.code, sentence) from None
 
 
 class _Host:

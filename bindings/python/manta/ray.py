@@ -17,7 +17,7 @@ from ray.util.collective.backend_registry import _global_registry, register_coll
 from ray.util.collective.collective_group.base_collective_group import BaseGroup
 
 import manta
-from manta import _rendezvous
+from manta import _manta, _rendezvous
 
 __all__ = ["MantaGroup", "register"]
 
@@ -97,9 +97,10 @@ def _single(tensors: list[Any]) -> Any:
     """What Ray wrapped in a list of one entry for each device."""
     if len(tensors) == 1:
         return tensors[0]
-    raise manta.InvalidArgumentError(
+    raise _manta.make_error(
+        manta.InvalidArgumentError.code,
         f"backend manta takes one tensor per process, not {len(tensors)}: "
-        "make one actor for each device"
+        "make one actor for each device",
     )
 
 
@@ -109,4 +110,6 @@ def _op_of(options: Any) -> str:
     name = options.reduceOp.name
     if name in _OPS:
         return _OPS[name]
-    raise manta.NotSupportedError(f"backend manta does not know the reduction {name}")
+    raise _manta.make_error(
+        manta.NotSupportedError.code, f"backend manta does not know the reduction {name}"
+    )
