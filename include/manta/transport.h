@@ -70,6 +70,9 @@ struct manta_transport_request {
 
 /* What a fused step works on: bases such that block b of the segment begins at
  * base + offset(b), where offset is block_offsets[b] bytes; block_offsets has blocks + 1 entries.
+ * All members post the steps that they share in the same order. The struct may be reused when
+ * fused_post has returned; fused, block_offsets and the memory stay until completion. In allgather
+ * and reduce_scatter the members' parts are equally long, and each is contiguous.
  */
 struct manta_transport_fused_call {
     struct manta_transport_id id;

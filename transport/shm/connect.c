@@ -6,6 +6,7 @@
  * publisher closes its endpoint at once. The stream is closed; nothing with a name stays behind.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -147,7 +148,8 @@ static int map_peer(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
     memcpy(&hello, peer->hello, sizeof(hello));
     errno = 0;
     if (memcmp(hello.magic, hello_magic, sizeof(hello_magic)) != 0 ||
-        hello.version != MT_SHM_VERSION || hello.rank != peer->rank || peer->passed[1] < 0)
+        hello.version != MT_SHM_VERSION || hello.rank != peer->rank || peer->passed[1] < 0 ||
+        !(fcntl(peer->passed[1], F_GETFL) & O_NONBLOCK))
         return lose(endpoint, peer, MANTA_ETRANSPORT, "its hello is malformed", NULL);
     struct mt_shm_identity expected = endpoint->identity;
     expected.rank = peer->rank;

@@ -295,7 +295,7 @@ int mt_shm_fused_post(void *handle, const struct manta_transport_fused_call *cal
 int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint)
 {
     int happened = 0;
-    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++) {
+    for (uint32_t slot = 0; slot < endpoint->team_slots; slot++) {
         struct mt_shm_team *team = endpoint->teams[slot];
         if (team != NULL && team->head != NULL)
             happened |= team_progress(endpoint, team);
@@ -305,14 +305,14 @@ int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint)
 
 void mt_shm_fused_abort(struct mt_shm_endpoint *endpoint, int code)
 {
-    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++)
+    for (uint32_t slot = 0; slot < endpoint->team_slots; slot++)
         if (endpoint->teams[slot] != NULL)
             end_all(endpoint->teams[slot], code, MANTA_PLAN_NONE);
 }
 
 void mt_shm_fused_close(struct mt_shm_endpoint *endpoint)
 {
-    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++) {
+    for (uint32_t slot = 0; slot < endpoint->team_slots; slot++) {
         mt_shm_team_free(endpoint->teams[slot]);
         endpoint->teams[slot] = NULL;
     }

@@ -267,16 +267,28 @@ static int connect_peer(void *handle, uint32_t rank, uint64_t deadline_ns)
     return mt_shm_connect(endpoint, peer, deadline_ns);
 }
 
+/* A request of a peer that nobody has connected yet waits in the message layer until it is. */
+static void begin_connecting(struct mt_shm_endpoint *endpoint, uint32_t rank)
+{
+    struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, rank);
+    if (peer != NULL && __builtin_expect(peer->state == MT_SHM_IDLE, 0) && endpoint->aborted == 0)
+        mt_shm_connect(endpoint, peer, 0);
+}
+
 static int send_op(void *handle, const struct manta_transport_message *message,
                    struct manta_transport_request *request)
 {
-    return mt_messages_send(((struct mt_shm_endpoint *)handle)->messages, message, request);
+    struct mt_shm_endpoint *endpoint = handle;
+    begin_connecting(endpoint, message->peer);
+    return mt_messages_send(endpoint->messages, message, request);
 }
 
 static int recv_op(void *handle, const struct manta_transport_message *message,
                    struct manta_transport_request *request)
 {
-    return mt_messages_recv(((struct mt_shm_endpoint *)handle)->messages, message, request);
+    struct mt_shm_endpoint *endpoint = handle;
+    begin_connecting(endpoint, message->peer);
+    return mt_messages_recv(endpoint->messages, message, request);
 }
 
 static int progress_channels(struct mt_shm_endpoint *endpoint, uint32_t count)

@@ -83,6 +83,7 @@ struct mt_shm_endpoint {
     _Atomic uint32_t arrivals; /* streams accepted and not yet looked at */
 
     struct mt_shm_team *teams[MT_SHM_TEAMS];
+    uint32_t team_slots;           /* slots from 0 on that may have a team */
     struct mt_shm_team *team_last; /* of the last fused step */
     uint8_t *scratch;              /* for mt_shm_combine() */
 

@@ -99,6 +99,8 @@ static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fuse
     if (slot != 0)
         mt_shm_populate(team->ring, team->ring_bytes, 1);
     endpoint->teams[slot] = team;
+    if (endpoint->team_slots <= slot)
+        endpoint->team_slots = slot + 1;
     /* Pairs with resolve(): who sees the key may use the slot. */
     atomic_store_explicit(&mt_shm_header_of(endpoint->base)->team_key[slot], team->key,
                           memory_order_release);
@@ -115,7 +117,7 @@ int mt_shm_team_get(struct mt_shm_endpoint *endpoint, const struct manta_plan_fu
         *team_out = team;
         return 0;
     }
-    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++) {
+    for (uint32_t slot = 0; slot < endpoint->team_slots; slot++) {
         team = endpoint->teams[slot];
         if (team != NULL && same_members(team, fused)) {
             *team_out = endpoint->team_last = team;
