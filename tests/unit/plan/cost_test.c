@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <manta/manta.h>
+
+#include "collectives/catalogue.h"
+#include "plan/cost.h"
+
+enum { RANKS_MAX = 16 };
+
+static struct mt_cost_model round_model(uint32_t ranks, const uint64_t *nodes)
+{
+    return (struct mt_cost_model){
+        .levels = {{.alpha_ns = 1000, .core_ns = 10, .beta_ps_per_byte = 1000},
+                   {.alpha_ns = 50000, .core_ns = 100, .beta_ps_per_byte = 10000}},
+        .gamma_ps_per_byte = 100,
+        .fused_alpha_ns = 7,
+        .memory_ps_per_byte = 1,
+        .ranks = ranks,
+        .nodes = nodes,
+        .segment_bytes = UINT64_MAX,
+    };
+}
+
+static uint64_t price(const struct mt_cost_model *model, uint32_t collective, const char *name,
+                      uint64_t bytes)
+{
+    struct manta_plan *plans[RANKS_MAX];
+    struct mt_error error;
+    struct mt_plan_request request = {
+        .collective = collective, .ranks = model->ranks, .root = collective >= MANTA_SEND ? 1 : 0};
+    uint64_t ns = 0;
+    if (mt_plan_compile_all(mt_catalogue_find(collective, name), &request, plans, &error) ||
+        mt_plan_cost(model, (const struct manta_plan *const *)plans, model->ranks, bytes, &ns,
+                     &error))
+        fail_msg("%s", error.sentence);
+    mt_plan_free_all(plans, model->ranks);
+    return ns;
+}
+
+static void test_by_hand(void **state)
+{
+    uint64_t apart[4] = {1, 2, 3, 4};
+    struct mt_cost_model near = round_model(2, NULL), far = round_model(2, apart);
+    (void)state;
+    /* core, wire, alpha, core */
+    assert_int_equal(price(&near, MANTA_SEND, "direct", 0), 10 + 1000 + 10);
+    assert_int_equal(price(&near, MANTA_SEND, "direct", 500), 10 + 500 + 1000 + 10);
+    assert_int_equal(price(&far, MANTA_RECV, "direct", 500), 100 + 5000 + 50000 + 100);
+    assert_int_equal(price(&far, MANTA_BROADCAST, "binomial", 500), 55200);
+    /* one exchange and one reduction */
+    assert_int_equal(price(&far, MANTA_ALLREDUCE, "recursive_doubling", 500), 55200 + 50);
+    /* two members, 500 bytes read and written by each */
+    assert_int_equal(price(&near, MANTA_ALLREDUCE, "fused", 500), 2 * 7 + 2);
+    /* alone: a copy */
+    far = round_model(1, apart);
+    assert_int_equal(price(&far, MANTA_ALLREDUCE, "ring", 1000), 100);
+    /* two rounds of the tree */
+    far = round_model(4, apart);
+    assert_int_equal(price(&far, MANTA_BROADCAST, "binomial", 0), 2 * 50200);
+    assert_int_equal(price(&far, MANTA_REDUCE, "binomial", 0), 2 * 50200);
+}
+
+static void test_ranks_layout_is_one_ranks_part(void **state)
+{
+    uint64_t apart[2] = {1, 2};
+    struct mt_cost_model far = round_model(2, apart);
+    (void)state;
+    assert_int_equal(price(&far, MANTA_ALLGATHER, "ring", 500), 55200);
+}
+
+static void test_more_bytes_never_cost_less(void **state)
+{
+    uint64_t nodes[RANKS_MAX];
+    (void)state;
+    for (uint32_t ranks = 2; ranks <= RANKS_MAX; ranks += 7) {
+        for (uint32_t r = 0; r < ranks; r++)
+            nodes[r] = r / 3;
+        struct mt_cost_model model;
+        mt_cost_defaults(&model, ranks, nodes, 1 << 16);
+        for (uint32_t i = 0; mt_catalogue[i]; i++) {
+            uint64_t before = 0;
+            for (uint64_t bytes = 0; bytes < UINT64_C(1) << 40; bytes = bytes * 4 + 64) {
+                uint64_t ns =
+                    price(&model, mt_catalogue[i]->collective, mt_catalogue[i]->name, bytes);
+                assert_true(ns >= before && ns > 0);
+                before = ns;
+            }
+        }
+    }
+}
+
+static void test_no_overflow(void **state)
+{
+    uint64_t nodes[5] = {0, 1, 2, 3, 4};
+    (void)state;
+    for (uint32_t i = 0; mt_catalogue[i]; i++) {
+        struct mt_cost_model model;
+        mt_cost_defaults(&model, 5, nodes, 1);
+        uint64_t most =
+            price(&model, mt_catalogue[i]->collective, mt_catalogue[i]->name, UINT64_MAX);
+        uint64_t less = price(&model, mt_catalogue[i]->collective, mt_catalogue[i]->name, 1 << 20);
+        assert_true(most > less);
+        model.segment_bytes = UINT64_MAX;
+        most = price(&model, mt_catalogue[i]->collective, mt_catalogue[i]->name, UINT64_MAX);
+        assert_true(most > less);
+    }
+}
+
+/* A chain that is fed by segments is limited by a link, not by its length. */
+static void test_segments_overlap(void **state)
+{
+    uint64_t nodes[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    struct mt_cost_model model = round_model(8, nodes);
+    uint64_t bytes = 64 << 20, wire = bytes * 10;
+    (void)state;
+    model.segment_bytes = 1 << 20;
+    uint64_t ns = price(&model, MANTA_BROADCAST, "chain", bytes);
+    assert_true(ns > wire && ns < wire + wire / 10);
+    assert_true(price(&model, MANTA_BROADCAST, "binomial", bytes) > 2 * wire);
+}
+
+static void test_plans_that_wait_for_ever(void **state)
+{
+    struct mt_cost_model model = round_model(2, NULL);
+    struct mt_plan_request request = {.collective = MANTA_BROADCAST, .rank = 1, .ranks = 2};
+    struct manta_plan *plan;
+    struct mt_error error;
+    uint64_t ns;
+    (void)state;
+    assert_int_equal(
+        mt_plan_compile(mt_catalogue_find(MANTA_BROADCAST, "binomial"), &request, &plan, &error),
+        0);
+    const struct manta_plan *plans[2] = {NULL, plan};
+    assert_int_equal(mt_plan_cost(&model, plans, 2, 8, &ns, &error), MANTA_EPLAN);
+    mt_plan_free(plan);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_ranks_layout_is_one_ranks_part),
+        cmocka_unit_test(test_more_bytes_never_cost_less),
+        cmocka_unit_test(test_no_overflow),
+        cmocka_unit_test(test_segments_overlap),
+        cmocka_unit_test(test_plans_that_wait_for_ever),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

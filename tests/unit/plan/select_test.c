@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <manta/manta.h>
+
+#include "collectives/catalogue.h"
+#include "plan/select.h"
+
+static void refused(const char *text, const char *part)
+{
+    struct mt_select_override override;
+    struct mt_error error;
+    memset(&override, 0x55, sizeof(override));
+    if (mt_select_parse(text, &override, &error) != MANTA_EINVAL)
+        fail_msg("'%s' was taken", text);
+    if (!strstr(error.sentence, part))
+        fail_msg("'%s': expected '%s' in '%s'", text, part, error.sentence);
+    assert_int_equal(override.count, 0);
+}
+
+static void test_parse_refuses(void **state)
+{
+    (void)state;
+    refused("Ring", "'Ring'");
+    refused(" ring", "no name");
+    refused("ring ", "no name");
+    refused("a2345678901234567890123456789012", "no name"); /* 32 characters */
+    refused("ring,", "'ring'");
+    refused(",", "from-to");
+    refused(":", "from-to");
+    refused("-", "from-to");
+    refused("-4k:ring", "no number");
+    refused("0-4k:", "no name");
+    refused("0-4k", "from-to");
+    refused("4k:ring", "from-to");
+    refused("0-4k:ring,", "from-to");
+    refused("0-4k:ring,,4k-:ring", "from-to");
+    refused("0-4k:ring;4k-:ring", "no name");
+    refused("4k-4k:ring", "empty");
+    refused("8k-4k:ring", "empty");
+    refused("0-4k:ring,2k-:chain", "'2k-:chain' overlaps");
+    refused("4k-:ring,0-4k:chain", "overlaps");
+    refused("0-:ring,0-:chain", "overlaps");
+    refused("0-4x:ring", "'4x'");
+    refused("0x10-:ring", "no number");
+    refused("+1-:ring", "no number");
+    refused("0--1:ring", "'-1'");
+    refused("0-99999999999999999999:ring", "no number");
+    refused("0-99999999999G:ring", "no number");
+    refused("0-4k:ring:ring", "no name");
+    refused("ring\n", "no name");
+    refused("0-1:a,1-2:a,2-3:a,3-4:a,4-5:a,5-6:a,6-7:a,7-8:a,8-9:a,9-10:a,10-11:a,11-12:a,12-13:a,"
+            "13-14:a,14-15:a,15-16:a,16-17:a",
+            "too many");
+}
+
+static void expect_forced(const char *text, uint64_t bytes, const char *name)
+{
+    struct mt_select_override override;
+    struct mt_error error;
+    if (mt_select_parse(text, &override, &error))
+        fail_msg("'%s': %s", text, error.sentence);
+    const char *forced = mt_select_forced(&override, bytes);
+    if (!name) {
+        assert_null(forced);
+        return;
+    }
+    assert_non_null(forced);
+    assert_string_equal(forced, name);
+}
+
+static void test_parse_and_forced(void **state)
+{
+    static const char two[] = "0-4k:recursive_doubling,4k-:ring";
+    static const char gap[] = "1k-2k:x,1M-2M:y";
+    (void)state;
+    expect_forced("", 0, NULL);
+    expect_forced("ring", 0, "ring");
+    expect_forced("ring", UINT64_MAX, "ring");
+    expect_forced("a234567890123456789012345678901", 7, "a234567890123456789012345678901");
+    expect_forced(two, 0, "recursive_doubling");
+    expect_forced(two, 4095, "recursive_doubling");
+    expect_forced(two, 4096, "ring");
+    expect_forced(two, UINT64_MAX, "ring");
+    expect_forced(gap, 1023, NULL);
+    expect_forced(gap, 1024, "x");
+    expect_forced(gap, 2048, NULL);
+    expect_forced(gap, (2 << 20) - 1, "y");
+    expect_forced(gap, 2 << 20, NULL);
+    expect_forced("0-1:a,1-2:a,2-3:a,3-4:a,4-5:a,5-6:a,6-7:a,7-8:a,8-9:a,9-10:a,10-11:a,11-12:a,"
+                  "12-13:a,13-14:a,14-15:a,15-16:b",
+                  15, "b");
+}
+
+static struct mt_select_context context_of(uint32_t ranks, const struct mt_cost_model *model)
+{
+    return (struct mt_select_context){.ranks = ranks, .cost = model, .catalogue = mt_catalogue};
+}
+
+static uint32_t choose(const struct mt_select_context *context, uint32_t collective, uint64_t bytes,
+                       uint32_t rank, struct mt_select_candidate *candidates)
+{
+    struct mt_plan_request request = {.collective = collective,
+                                      .rank = rank,
+                                      .ranks = context->ranks,
+                                      .root = collective >= MANTA_SEND ? (rank + 1) % context->ranks
+                                                                       : 0};
+    struct mt_error error;
+    uint32_t count;
+    if (mt_select(context, &request, bytes, candidates, 16, &count, &error))
+        fail_msg("%s", error.sentence);
+    assert_true(count > 0);
+    return count;
+}
+
+static void test_candidates(void **state)
+{
+    struct mt_select_candidate c[16];
+    struct mt_cost_model model;
+    uint64_t nodes[4] = {1, 2, 3, 4};
+    (void)state;
+    mt_cost_defaults(&model, 4, nodes, 1 << 20);
+    struct mt_select_context context = context_of(4, &model);
+    assert_int_equal(choose(&context, MANTA_ALLREDUCE, 8, 0, c), 3);
+    assert_string_equal(c[0].algorithm->name, "recursive_doubling");
+    assert_string_equal(c[2].algorithm->name, "fused");
+    assert_non_null(c[2].excluded);
+    assert_true(c[0].predicted_ns > 0 && c[0].predicted_ns <= c[1].predicted_ns);
+    choose(&context, MANTA_ALLREDUCE, 64 << 20, 0, c);
+    assert_string_equal(c[0].algorithm->name, "ring");
+    choose(&context, MANTA_BROADCAST, 64 << 20, 0, c);
+    assert_string_equal(c[0].algorithm->name, "chain");
+    context.reproducible = 1;
+    choose(&context, MANTA_ALLREDUCE, 64 << 20, 0, c);
+    assert_string_equal(c[0].algorithm->name, "recursive_doubling");
+    assert_non_null(strstr(c[1].excluded ? c[1].excluded : "", "REPRODUCIBLE"));
+}
+
+static void test_fused_on_one_node(void **state)
+{
+    struct mt_select_candidate c[16];
+    struct mt_cost_model model;
+    uint64_t nodes[4] = {9, 9, 9, 9};
+    (void)state;
+    mt_cost_defaults(&model, 4, nodes, 1 << 20);
+    struct mt_select_context context = context_of(4, &model);
+    context.fused_available = 1;
+    for (uint32_t collective = 0; collective < MANTA_SEND; collective++) {
+        for (uint64_t bytes = 1; bytes <= 64 << 20; bytes *= 8) {
+            choose(&context, collective, bytes, 0, c);
+            assert_string_equal(c[0].algorithm->name, "fused");
+        }
+    }
+}
+
+/* Whatever rank asks, the answer is the same; and one rank alone can run everything. */
+static void test_alike_on_all_ranks(void **state)
+{
+    struct mt_select_candidate first[16], c[16];
+    struct mt_cost_model model;
+    uint64_t nodes[6] = {5, 5, 1, 1, 5, 1};
+    (void)state;
+    mt_cost_defaults(&model, 6, nodes, 4096);
+    struct mt_select_context context = context_of(6, &model);
+    for (uint32_t collective = 0; collective < MANTA_SEND; collective++) {
+        for (uint64_t bytes = 0; bytes < 1 << 20; bytes = bytes * 5 + 1) {
+            uint32_t count = choose(&context, collective, bytes, 0, first);
+            for (uint32_t rank = 1; rank < 6; rank++) {
+                assert_int_equal(choose(&context, collective, bytes, rank, c), count);
+                for (uint32_t i = 0; i < count; i++) {
+                    assert_ptr_equal(c[i].algorithm, first[i].algorithm);
+                    assert_int_equal(c[i].predicted_ns, first[i].predicted_ns);
+                }
+            }
+        }
+    }
+    context.ranks = 1;
+    for (uint32_t collective = 0; collective < MANTA_SEND; collective++) {
+        choose(&context, collective, 1000, 0, c);
+        assert_null(c[0].excluded);
+    }
+}
+
+static void test_capacity(void **state)
+{
+    struct mt_select_candidate c[16];
+    struct mt_cost_model model;
+    struct mt_error error;
+    uint32_t count = 99;
+    (void)state;
+    mt_cost_defaults(&model, 4, NULL, 0);
+    struct mt_select_context context = context_of(4, &model);
+    struct mt_plan_request request = {.collective = MANTA_ALLREDUCE, .ranks = 4};
+    memset(c, 0x55, sizeof(c));
+    assert_int_equal(mt_select(&context, &request, 8, c, 2, &count, &error), 0);
+    assert_int_equal(count, 2);
+    assert_int_equal(((unsigned char *)&c[2])[0], 0x55);
+    request.collective = 77;
+    assert_int_equal(mt_select(&context, &request, 8, c, 2, &count, &error), 0);
+    assert_int_equal(count, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parse_refuses),      cmocka_unit_test(test_parse_and_forced),
+        cmocka_unit_test(test_candidates),         cmocka_unit_test(test_fused_on_one_node),
+        cmocka_unit_test(test_alike_on_all_ranks), cmocka_unit_test(test_capacity),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
