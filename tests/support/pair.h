@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The message protocol over a wire in memory: two ranks in one thread, so that every interleaving
+ * of posts, room on the wire and arrivals can be drawn at random and repeated by its seed. */
+#ifndef TESTS_SUPPORT_PAIR_H
+#define TESTS_SUPPORT_PAIR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "transport/message.h"
+
+struct pair;
+
+enum {
+    PAIR_EPOCH = 77,
+    PAIR_EAGER = 3000,
+    PAIR_WINDOW = 16384,
+    PAIR_PIPE = 1 << 22,
+    PAIR_HASH = 0xabcd
+};
+
+/* A stream of bytes from one rank to the other. */
+struct pair_pipe {
+    uint8_t *bytes;
+    size_t begin, end;
+    size_t room;         /* the wire refuses frames beyond this */
+    uint64_t frame_part; /* payload of the frame under way that is still to be delivered */
+};
+
+struct pair_end {
+    struct mt_messages *messages;
+    struct pair_pipe pipes[2]; /* arriving: [1] forward frames, [0] answers */
+    struct pair *pair;
+    uint32_t rank;
+    unsigned forward_frames[8];
+};
+
+struct pair {
+    struct pair_end ends[2];
+    uint64_t random;
+    uint64_t fragment; /* longest part of DATA */
+    int lazy;          /* the wire needs progress to get some frames out */
+};
+
+/* One message of a test, both ends of it. */
+struct letter {
+    struct manta_transport_id id;
+    uint32_t from;
+    uint64_t bytes;
+    uint8_t *source, *target;
+    struct manta_transport_request send, recv;
+    int sent, received; /* posted */
+};
+
+/* room: bytes that each direction of the wire holds. */
+struct pair *pair_create(uint64_t seed, size_t room);
+void pair_destroy(struct pair *pair);
+/* A random number below `below`. */
+uint64_t pair_draw(struct pair *pair, uint64_t below);
+/* A random length, often at an edge. */
+uint64_t pair_draw_bytes(struct pair *pair);
+/* Let one rank take some bytes; 1 if anything happened. Let both take all there is. */
+int pair_pump_some(struct pair *pair);
+void pair_pump_all(struct pair *pair);
+
+void letter_init(struct letter *letter, uint64_t call, uint32_t number, uint32_t from,
+                 uint64_t bytes);
+void letter_free(struct letter *letter);
+/* Post one end of it, in random pieces; what send or recv returned. */
+int letter_post(struct pair *pair, struct letter *letter, int receive);
+void letter_assert_delivered(const struct letter *letter);
+/* A pair that is posted now meets, whatever else lies around: rendezvous as plans assume it. */
+void pair_assert_meets(struct pair *pair, uint64_t bytes);
+
+#endif
