@@ -16,6 +16,7 @@
 
 #include "core/clock.h"
 #include "tests/support/endpoints.h"
+#include "tests/support/ranks.h"
 #include "tests/support/traffic.h"
 #include "transport/registry.h"
 #include "transport/sim/sim.h"
@@ -191,6 +192,37 @@ static void test_corrupt(void **state)
     assert_int_equal(endpoints_run("sim", 2, be_corrupted, NULL), 0);
 }
 
+/* A collective that is one fused step of shared memory: its result is wrong in call 2 only. */
+static int sum_up(struct manta_comm *comm, void *arg)
+{
+    enum { COUNT = 1000 };
+    (void)arg;
+    for (int call = 1; call <= 3; call++) {
+        int32_t source[COUNT], sum[COUNT], wrong = 0;
+        for (int i = 0; i < COUNT; i++)
+            source[i] = i + manta_comm_rank(comm);
+        int code = manta_allreduce(comm, source, sum, COUNT, MANTA_INT32, MANTA_SUM);
+        if (code != 0)
+            return rank_fail(comm, "allreduce: %s", manta_strerror(code));
+        for (int i = 0; i < COUNT; i++)
+            wrong += sum[i] != 2 * i + 1;
+        if (wrong != (call == 2 && manta_comm_rank(comm) == 1))
+            return rank_fail(comm, "call %d: %d elements are wrong", call, wrong);
+    }
+    return 0;
+}
+
+static void test_corrupt_fused(void **state)
+{
+    struct ranks_options options = {.ranks = 2, .transports = "sim"};
+    (void)state;
+    set_fault("corrupt@call=2:rank=1");
+    setenv("MANTA_SIM_INNER", "shm", 1);
+    setenv("MANTA_ALLREDUCE", "fused", 1);
+    assert_int_equal(ranks_run(&options, sum_up, NULL), 0);
+    unsetenv("MANTA_ALLREDUCE");
+}
+
 /* Call 1 gets lost; call 2 arrives; the sender notices nothing. */
 static int lose_message(struct endpoints_rank *self)
 {
@@ -328,11 +360,17 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_faults),     cmocka_unit_test(test_bad_faults),
-        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_kill_and_stop),
-        cmocka_unit_test(test_harmless_faults), cmocka_unit_test(test_log),
-        cmocka_unit_test(test_corrupt),         cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_mismatch),        cmocka_unit_test(test_late),
+        cmocka_unit_test(test_good_faults),
+        cmocka_unit_test(test_bad_faults),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_kill_and_stop),
+        cmocka_unit_test(test_harmless_faults),
+        cmocka_unit_test(test_log),
+        cmocka_unit_test(test_corrupt),
+        cmocka_unit_test(test_corrupt_fused),
+        cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_mismatch),
+        cmocka_unit_test(test_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
