@@ -194,6 +194,7 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
         local += comm->nodes[r] == comm->group->members[comm->rank].node;
     }
     comm->settings.oversubscribed = local > mt_host_cpus();
+    comm->spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
     mt_cost_defaults(&comm->cost, comm->ranks, comm->nodes, comm->settings.segment_bytes);
     return mt_routes_open(comm, deadline_ns, error);
 }

@@ -149,6 +149,7 @@ struct manta_comm {
     uint64_t *sent_sequence, *received_sequence; /* [ranks] of the last send to, recv from each */
     struct manta_request *active, **active_tail; /* posted, in order */
     struct manta_request *request_pool;
+    uint64_t spin_ns; /* how long waits spin at present: adapts, at most settings.spin_ns */
     struct mt_record *record;
     struct mt_counters counters;
 

@@ -17,6 +17,7 @@
 enum {
     LOOKS_PER_CLOCK = 32, /* progress calls between two looks at the clock */
     SLEEP_MS_MAX = 100,   /* longest sleep between two looks at the deadlines */
+    SPIN_NS_MIN = 500,    /* spinning never becomes shorter than this */
     SLEEP_MS_OTHERS = 1,  /* the same while other communicators want help */
 };
 
@@ -184,13 +185,23 @@ static void sleep_until(struct manta_comm *comm, uint64_t now_ns, uint64_t until
 static void idle(struct manta_comm *comm, uint64_t idle_ns, uint64_t now_ns, uint64_t until_ns,
                  int others)
 {
-    uint64_t spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
-    if (idle_ns < spin_ns)
+    if (idle_ns < comm->spin_ns)
         return;
     if (idle_ns < comm->settings.yield_ns)
         sched_yield();
     else
         sleep_until(comm, now_ns, until_ns, others);
+}
+
+/* Spinning pays while the awaited comes within it. When it does not, somebody else wants this core
+ * (or the peer is far behind), and the next wait gives way sooner. */
+static void adapt_spin(struct manta_comm *comm, uint64_t longest_idle_ns)
+{
+    uint64_t limit_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
+    if (longest_idle_ns >= comm->spin_ns && comm->spin_ns > SPIN_NS_MIN)
+        comm->spin_ns /= 2;
+    else if (longest_idle_ns < comm->spin_ns && comm->spin_ns < limit_ns)
+        comm->spin_ns = comm->spin_ns * 2 < limit_ns ? comm->spin_ns * 2 : limit_ns;
 }
 
 static void pause_core(void)
@@ -203,7 +214,7 @@ static void pause_core(void)
 int mt_wait(struct manta_request *request, uint64_t until_ns)
 {
     struct manta_comm *comm = request->comm;
-    uint64_t idle_since_ns = 0;
+    uint64_t idle_since_ns = 0, longest_idle_ns = 0;
     uint32_t looks_between = comm->settings.oversubscribed ? 1 : LOOKS_PER_CLOCK;
 
     for (uint32_t looks = 1; request->result == MANTA_INPROGRESS; looks++) {
@@ -226,8 +237,11 @@ int mt_wait(struct manta_request *request, uint64_t until_ns)
             return MANTA_INPROGRESS;
         if (idle_since_ns == 0)
             idle_since_ns = now_ns;
-        else if (!moved)
+        if (now_ns - idle_since_ns > longest_idle_ns)
+            longest_idle_ns = now_ns - idle_since_ns;
+        if (!moved && now_ns > idle_since_ns)
             idle(comm, now_ns - idle_since_ns, now_ns, until_ns, others);
     }
+    adapt_spin(comm, longest_idle_ns);
     return request->result;
 }
