@@ -7,10 +7,11 @@
  *   acceptor -> accepted
  *
  * At most 64 connections are in this state. When one more comes, the oldest that has not named a
- * session of this process is closed, and only if there is none the oldest of all. So a flood of
- * strangers never stops the accepting (refusing newcomers instead would let 64 silent connections
- * shut everybody out for 2 s), and a rank needs one round trip to be safe from being displaced by
- * them; a rank that was displaced dials again until its deadline.
+ * session of this process is closed. So a flood of strangers never stops the accepting (refusing
+ * newcomers instead would let 64 silent connections shut everybody out for 2 s), and a rank is safe
+ * from being displaced by them as soon as its hello is there. When all 64 have named one, newcomers
+ * wait in the kernel's queue: honest ranks are through after one round trip. Whoever takes longer
+ * than 100 ms then gives way, and dials again if it is in earnest.
  */
 #include "core/accept.h"
 
@@ -28,10 +29,12 @@
 #include "core/stream.h"
 
 #define PENDING_NS (2 * MT_SECOND)
+#define KNOWN_NS (100 * (uint64_t)MT_MS)
 
 struct pending {
     struct mt_service_source source;
     struct mt_service_timer timer;
+    uint64_t since_ns;
     int is_unix;
     int is_known; /* its hello names a session of this process */
     size_t have;
@@ -72,17 +75,21 @@ static void drop(struct pending *pending, const char *why)
     mt_fd_close(fd);
 }
 
-int mt_accept_drop_one(void)
+static int drop_one(void)
 {
     struct pending *victim = first;
-    for (struct pending *at = first; at; at = at->next)
-        if (!at->is_known) {
-            victim = at;
-            break;
-        }
+    while (victim && victim->is_known)
+        victim = victim->next;
+    if (!victim && first && mt_clock_now_ns() - first->since_ns > KNOWN_NS)
+        victim = first;
     if (victim)
         drop(victim, "too many at once");
     return victim != NULL;
+}
+
+int mt_accept_make_room(void)
+{
+    return count < MT_ACCEPT_PENDING_MAX || drop_one();
 }
 
 void mt_accept_drop_all(void)
@@ -204,11 +211,19 @@ static void ready(struct mt_service_source *source, uint32_t events)
         answer_hello(pending);
 }
 
+void mt_accept_catch_up(void)
+{
+    if (count < MT_ACCEPT_PENDING_MAX)
+        return;
+    for (struct pending *at = first, *next; at; at = next) {
+        next = at->next; /* `ready` takes away none but its own */
+        ready(&at->source, EPOLLIN);
+    }
+}
+
 void mt_accept_begin(int fd, int is_unix)
 {
     int one = 1;
-    if (count >= MT_ACCEPT_PENDING_MAX)
-        mt_accept_drop_one();
     struct pending *pending = calloc(1, sizeof *pending);
     if (!pending) {
         mt_fd_close(fd);
@@ -217,6 +232,7 @@ void mt_accept_begin(int fd, int is_unix)
     if (!is_unix)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     pending->is_unix = is_unix;
+    pending->since_ns = mt_clock_now_ns();
     pending->source = (struct mt_service_source){.fd = fd, .ready = ready, .arg = pending};
     pending->timer = (struct mt_service_timer){.fire = expired, .arg = pending};
     if (mt_service_watch(&pending->source, EPOLLIN)) {
@@ -224,7 +240,7 @@ void mt_accept_begin(int fd, int is_unix)
         mt_fd_close(fd);
         return;
     }
-    mt_service_timer_set(&pending->timer, mt_clock_now_ns() + PENDING_NS);
+    mt_service_timer_set(&pending->timer, pending->since_ns + PENDING_NS);
     struct pending **link = &first;
     while (*link)
         link = &(*link)->next;

@@ -5,10 +5,13 @@
 
 enum { MT_ACCEPT_PENDING_MAX = 64 };
 
+/* Before a batch of connections is accepted: read what the waiting ones have sent by now, so that
+ * those that are in earnest are known. */
+void mt_accept_catch_up(void);
+/* Make room for one more; 0: none is to be had at the moment. */
+int mt_accept_make_room(void);
 /* A connection came in: takes over fd. */
 void mt_accept_begin(int fd, int is_unix);
-/* Close the connection that is worth least; 0 if there is none. */
-int mt_accept_drop_one(void);
 void mt_accept_drop_all(void);
 /* Forget everything (in a forked child). */
 void mt_accept_reset(void);

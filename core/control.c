@@ -157,6 +157,7 @@ static void received_goodbye(struct mt_control *control, struct mt_neighbour *ne
         mt_link_send(&neighbour->link, &seen, NULL);
     if (is_first_copy(control, &neighbour->link, frame, NULL)) {
         atomic_store_explicit(&control->left[frame->origin], 1, memory_order_release);
+        mt_mend_later(control);
         mt_service_signal();
     }
 }
@@ -254,6 +255,10 @@ void mt_control_lost(struct mt_link *link, int errno_or_0)
     struct mt_error error;
     if (control->is_leaving || mt_control_has_left(control, neighbour->rank))
         return;
+    if (neighbour->is_mend) { /* its goodbye may come on another way */
+        mt_watch_doubt(control, neighbour->rank);
+        return;
+    }
     mt_error_set_rank(&error, MANTA_EPEER, (int)neighbour->rank, "rank %u is dead: %s (pid %d)",
                       neighbour->rank, how_lost(errno_or_0),
                       (int)control->group->members[neighbour->rank].pid);

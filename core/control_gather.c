@@ -53,7 +53,8 @@ static void pass_on(struct mt_control *control, const struct mt_frame *frame,
         if (hop <= distance || distance + hop >= ranks)
             continue;
         int32_t index = control->neighbour_of[(rank + hop) % ranks];
-        mt_link_send(&control->neighbours[index].link, frame, payload);
+        if (index != MT_NOBODY)
+            mt_link_send(&control->neighbours[index].link, frame, payload);
     }
 }
 

@@ -10,7 +10,7 @@
 #include "core/stream.h"
 #include "core/wire.h"
 
-enum { MT_NOBODY = -1 };
+enum { MT_NOBODY = -1, MT_NEIGHBOURS_MAX = 128 };
 
 /* A rank with a link of its own: at distance 1, 2, 4, ... on the ring, either way round. */
 struct mt_neighbour {
@@ -19,6 +19,7 @@ struct mt_neighbour {
     struct mt_control *control;
     uint32_t rank;
     int is_linked; /* the link has stood */
+    int is_mend;   /* a link made since others left */
     int has_seen_goodbye;
 };
 
@@ -61,6 +62,7 @@ struct mt_control {
     struct mt_neighbour *neighbours;
     uint32_t neighbour_count;
     struct mt_watch *watches; /* [ranks] */
+    struct mt_service_timer mend;
     struct mt_gather gathers[2];
     uint64_t gather_serial; /* of the next exchange this rank enters */
     struct mt_inquiry inquiry;
@@ -84,7 +86,21 @@ void mt_control_received(struct mt_link *link, const struct mt_frame *frame,
 void mt_control_lost(struct mt_link *link, int errno_or_0);
 int mt_control_has_left(const struct mt_control *control, uint32_t rank);
 
+/* control_links.c */
+void mt_control_set_neighbour(struct mt_control *control, uint32_t index, uint32_t rank);
+/* Takes over fd. */
+void mt_control_start_link(struct mt_neighbour *neighbour, int fd);
+
+/* control_mend.c */
+/* Somebody left: make links among those that stay, in a moment. */
+void mt_mend_later(struct mt_control *control);
+/* One more neighbour, whose link is to come; NULL: no place. */
+struct mt_neighbour *mt_mend_add(struct mt_control *control, uint32_t rank);
+void mt_mend_tell(struct mt_neighbour *neighbour);
+
 /* control_watch.c */
+/* Not linked closely, or linked late: is dead if its goodbye does not come in a moment. */
+void mt_watch_doubt(struct mt_control *control, uint32_t rank);
 int mt_watch_open(struct mt_control *control);
 void mt_watch_close(struct mt_control *control);
 

@@ -16,11 +16,10 @@
 #define GOODBYE_NS (500 * (uint64_t)MT_MS)
 enum { PAYLOAD_MAX = MT_PIECE_MAX + 64, SILENT_SECONDS = 10 };
 
-static void add_neighbour(struct mt_control *control, uint32_t rank)
+void mt_control_set_neighbour(struct mt_control *control, uint32_t index, uint32_t rank)
 {
-    if (rank == control->group->rank || control->neighbour_of[rank] != MT_NOBODY)
-        return;
-    struct mt_neighbour *neighbour = &control->neighbours[control->neighbour_count];
+    struct mt_neighbour *neighbour = &control->neighbours[index];
+    memset(neighbour, 0, sizeof *neighbour);
     neighbour->rank = rank;
     neighbour->control = control;
     neighbour->link.source.fd = -1;
@@ -29,7 +28,15 @@ static void add_neighbour(struct mt_control *control, uint32_t rank)
     neighbour->link.received = mt_control_received;
     neighbour->link.lost = mt_control_lost;
     neighbour->link.arg = neighbour;
-    control->neighbour_of[rank] = (int32_t)control->neighbour_count++;
+    control->neighbour_of[rank] = (int32_t)index;
+    if (index == control->neighbour_count)
+        control->neighbour_count++;
+}
+
+static void add_neighbour(struct mt_control *control, uint32_t rank)
+{
+    if (rank != control->group->rank && control->neighbour_of[rank] == MT_NOBODY)
+        mt_control_set_neighbour(control, control->neighbour_count, rank);
 }
 
 static void find_neighbours(struct mt_control *control)
@@ -63,7 +70,7 @@ static int allocate(struct mt_control *control, uint32_t ranks)
     control->seen = calloc(ranks, sizeof *control->seen);
     control->way_back = malloc(ranks * sizeof *control->way_back);
     control->neighbour_of = malloc(ranks * sizeof *control->neighbour_of);
-    control->neighbours = calloc(64, sizeof *control->neighbours);
+    control->neighbours = calloc(MT_NEIGHBOURS_MAX, sizeof *control->neighbours);
     control->watches = calloc(ranks, sizeof *control->watches);
     control->inquiry.asked = calloc(ranks, 1);
     control->inquiry.answered = calloc(ranks, 1);
@@ -96,7 +103,7 @@ static void watch_host(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
 }
 
-static void start_link(struct mt_neighbour *neighbour, int fd)
+void mt_control_start_link(struct mt_neighbour *neighbour, int fd)
 {
     if (neighbour->is_linked || mt_link_open(&neighbour->link, fd)) {
         mt_fd_close(fd); /* a second one, or no memory: the first, or the deadline, decides */
@@ -107,17 +114,24 @@ static void start_link(struct mt_neighbour *neighbour, int fd)
     if (getpeername(fd, (struct sockaddr *)&peer, &bytes) == 0 && peer.ss_family != AF_UNIX)
         watch_host(fd);
     neighbour->is_linked = 1;
+    if (neighbour->is_mend)
+        mt_mend_tell(neighbour);
     mt_service_signal();
 }
 
 static void accept_link(void *arg, int fd, uint32_t from, uint32_t index)
 {
     struct mt_control *control = arg;
+    struct mt_neighbour *neighbour = NULL;
     (void)index;
-    if (from >= control->group->ranks || control->neighbour_of[from] == MT_NOBODY)
-        mt_fd_close(fd);
+    if (from < control->group->ranks && from != control->group->rank)
+        neighbour = control->neighbour_of[from] == MT_NOBODY
+                        ? mt_mend_add(control, from)
+                        : &control->neighbours[control->neighbour_of[from]];
+    if (neighbour)
+        mt_control_start_link(neighbour, fd);
     else
-        start_link(&control->neighbours[control->neighbour_of[from]], fd);
+        mt_fd_close(fd);
 }
 
 static void dialled(void *arg)
@@ -127,7 +141,7 @@ static void dialled(void *arg)
     int fd, rc = mt_stream_dial_test(neighbour->dial, &fd, &error);
     neighbour->dial = NULL;
     if (rc == 0)
-        start_link(neighbour, fd);
+        mt_control_start_link(neighbour, fd);
     else
         mt_control_fail_locked(neighbour->control, &error);
 }
@@ -246,6 +260,7 @@ void mt_control_close(struct mt_control *control)
     mt_service_lock();
     say_goodbye(control);
     mt_watch_close(control);
+    mt_service_timer_set(&control->mend, 0);
     for (uint32_t i = 0; i < control->neighbour_count; i++) {
         mt_stream_dial_cancel(control->neighbours[i].dial);
         mt_link_close(&control->neighbours[i].link);

@@ -54,7 +54,9 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_frame *fram
     tell_ages(&answer.last, now_ns);
     struct mt_frame reply = {.type = MT_FRAME_ANSWER, .origin = rank, .target = frame->origin};
     reply.bytes = (uint32_t)mt_answer_encode(&answer, bytes, sizeof bytes);
-    mt_link_send(&control->neighbours[control->way_back[frame->origin]].link, &reply, bytes);
+    int32_t way = control->way_back[frame->origin];
+    if (way != MT_NOBODY)
+        mt_link_send(&control->neighbours[way].link, &reply, bytes);
 }
 
 void mt_inquiry_answered(struct mt_control *control, const struct mt_frame *frame,

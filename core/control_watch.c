@@ -39,6 +39,11 @@ static void begin_grace(struct mt_watch *watch)
     mt_service_timer_set(&watch->grace, mt_clock_now_ns() + grace_ns);
 }
 
+void mt_watch_doubt(struct mt_control *control, uint32_t rank)
+{
+    mt_service_timer_set(&control->watches[rank].grace, mt_clock_now_ns() + OTHER_GRACE_NS);
+}
+
 static void process_ended(struct mt_service_source *source, uint32_t events)
 {
     struct mt_watch *watch = source->arg;

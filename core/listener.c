@@ -17,14 +17,14 @@
 #include "core/config.h"
 #include "core/fork.h"
 
-enum { BACKLOG = 4096, ACCEPTS_PER_EVENT = 64, PAUSE_MS = 50 };
+enum { BACKLOG = 4096, ACCEPTS_PER_EVENT = 64, PAUSE_MS = 10 };
 
 /* Guarded by the service's lock. */
 static uint32_t users;
 static struct mt_port *ports; /* all; the process's own come last */
 static struct mt_port *tcp4, *tcp6, *local;
 static char unix_name[64];
-static struct mt_service_timer resume; /* after the process had no descriptor left */
+static struct mt_service_timer resume; /* after there was no room */
 
 static void reset_in_child(void)
 {
@@ -41,7 +41,8 @@ static void resume_ports(struct mt_service_timer *timer)
         mt_service_rewatch(&port->source, EPOLLIN);
 }
 
-/* Without descriptors accept() fails and the socket stays readable: look away for a moment. */
+/* Without descriptors accept() fails and the socket stays readable, and newcomers wait while all
+ * places are taken: look away for a moment. */
 static void pause_ports(void)
 {
     for (struct mt_port *port = ports; port; port = port->next)
@@ -54,7 +55,12 @@ static void accept_ready(struct mt_service_source *source, uint32_t events)
 {
     struct mt_port *port = source->arg;
     (void)events;
+    mt_accept_catch_up();
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
+        if (!mt_accept_make_room()) {
+            pause_ports();
+            return;
+        }
         int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             mt_fd_enter(fd);
@@ -62,7 +68,7 @@ static void accept_ready(struct mt_service_source *source, uint32_t events)
             continue;
         }
         int no_room = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
-        if (no_room && !mt_accept_drop_one())
+        if (no_room)
             pause_ports();
         if (errno == EAGAIN || no_room)
             return;

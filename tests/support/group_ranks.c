@@ -33,7 +33,7 @@ static void *run_rank(void *arg)
 
 void group_ranks_run(struct group_rank *list, uint32_t ranks, void (*body)(struct group_rank *rank))
 {
-    for (uint32_t r = 0; r < ranks; r++) {
+    for (uint32_t r = ranks; r-- > 0;) { /* rank 0 comes last: the others wait for it */
         list[r].body = body;
         if (pthread_create(&list[r].thread, NULL, run_rank, &list[r])) {
             fprintf(stderr, "cannot start a thread\n");

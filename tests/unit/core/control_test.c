@@ -93,6 +93,42 @@ static void goodbye_is_no_failure(void **state)
     }
 }
 
+/* Ranks 0 and 3 of 8 have no link; when all others have left, they must still hear each other. */
+static void stay_with_3(struct group_rank *rank)
+{
+    struct mt_control *control = rank->group->control;
+    uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
+    pthread_barrier_wait(&phase);
+    if (rank->rank != 0 && rank->rank != 3)
+        return;
+    for (uint32_t r = 1; r < rank->ranks && rank->rank == 0; r++)
+        while (r != 3 && !mt_control_left(control, r) && mt_clock_now_ns() < until_ns)
+            sched_yield();
+    if (rank->rank == 0)
+        mt_control_abort(control, NULL);
+    await_failure(rank);
+    pthread_barrier_wait(rank->arg);
+}
+
+static void those_that_stay_keep_in_touch(void **state)
+{
+    (void)state;
+    struct group_rank rank[8];
+    pthread_barrier_t both_failed;
+    char session[512];
+    assert_int_equal(manta_session_create(session, sizeof session), 0);
+    group_ranks_init(rank, 8, session);
+    rank[0].arg = rank[3].arg = &both_failed;
+    pthread_barrier_init(&phase, NULL, 8);
+    pthread_barrier_init(&both_failed, NULL, 2);
+    group_ranks_run(rank, 8, stay_with_3);
+    pthread_barrier_destroy(&both_failed);
+    pthread_barrier_destroy(&phase);
+    assert_int_equal(rank[3].result, 0);
+    assert_int_equal(rank[3].error.code, MANTA_EABORTED);
+    assert_int_equal(rank[3].error.rank, 0);
+}
+
 static void suspect_a_leaver(struct group_rank *rank)
 {
     struct mt_error cause;
@@ -430,6 +466,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(abort_reaches_all),
         cmocka_unit_test(goodbye_is_no_failure),
+        cmocka_unit_test(those_that_stay_keep_in_touch),
         cmocka_unit_test(needing_a_rank_that_left),
         cmocka_unit_test(suspicion_becomes_failure),
         cmocka_unit_test(late_rank_is_named),
