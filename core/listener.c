@@ -163,8 +163,11 @@ static int open_all(struct mt_error *error)
     struct mt_address any;
     mt_address_from_host("0.0.0.0", 0, &any);
     int failed4 = mt_port_open(&any, &tcp4);
-    mt_address_from_host("::", 0, &any);
+    mt_address_from_host("::", tcp4 ? mt_address_port(&tcp4->address) : 0, &any);
     int failed6 = mt_port_open(&any, &tcp6);
+    mt_address_set_port(&any, 0);
+    if (failed6)
+        failed6 = mt_port_open(&any, &tcp6);
     int failed = tcp4 || tcp6 ? open_local() : failed4 ? failed4 : failed6;
     if (failed == 0)
         return 0;

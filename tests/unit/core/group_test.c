@@ -114,6 +114,32 @@ static void nodes_are_told_apart(void **state)
     check_all(rank, 4, 0);
 }
 
+static void have_loopback_only(struct group_rank *rank)
+{
+    const char *addresses = rank->group->members[0].addresses;
+    int ok = strncmp(addresses, "127.0.0.1:", 10) == 0;
+    for (const char *at = addresses; (at = strchr(at, ' ')); at++)
+        ok = ok && strncmp(at, " [::1]:", 7) == 0;
+    rank->result = ok ? 0 : -100;
+}
+
+static void interfaces_can_be_limited(void **state)
+{
+    (void)state;
+    char session[512];
+    struct group_rank rank[2];
+    setenv("MANTA_INTERFACE", "eth99,lo", 1);
+    make_session(session);
+    group_ranks_init(rank, 2, session);
+    group_ranks_run(rank, 2, have_loopback_only);
+    check_all(rank, 2, 0);
+    setenv("MANTA_INTERFACE", "eth99", 1);
+    assert_int_equal(manta_session_create(session, sizeof session), MANTA_ESYSTEM);
+    unsetenv("MANTA_INTERFACE");
+    assert_int_equal(manta_session_create(NULL, 512), MANTA_EINVAL);
+    assert_int_equal(manta_session_create(session, 30), MANTA_EINVAL);
+}
+
 static void missing_ranks_are_named(void **state)
 {
     (void)state;
@@ -322,6 +348,7 @@ int main(void)
         cmocka_unit_test(every_size_joins_and_exchanges),
         cmocka_unit_test(prepared_sessions_join_over_both_families),
         cmocka_unit_test(nodes_are_told_apart),
+        cmocka_unit_test(interfaces_can_be_limited),
         cmocka_unit_test(missing_ranks_are_named),
         cmocka_unit_test(missing_rank_0_is_named),
         cmocka_unit_test(wrong_secret_is_refused),
