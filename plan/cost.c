@@ -290,7 +290,7 @@ static int open_pricing(struct pricing *c)
     c->heads = calloc(lanes, sizeof(*c->heads));
     c->lane_time = calloc(lanes, sizeof(*c->lane_time));
     c->resources = calloc(c->ranks, sizeof(*c->resources));
-    c->queue = calloc(c->ranks, sizeof(*c->queue));
+    c->queue = calloc((size_t)c->ranks + 1, sizeof(*c->queue));
     c->queued = calloc(c->ranks, 1);
     c->leader = calloc(c->ranks, sizeof(*c->leader));
     c->traffic = calloc(c->ranks, sizeof(*c->traffic));

@@ -177,6 +177,10 @@ void mt_verify_form(struct mt_verify *v)
         if (!plan)
             continue;
         check_head(v, r);
+        for (uint32_t i = 0; i < plan->region_count && !v->code; i++)
+            if (plan->regions[i].block_count > plan->blocks)
+                mt_verify_fault(v, r, MANTA_PLAN_NONE,
+                                "scratch region %u is larger than the vector", i);
         for (uint32_t i = 0; i < plan->fused_count && !v->code; i++)
             check_fused(v, r, &plan->fused[i]);
         for (uint32_t s = 0; s < plan->step_count && !v->code; s++)

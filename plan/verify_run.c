@@ -184,6 +184,7 @@ static int open_run(struct run *run)
     struct mt_verify *v = run->v;
     size_t instances = (size_t)SEGMENTS * v->ranks;
     run->steps = v->match.first[v->ranks];
+    run->lanes = 1;
     for (uint32_t r = 0; r < v->ranks; r++)
         if (v->plans[r] && v->plans[r]->lanes > run->lanes)
             run->lanes = v->plans[r]->lanes;

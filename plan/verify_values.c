@@ -298,10 +298,6 @@ static void close_memories(struct values *s)
     free(s->storage);
     free(s->origins);
     free(s->regions);
-    s->memories = NULL;
-    s->storage = NULL;
-    s->origins = NULL;
-    s->regions = NULL;
 }
 
 /* The rank whose input a copying collective must deliver; NONE for reducing ones. */

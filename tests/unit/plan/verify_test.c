@@ -324,6 +324,14 @@ static void test_scratch_origins(void **state)
     expect_fault(&set, "nothing was written");
 }
 
+static void test_scratch_larger_than_the_vector(void **state)
+{
+    struct set set = compile(MANTA_ALLREDUCE, "ring", 4);
+    (void)state;
+    ((struct manta_plan_region *)(uintptr_t)set.plans[2]->regions)[1].block_count = 0xffffffff;
+    expect_fault(&set, "larger than the vector");
+}
+
 static void test_fused(void **state)
 {
     struct set set;
@@ -381,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_counted_twice_above_64),
         cmocka_unit_test(test_barrier_above_64_is_exact),
         cmocka_unit_test(test_scratch_origins),
+        cmocka_unit_test(test_scratch_larger_than_the_vector),
         cmocka_unit_test(test_fused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
