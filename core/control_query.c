@@ -49,9 +49,11 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_frame *fram
         answer.same.there =
             (uint32_t)find_same(control->record, &query, frame->origin, &answer.same.call);
         answer.last.there = (uint32_t)mt_record_last(control->record, &answer.last.call);
+        answer.open.there = (uint32_t)mt_record_open(control->record, &answer.open.call);
     }
     tell_ages(&answer.same, now_ns);
     tell_ages(&answer.last, now_ns);
+    tell_ages(&answer.open, now_ns);
     struct mt_frame reply = {.type = MT_FRAME_ANSWER, .origin = rank, .target = frame->origin};
     reply.bytes = (uint32_t)mt_answer_encode(&answer, bytes, sizeof bytes);
     int32_t way = control->way_back[frame->origin];
@@ -115,17 +117,11 @@ static void close_inquiry(struct mt_control *control)
     mt_service_signal();
 }
 
-static int is_pair(const struct mt_call *call)
-{
-    return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
-}
-
 void mt_control_timeout(struct mt_control *control, const struct mt_call *call)
 {
     struct mt_error error;
-    uint32_t target = is_pair(call) ? call->root : MANTA_PLAN_NONE;
     mt_service_lock();
-    if (inquire(control, call, target)) {
+    if (inquire(control, call, MANTA_PLAN_NONE)) {
         mt_verdict_timeout(control, call, &error);
         mt_control_fail_locked(control, &error);
     }

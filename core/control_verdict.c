@@ -36,6 +36,37 @@ static enum fault fault_of(const struct mt_control *control, const struct mt_cal
     return NOT_CALLED;
 }
 
+/* Whom a rank that waits in a send or recv waits for; MANTA_PLAN_NONE if it does not. */
+static uint32_t waits_for(const struct mt_control *control, uint32_t r)
+{
+    const struct mt_answer *answer = &control->inquiry.answers[r];
+    if (!control->inquiry.answered[r] || !answer->open.there || !is_pair(&answer->open.call) ||
+        answer->open.call.root >= control->group->ranks)
+        return MANTA_PLAN_NONE;
+    return answer->open.call.root;
+}
+
+/* A peer that has not come because it waits in a send or recv of its own is not at fault: follow who
+ * waits for whom to the rank that waits for nobody. */
+static enum fault find_fault_of_pair(const struct mt_control *control, const struct mt_call *call,
+                                     int *rank_out)
+{
+    uint32_t r = call->root;
+    enum fault fault = fault_of(control, call, r);
+    for (uint32_t hops = 0; fault == NOT_CALLED && hops < control->group->ranks; hops++) {
+        uint32_t next = waits_for(control, r);
+        if (next == MANTA_PLAN_NONE || next == control->group->rank)
+            break;
+        r = next;
+        if (mt_control_has_left(control, r))
+            fault = LEFT;
+        else if (!control->inquiry.answered[r])
+            fault = SILENT;
+    }
+    *rank_out = (int)r;
+    return fault;
+}
+
 /* The lowest rank with this fault, and how many others have it. */
 static int find_fault(const struct mt_control *control, const struct mt_call *call,
                       enum fault wanted, uint32_t *others_out)
@@ -159,30 +190,44 @@ static void word_nobody(const struct mt_control *control, const struct mt_call *
                  is_pair(call) ? "its peer is" : "all ranks are", is_pair(call) ? "has" : "have");
 }
 
+/* The gravest fault, of the lowest rank that has it: silent ranks first, then those that called
+ * something else, those that have not called, those that have left. */
+static enum fault find_gravest(const struct mt_control *control, const struct mt_call *call,
+                               int *rank_out, uint32_t *others_out)
+{
+    static const enum fault by_gravity[] = {SILENT, DIFFERENT, NOT_CALLED, LEFT};
+    *others_out = 0;
+    if (is_pair(call))
+        return find_fault_of_pair(control, call, rank_out);
+    for (size_t i = 0; i < sizeof by_gravity / sizeof by_gravity[0]; i++) {
+        *rank_out = find_fault(control, call, by_gravity[i], others_out);
+        if (*rank_out >= 0)
+            return by_gravity[i];
+    }
+    return NO_FAULT;
+}
+
 void mt_verdict_timeout(const struct mt_control *control, const struct mt_call *call,
                         struct mt_error *error_out)
 {
+    int rank;
     uint32_t others;
-    int rank = find_fault(control, call, SILENT, &others);
-    if (rank >= 0) {
+    switch (find_gravest(control, call, &rank, &others)) {
+    case SILENT:
         word_silent(control, call, rank, others, error_out);
-        return;
-    }
-    rank = find_fault(control, call, DIFFERENT, &others);
-    if (rank >= 0) {
+        break;
+    case DIFFERENT:
         word_different(control, call, rank, error_out);
-        return;
-    }
-    rank = find_fault(control, call, NOT_CALLED, &others);
-    if (rank >= 0) {
+        break;
+    case NOT_CALLED:
         word_not_called(control, call, rank, others, error_out);
-        return;
-    }
-    rank = find_fault(control, call, LEFT, &others);
-    if (rank >= 0)
+        break;
+    case LEFT:
         word_left(control, call, rank, error_out);
-    else
+        break;
+    default:
         word_nobody(control, call, error_out);
+    }
 }
 
 void mt_verdict_mismatch(const struct mt_control *control, const struct mt_call *call,

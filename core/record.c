@@ -108,6 +108,12 @@ static int fits_any(const struct mt_call *call, const struct mt_call *wanted)
     return 1;
 }
 
+static int fits_open(const struct mt_call *call, const struct mt_call *wanted)
+{
+    (void)wanted;
+    return call->ended_ns == 0;
+}
+
 static int is_pair(const struct mt_call *call)
 {
     return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
@@ -127,6 +133,11 @@ static int fits_pair(const struct mt_call *call, const struct mt_call *wanted)
 int mt_record_last(const struct mt_record *record, struct mt_call *call_out)
 {
     return find_back(record, call_out, fits_any, NULL);
+}
+
+int mt_record_open(const struct mt_record *record, struct mt_call *call_out)
+{
+    return find_back(record, call_out, fits_open, NULL);
 }
 
 int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out)

@@ -157,6 +157,7 @@ struct mt_answer {
     uint64_t query;           /* serial of the query */
     struct mt_told_call same; /* the call that was asked for */
     struct mt_told_call last; /* the last call begun */
+    struct mt_told_call open; /* the last call begun that has not ended */
 };
 size_t mt_answer_encode(const struct mt_answer *answer, uint8_t *bytes, size_t capacity);
 int mt_answer_decode(const uint8_t *bytes, size_t count, struct mt_answer *answer_out);

@@ -226,6 +226,7 @@ size_t mt_answer_encode(const struct mt_answer *answer, uint8_t *bytes, size_t c
     mt_put_u64(&writer, answer->query);
     put_told(&writer, &answer->same);
     put_told(&writer, &answer->last);
+    put_told(&writer, &answer->open);
     return written(&writer);
 }
 
@@ -235,5 +236,6 @@ int mt_answer_decode(const uint8_t *bytes, size_t count, struct mt_answer *answe
     answer_out->query = mt_get_u64(&reader);
     get_told(&reader, &answer_out->same);
     get_told(&reader, &answer_out->last);
+    get_told(&reader, &answer_out->open);
     return finished(&reader) ? 0 : MANTA_EINVAL;
 }
