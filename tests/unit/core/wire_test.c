@@ -124,6 +124,8 @@ static struct mt_answer an_answer(void)
     answer.last.call.ended_ns = 1;
     answer.last.posted_ago_ns = 5;
     answer.last.ended_ago_ns = 4;
+    answer.open = answer.last;
+    answer.open.call.collective = MANTA_SEND;
     return answer;
 }
 
@@ -251,6 +253,7 @@ static void answers_arrive_whole(void **state)
     assert_int_equal(answer.query, 17);
     assert_int_equal(answer.same.there, 0);
     assert_memory_equal(&answer.last, &wanted.last, sizeof answer.last);
+    assert_memory_equal(&answer.open, &wanted.open, sizeof answer.open);
 }
 
 static void hellos_are_exact(void **state)
