@@ -255,7 +255,7 @@ def test_timeout():
     with pytest.raises(manta.DeadlineError, match="rank 1 of group 'lonely' waited 1 s for rank 0"):
         ray.get(pair[1].call.remote(join, 1, 2, "lonely"), timeout=60)
     everywhere(pair, join, 2, "pair")
-    with pytest.raises(manta.DeadlineError, match="rank 1 has not called") as caught:
+    with pytest.raises(manta.DeadlineError, match="rank 1") as caught:
         ray.get(pair[0].call.remote(total, 0, "pair"), timeout=60)
     assert caught.value.rank == 1
     for actor in pair:

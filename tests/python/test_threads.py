@@ -184,17 +184,20 @@ def test_buffers_live_as_long_as_the_request(ranks):
 def closed_with_requests(comm):
     data = np.zeros(10)
     before = sys.getrefcount(data)
+    other = comm.split(0)
     if comm.rank == 0:
-        request = comm.recv_post(data, 1)
+        request = other.recv_post(data, 1)
         assert request.wait(0.01) is False and request.done is False
         with pytest.raises(ValueError, match="wait\\(\\) first"):
             request.result
-        comm.close()
+        other.close()
         with pytest.raises(manta.AbortedError, match="closed before"):
             request.wait()
         assert request.done
         del request
         assert sys.getrefcount(data) == before
+    comm.barrier()
+    other.close()
 
 
 def test_close_with_requests_under_way(ranks):
