@@ -3,8 +3,8 @@
  * The control plane of a group: links to ranks at distance 1, 2, 4, ... on the ring of ranks, kept
  * for the group's life and served by the service thread. It floods failure, abort and goodbye,
  * gathers call records to word errors, carries small all-to-all exchanges at creation, and watches
- * pidfds of ranks in this pid namespace. Of links between hosts the kernel sends the heartbeats (TCP
- * keepalive each second, 10 s): a host that is silent is dead, a process that is stopped is not.
+ * pidfds of ranks in this pid namespace. On links between hosts the kernel sends the heartbeats
+ * (TCP keepalive each second, 10 s): a host that is silent is dead, a process that is stopped not.
  */
 #ifndef MT_CORE_CONTROL_H
 #define MT_CORE_CONTROL_H

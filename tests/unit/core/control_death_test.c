@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -192,6 +193,7 @@ static void stopped_rank_is_named(void **state)
     struct process_rank *list = processes_start(ranks, "127.0.0.1", call_and_time_out);
     await_all(list, ranks);
     kill(list[stopped].pid, SIGSTOP);
+    assert_int_equal(waitpid(list[stopped].pid, NULL, WUNTRACED), list[stopped].pid);
     atomic_store(&list[0].stage, GO_ON);
     for (uint32_t r = 0; r < ranks; r++) {
         struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, list[r].pid, 0),
