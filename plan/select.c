@@ -10,6 +10,9 @@
 
 enum { PART_BYTES = 96 };
 
+/* Groups up to PRICED_RANKS, and larger ones with at most PRICED_STEPS steps, are priced exactly. */
+enum { PRICED_RANKS = 128, PRICED_STEPS = 200000 };
+
 static int refuse(struct mt_error *error, const char *text, size_t length, const char *reason)
 {
     return mt_error_set(error, MANTA_EINVAL,
@@ -129,21 +132,69 @@ static const char *why_excluded(const struct mt_select_context *context,
     return NULL;
 }
 
-static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
-                 uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
+/* Price one algorithm on the first `ranks` ranks. */
+static int price_exactly(const struct mt_select_context *context,
+                         const struct mt_algorithm *algorithm,
+                         const struct mt_plan_request *request, uint64_t bytes, uint64_t *ns_out,
+                         struct mt_error *error)
 {
-    struct manta_plan **plans = calloc(context->ranks, sizeof(*plans));
+    struct manta_plan **plans = calloc(request->ranks, sizeof(*plans));
     if (!plans)
         return mt_error_set(error, MANTA_ENOMEM, "no memory to price %s; free some",
-                            candidate->algorithm->name);
-    int rc = mt_plan_compile_all(candidate->algorithm, request, plans, error);
+                            algorithm->name);
+    int rc = mt_plan_compile_all(algorithm, request, plans, error);
     if (rc == 0) {
-        rc = mt_plan_cost(context->cost, (const struct manta_plan *const *)plans, context->ranks,
-                          bytes, &candidate->predicted_ns, error);
-        mt_plan_free_all(plans, context->ranks);
+        rc = mt_plan_cost(context->cost, (const struct manta_plan *const *)plans, request->ranks,
+                          bytes, ns_out, error);
+        mt_plan_free_all(plans, request->ranks);
     }
     free(plans);
     return rc;
+}
+
+/* Are the plans of all ranks too long to make them all? Rank 0's tells, on every rank alike. */
+static int too_many_steps(const struct mt_algorithm *algorithm,
+                          const struct mt_plan_request *request, int *too_many_out,
+                          struct mt_error *error)
+{
+    struct mt_plan_request first = *request;
+    struct manta_plan *plan;
+    *too_many_out = 0;
+    if (request->ranks <= PRICED_RANKS || request->collective >= MANTA_SEND)
+        return 0;
+    first.rank = 0;
+    if (mt_plan_compile(algorithm, &first, &plan, error))
+        return error->code;
+    *too_many_out = (uint64_t)plan->step_count * request->ranks > PRICED_STEPS;
+    mt_plan_free(plan);
+    return 0;
+}
+
+/* Plans that are long because they have some steps for each rank (rings) cost a linear function of
+ * the number of ranks: two smaller groups give it. */
+static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
+                 uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
+{
+    struct mt_plan_request smaller = *request;
+    uint64_t half, whole, ranks = request->ranks;
+    int extrapolate;
+    if (too_many_steps(candidate->algorithm, request, &extrapolate, error))
+        return error->code;
+    if (!extrapolate)
+        return price_exactly(context, candidate->algorithm, request, bytes,
+                             &candidate->predicted_ns, error);
+    smaller.rank = 0;
+    smaller.root = 0;
+    smaller.ranks = PRICED_RANKS / 2;
+    if (price_exactly(context, candidate->algorithm, &smaller, bytes, &half, error))
+        return error->code;
+    smaller.ranks = PRICED_RANKS;
+    if (price_exactly(context, candidate->algorithm, &smaller, bytes, &whole, error))
+        return error->code;
+    uint64_t slope = whole > half ? (whole - half) / (PRICED_RANKS / 2) : 0;
+    uint64_t room = (UINT64_MAX - whole) / (ranks - PRICED_RANKS);
+    candidate->predicted_ns = whole + (slope < room ? slope : room) * (ranks - PRICED_RANKS);
+    return 0;
 }
 
 /* Best first, the excluded last; equals in the order of the catalogue, alike on all ranks. */

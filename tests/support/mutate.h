@@ -35,8 +35,8 @@ void mutate_all(struct manta_plan *const *plans, uint32_t ranks,
                 void (*judge)(const struct mutant *, struct manta_plan *const *, void *arg),
                 void *arg);
 
-/* Do two locations of a plan overlap in memory? Do two steps have equal locations? Are the blocks of
- * two receives the operands of one reduction? */
+/* Do two locations of a plan overlap in memory? Do two steps have equal locations? Are the blocks
+ * of two receives the operands of one reduction? */
 int mutate_same_memory(const struct manta_plan *plan, const struct manta_plan_location *x,
                        const struct manta_plan_location *y);
 int mutate_same_locations(const struct manta_plan *plan, uint32_t x, uint32_t y);

@@ -185,6 +185,34 @@ static void test_alike_on_all_ranks(void **state)
     }
 }
 
+/* Large groups: no cliff where prices begin to be extrapolated, and the order stays sensible. */
+static void test_large_groups(void **state)
+{
+    static uint64_t nodes[4096];
+    struct mt_select_candidate c[16], d[16];
+    struct mt_cost_model model;
+    (void)state;
+    for (uint32_t r = 0; r < 4096; r++)
+        nodes[r] = r / 8;
+    mt_cost_defaults(&model, 4096, nodes, 1 << 20);
+    struct mt_select_context context = context_of(176, &model);
+    uint64_t before = 0;
+    for (context.ranks = 176; context.ranks <= 256; context.ranks += 16) {
+        choose(&context, MANTA_ALLREDUCE, 64, 0, d);
+        assert_string_equal(d[0].algorithm->name, "recursive_doubling");
+        assert_string_equal(d[1].algorithm->name, "ring");
+        assert_true(d[1].predicted_ns > before);
+        if (before)
+            assert_true(d[1].predicted_ns < before + before / 5);
+        before = d[1].predicted_ns;
+    }
+    context.ranks = 4096;
+    choose(&context, MANTA_ALLREDUCE, 8, 4095, c);
+    assert_string_equal(c[0].algorithm->name, "recursive_doubling");
+    choose(&context, MANTA_ALLREDUCE, UINT64_MAX, 17, c);
+    assert_true(c[0].predicted_ns > 0);
+}
+
 static void test_capacity(void **state)
 {
     struct mt_select_candidate c[16];
@@ -209,7 +237,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse_refuses),      cmocka_unit_test(test_parse_and_forced),
         cmocka_unit_test(test_candidates),         cmocka_unit_test(test_fused_on_one_node),
-        cmocka_unit_test(test_alike_on_all_ranks), cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_alike_on_all_ranks), cmocka_unit_test(test_large_groups),
+        cmocka_unit_test(test_capacity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
