@@ -15,10 +15,11 @@
 #include "core/log.h"
 
 enum {
-    LOOKS_PER_CLOCK = 32, /* progress calls between two looks at the clock */
-    SLEEP_MS_MAX = 100,   /* longest sleep between two looks at the deadlines */
-    SPIN_NS_MIN = 500,    /* spinning never becomes shorter than this */
-    SLEEP_MS_OTHERS = 1,  /* the same while other communicators want help */
+    LOOKS_PER_CLOCK = 32,        /* progress calls between two looks at the clock */
+    SLEEP_MS_MAX = 100,          /* longest sleep between two looks at the deadlines */
+    PAIR_GRACE_NS = 200 * MT_MS, /* a rank has left: its last messages may be on their way */
+    SPIN_NS_MIN = 500,           /* spinning never becomes shorter than this */
+    SLEEP_MS_OTHERS = 1,         /* the same while other communicators want help */
 };
 
 /* The communicators of this process, so that a wait can help the others. */
@@ -153,6 +154,35 @@ static void check_deadlines(struct manta_comm *comm, uint64_t now_ns)
     }
 }
 
+/* A rank that has left before a call on which we wait will not come. Sends and receives may still get
+ * what it sent, so they are given a moment. */
+static void check_departures(struct manta_comm *comm, uint64_t idle_ns)
+{
+    struct mt_error error;
+    char text[128];
+    if (mt_control_departures(comm->control) == 0)
+        return;
+    for (const struct manta_request *request = comm->active; request; request = request->next) {
+        const struct mt_call *call = &request->call;
+        int pair = call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+        for (uint32_t r = 0; r < comm->ranks; r++) {
+            uint64_t last;
+            if (!mt_control_left(comm->control, r, &last))
+                continue;
+            if (pair ? r != call->root || idle_ns < PAIR_GRACE_NS : last >= call->sequence)
+                continue;
+            mt_call_describe(call, text, sizeof(text));
+            mt_error_set_rank(
+                &error, MANTA_ELEFT, (int)r,
+                "rank %u has destroyed its communicator, but rank %u called #%llu %s; "
+                "destroy it after the last call on all ranks",
+                r, comm->rank, (unsigned long long)call->sequence, text);
+            mt_control_fail(comm->control, &error);
+            return;
+        }
+    }
+}
+
 /* Sleep until something may have happened, at most until_ns. */
 static void sleep_until(struct manta_comm *comm, uint64_t now_ns, uint64_t until_ns, int others)
 {
@@ -239,6 +269,7 @@ int mt_wait(struct manta_request *request, uint64_t until_ns)
             idle_since_ns = now_ns;
         if (now_ns - idle_since_ns > longest_idle_ns)
             longest_idle_ns = now_ns - idle_since_ns;
+        check_departures(comm, now_ns - idle_since_ns);
         if (!moved && now_ns > idle_since_ns)
             idle(comm, now_ns - idle_since_ns, now_ns, until_ns, others);
     }

@@ -34,9 +34,17 @@ int mt_control_wake_fd(const struct mt_control *control)
     return control->wake_fd;
 }
 
-int mt_control_left(const struct mt_control *control, uint32_t rank)
+uint32_t mt_control_departures(const struct mt_control *control)
 {
-    return mt_control_has_left(control, rank);
+    return atomic_load_explicit(&control->departures, memory_order_relaxed);
+}
+
+int mt_control_left(const struct mt_control *control, uint32_t rank, uint64_t *sequence_out)
+{
+    int left = mt_control_has_left(control, rank);
+    if (left && sequence_out)
+        *sequence_out = control->left_after[rank];
+    return left;
 }
 
 int mt_control_has_left(const struct mt_control *control, uint32_t rank)
@@ -150,16 +158,21 @@ static int is_first_copy(struct mt_control *control, struct mt_link *link,
 }
 
 static void received_goodbye(struct mt_control *control, struct mt_neighbour *neighbour,
-                             const struct mt_frame *frame)
+                             const struct mt_frame *frame, const uint8_t *payload)
 {
     struct mt_frame seen = {.type = MT_FRAME_SEEN, .origin = control->group->rank};
+    uint64_t sequence;
     if (frame->origin == neighbour->rank)
         mt_link_send(&neighbour->link, &seen, NULL);
-    if (is_first_copy(control, &neighbour->link, frame, NULL)) {
-        atomic_store_explicit(&control->left[frame->origin], 1, memory_order_release);
-        mt_mend_later(control);
-        mt_service_signal();
-    }
+    if (!is_first_copy(control, &neighbour->link, frame, payload) ||
+        mt_goodbye_decode(payload, frame->bytes, &sequence) ||
+        mt_control_has_left(control, frame->origin))
+        return;
+    control->left_after[frame->origin] = sequence;
+    atomic_store_explicit(&control->left[frame->origin], 1, memory_order_release);
+    atomic_fetch_add_explicit(&control->departures, 1, memory_order_relaxed);
+    mt_mend_later(control);
+    mt_service_signal();
 }
 
 static void received_failure(struct mt_control *control, struct mt_link *link,
@@ -209,7 +222,7 @@ void mt_control_received(struct mt_link *link, const struct mt_frame *frame, con
         received_failure(control, link, frame, payload);
         break;
     case MT_FRAME_GOODBYE:
-        received_goodbye(control, neighbour, frame);
+        received_goodbye(control, neighbour, frame, payload);
         break;
     case MT_FRAME_SEEN:
         neighbour->has_seen_goodbye = 1;

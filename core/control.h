@@ -43,8 +43,10 @@ void mt_control_timeout(struct mt_control *control, const struct mt_call *call);
  * and fails the group with MANTA_EMISMATCH. */
 void mt_control_mismatch(struct mt_control *control, const struct mt_call *call, uint32_t peer);
 
-/* 1 if this rank has said goodbye. */
-int mt_control_left(const struct mt_control *control, uint32_t rank);
+/* How many ranks have said goodbye. One relaxed load: for wait loops. */
+uint32_t mt_control_departures(const struct mt_control *control);
+/* 1 if this rank has said goodbye; *sequence_out (unless NULL) is that of its last collective. */
+int mt_control_left(const struct mt_control *control, uint32_t rank, uint64_t *sequence_out);
 
 /* Exchange: every rank gives bytes (<= 64 KiB, may differ between ranks), all get all. Collective;
  * blocking, with deadline and failure checks. out[r] points into *storage_out, which the caller

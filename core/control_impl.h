@@ -54,11 +54,13 @@ struct mt_control {
     struct mt_error failure;
     int wake_fd;
     int is_leaving;
-    _Atomic uint8_t *left; /* [ranks] said goodbye */
-    uint64_t serial;       /* of the last message this rank flooded */
-    uint64_t *seen;        /* [ranks] serial of the last one flooded by each */
-    int32_t *way_back;     /* [ranks] neighbour by which a rank's last query came */
-    int32_t *neighbour_of; /* [ranks] index or MT_NOBODY */
+    _Atomic uint8_t *left;       /* [ranks] said goodbye */
+    uint64_t *left_after;        /* [ranks] its last collective; written once, before `left` */
+    _Atomic uint32_t departures; /* how many have */
+    uint64_t serial;             /* of the last message this rank flooded */
+    uint64_t *seen;              /* [ranks] serial of the last one flooded by each */
+    int32_t *way_back;           /* [ranks] neighbour by which a rank's last query came */
+    int32_t *neighbour_of;       /* [ranks] index or MT_NOBODY */
     struct mt_neighbour *neighbours;
     uint32_t neighbour_count;
     struct mt_watch *watches; /* [ranks] */

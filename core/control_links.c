@@ -53,6 +53,7 @@ static void free_control(struct mt_control *control)
     mt_gather_clear(control);
     mt_fd_close(control->wake_fd);
     free(control->left);
+    free(control->left_after);
     free(control->seen);
     free(control->way_back);
     free(control->neighbour_of);
@@ -67,6 +68,7 @@ static void free_control(struct mt_control *control)
 static int allocate(struct mt_control *control, uint32_t ranks)
 {
     control->left = calloc(ranks, sizeof *control->left);
+    control->left_after = calloc(ranks, sizeof *control->left_after);
     control->seen = calloc(ranks, sizeof *control->seen);
     control->way_back = malloc(ranks * sizeof *control->way_back);
     control->neighbour_of = malloc(ranks * sizeof *control->neighbour_of);
@@ -75,9 +77,10 @@ static int allocate(struct mt_control *control, uint32_t ranks)
     control->inquiry.asked = calloc(ranks, 1);
     control->inquiry.answered = calloc(ranks, 1);
     control->inquiry.answers = calloc(ranks, sizeof *control->inquiry.answers);
-    if (!control->left || !control->seen || !control->way_back || !control->neighbour_of ||
-        !control->neighbours || !control->watches || !control->inquiry.asked ||
-        !control->inquiry.answered || !control->inquiry.answers || mt_gather_init(control))
+    if (!control->left || !control->left_after || !control->seen || !control->way_back ||
+        !control->neighbour_of || !control->neighbours || !control->watches ||
+        !control->inquiry.asked || !control->inquiry.answered || !control->inquiry.answers ||
+        mt_gather_init(control))
         return MANTA_ENOMEM;
     for (uint32_t r = 0; r < ranks; r++) {
         control->way_back[r] = control->neighbour_of[r] = MT_NOBODY;
@@ -247,10 +250,15 @@ static int is_goodbye_seen(const struct mt_control *control)
 static void say_goodbye(struct mt_control *control)
 {
     uint64_t until_ns = mt_clock_now_ns() + GOODBYE_NS;
+    struct mt_call last = {0};
+    uint8_t bytes[16];
     control->is_leaving = 1;
     if (mt_control_failed(control))
         return;
-    mt_control_flood(control, MT_FRAME_GOODBYE, NULL, 0);
+    if (control->record)
+        (void)mt_record_last_collective(control->record, &last);
+    size_t count = mt_goodbye_encode(last.sequence, bytes, sizeof bytes);
+    mt_control_flood(control, MT_FRAME_GOODBYE, bytes, (uint32_t)count);
     while (!is_goodbye_seen(control) && mt_clock_now_ns() < until_ns)
         mt_service_wait(until_ns);
 }

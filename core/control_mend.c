@@ -113,8 +113,9 @@ void mt_mend_tell(struct mt_neighbour *neighbour)
     for (uint32_t r = 0; r < control->group->ranks; r++) {
         frame.origin = r;
         frame.serial = control->seen[r];
+        frame.bytes = (uint32_t)mt_goodbye_encode(control->left_after[r], bytes, sizeof bytes);
         if (mt_control_has_left(control, r))
-            mt_link_send(&neighbour->link, &frame, NULL);
+            mt_link_send(&neighbour->link, &frame, bytes);
     }
     if (!mt_control_failed(control))
         return;

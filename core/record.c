@@ -119,6 +119,12 @@ static int is_pair(const struct mt_call *call)
     return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
 }
 
+static int fits_collective(const struct mt_call *call, const struct mt_call *wanted)
+{
+    (void)wanted;
+    return !is_pair(call);
+}
+
 static int fits_sequence(const struct mt_call *call, const struct mt_call *wanted)
 {
     return !is_pair(call) && call->sequence == wanted->sequence;
@@ -138,6 +144,11 @@ int mt_record_last(const struct mt_record *record, struct mt_call *call_out)
 int mt_record_open(const struct mt_record *record, struct mt_call *call_out)
 {
     return find_back(record, call_out, fits_open, NULL);
+}
+
+int mt_record_last_collective(const struct mt_record *record, struct mt_call *call_out)
+{
+    return find_back(record, call_out, fits_collective, NULL);
 }
 
 int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out)

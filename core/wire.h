@@ -93,7 +93,7 @@ enum mt_frame_type {
     MT_FRAME_WELCOME = 2, /* from rank 0 */
     MT_FRAME_REFUSAL = 3, /* from rank 0: an error */
     MT_FRAME_FAIL = 4,    /* flooded: an error */
-    MT_FRAME_GOODBYE = 5, /* flooded, empty */
+    MT_FRAME_GOODBYE = 5, /* flooded, mt_goodbye_encode */
     MT_FRAME_SEEN = 6,    /* to a neighbour that said goodbye, empty */
     MT_FRAME_QUERY = 7,   /* flooded */
     MT_FRAME_ANSWER = 8,  /* back on the query's way */
@@ -146,6 +146,10 @@ struct mt_query {
 };
 size_t mt_query_encode(const struct mt_query *query, uint8_t *bytes, size_t capacity);
 int mt_query_decode(const uint8_t *bytes, size_t count, struct mt_query *query_out);
+
+/* A rank leaves, and its last collective was this one. */
+size_t mt_goodbye_encode(uint64_t sequence, uint8_t *bytes, size_t capacity);
+int mt_goodbye_decode(const uint8_t *bytes, size_t count, uint64_t *sequence_out);
 
 /* Times are told as ages, since clocks of two hosts have nothing in common. */
 struct mt_told_call {

@@ -160,6 +160,20 @@ int mt_failure_decode(const uint8_t *bytes, size_t count, struct mt_error *error
     return 0;
 }
 
+size_t mt_goodbye_encode(uint64_t sequence, uint8_t *bytes, size_t capacity)
+{
+    struct mt_writer writer = {.bytes = bytes, .capacity = capacity};
+    mt_put_u64(&writer, sequence);
+    return written(&writer);
+}
+
+int mt_goodbye_decode(const uint8_t *bytes, size_t count, uint64_t *sequence_out)
+{
+    struct mt_reader reader = {.bytes = bytes, .count = count};
+    *sequence_out = mt_get_u64(&reader);
+    return finished(&reader) ? 0 : MANTA_EINVAL;
+}
+
 size_t mt_query_encode(const struct mt_query *query, uint8_t *bytes, size_t capacity)
 {
     struct mt_writer writer = {.bytes = bytes, .capacity = capacity};

@@ -146,7 +146,7 @@ static void leave_one_after_the_other(struct mt_group *group, struct process_ran
     (void)all;
     struct pollfd wake = {.fd = mt_control_wake_fd(group->control), .events = POLLIN};
     for (uint32_t r = 0; r < self->rank; r++)
-        while (!mt_control_left(group->control, r) && poll(&wake, 1, 1) == 0)
+        while (!mt_control_left(group->control, r, NULL) && poll(&wake, 1, 1) == 0)
             ;
     mt_control_failure(group->control, &self->error);
 }

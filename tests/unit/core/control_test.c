@@ -72,10 +72,10 @@ static void leave_in_turn(struct group_rank *rank)
         if (leaving == rank->rank)
             return; /* the caller leaves */
         uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
-        while (!mt_control_left(control, leaving) && !mt_control_failed(control) &&
+        while (!mt_control_left(control, leaving, NULL) && !mt_control_failed(control) &&
                mt_clock_now_ns() < until_ns)
             sched_yield();
-        if (!mt_control_left(control, leaving))
+        if (!mt_control_left(control, leaving, NULL))
             rank->result = -100;
         if (mt_control_failed(control))
             mt_control_failure(control, &rank->error);
@@ -102,7 +102,7 @@ static void stay_with_3(struct group_rank *rank)
     if (rank->rank != 0 && rank->rank != 3)
         return;
     for (uint32_t r = 1; r < rank->ranks && rank->rank == 0; r++)
-        while (r != 3 && !mt_control_left(control, r) && mt_clock_now_ns() < until_ns)
+        while (r != 3 && !mt_control_left(control, r, NULL) && mt_clock_now_ns() < until_ns)
             sched_yield();
     if (rank->rank == 0)
         mt_control_abort(control, NULL);
