@@ -154,8 +154,8 @@ static void check_deadlines(struct manta_comm *comm, uint64_t now_ns)
     }
 }
 
-/* A rank that has left before a call on which we wait will not come. Sends and receives may still get
- * what it sent, so they are given a moment. */
+/* A rank that has left before a call on which we wait will not come. Sends and receives may still
+ * get what it sent, so they are given a moment. */
 static void check_departures(struct manta_comm *comm, uint64_t idle_ns)
 {
     struct mt_error error;

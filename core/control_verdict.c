@@ -46,8 +46,8 @@ static uint32_t waits_for(const struct mt_control *control, uint32_t r)
     return answer->open.call.root;
 }
 
-/* A peer that has not come because it waits in a send or recv of its own is not at fault: follow who
- * waits for whom to the rank that waits for nobody. */
+/* A peer that has not come because it waits in a send or recv of its own is not at fault: follow
+ * who waits for whom to the rank that waits for nobody. */
 static enum fault find_fault_of_pair(const struct mt_control *control, const struct mt_call *call,
                                      int *rank_out)
 {

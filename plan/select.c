@@ -10,7 +10,7 @@
 
 enum { PART_BYTES = 96 };
 
-/* Groups up to PRICED_RANKS, and larger ones with at most PRICED_STEPS steps, are priced exactly. */
+/* Groups up to PRICED_RANKS, and larger ones of at most PRICED_STEPS steps, are priced exactly. */
 enum { PRICED_RANKS = 128, PRICED_STEPS = 200000 };
 
 static int refuse(struct mt_error *error, const char *text, size_t length, const char *reason)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Override strings: what is taken is ascending ranges of well-formed names, and each range's name is
- * forced at both of its ends. */
+/* Override strings: what is taken is ascending ranges of well-formed names, and each range's name
+ * is forced at both of its ends. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

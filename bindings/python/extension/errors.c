@@ -84,8 +84,8 @@ static PyObject *make_class(const struct error_class *description)
 
 int mt_python_errors_init(PyObject *module)
 {
-    /* rank, sentence and so on are the instance's alone: an exception that Ray derives from ours asks
-     * ours only for what its class does not have. */
+    /* rank, sentence and so on are the instance's alone: an exception that Ray derives from ours
+     * asks ours only for what its class does not have. */
     PyObject *dict = Py_BuildValue("{s:i,s:s}", "code", 0, "code_name", "");
     if (!dict)
         return -1;

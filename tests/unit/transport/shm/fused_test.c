@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each fused kernel against its declaration: ranks as threads, all collectives mixed, several posted
- * at once, subsets of ranks, delays at every flag, results compared bit for bit with the canonical
+/* Each fused kernel against its declaration: ranks as threads, all collectives mixed, several
+ * posted at once, subsets of ranks, delays at every flag, results compared bit for bit with the canonical
  * tree. */
 #include <setjmp.h>
 #include <stdarg.h>
