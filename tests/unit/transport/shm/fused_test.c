@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Each fused kernel against its declaration: ranks as threads, all collectives mixed, several
- * posted at once, subsets of ranks, delays at every flag, results compared bit for bit with the canonical
- * tree. */
+ * posted at once, subsets of ranks, delays at every flag, results compared bit for bit with the
+ * canonical tree. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
