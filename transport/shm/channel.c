@@ -230,6 +230,23 @@ static int fields_fit(const struct mt_frame *frame)
     return frame->part == 0 && frame->type >= MT_FRAME_EAGER && frame->type <= MT_FRAME_HAVE;
 }
 
+/* A copy of the line, and the frame it carries. */
+static struct mt_frame read_frame(const struct mt_shm_endpoint *endpoint,
+                                  const struct mt_shm_line *line, struct mt_shm_line *copy_out)
+{
+    const size_t flag_bytes = sizeof(line->flag);
+    memcpy((char *)copy_out + flag_bytes, (const char *)line + flag_bytes,
+           sizeof(*line) - flag_bytes);
+    return (struct mt_frame){.type = copy_out->type,
+                             .part = copy_out->part,
+                             .bytes = copy_out->bytes,
+                             .id = {.call = copy_out->call,
+                                    .epoch = endpoint->epoch,
+                                    .segment = copy_out->segment,
+                                    .number = copy_out->number,
+                                    .hash = copy_out->hash}};
+}
+
 /* The next frame, if it is there: 1, 0, or a negative code when the peer is lost. */
 static int take(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
 {
@@ -245,16 +262,7 @@ static int take(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
     }
     mt_shm_hook(endpoint);
     struct mt_shm_line read_once;
-    memcpy((char *)&read_once + sizeof(flag), (const char *)line + sizeof(flag),
-           sizeof(read_once) - sizeof(flag));
-    const struct mt_frame frame = {.type = read_once.type,
-                                   .part = read_once.part,
-                                   .bytes = read_once.bytes,
-                                   .id = {.call = read_once.call,
-                                          .epoch = endpoint->epoch,
-                                          .segment = read_once.segment,
-                                          .number = read_once.number,
-                                          .hash = read_once.hash}};
+    const struct mt_frame frame = read_frame(endpoint, line, &read_once);
     if (!fields_fit(&frame)) {
         violation(endpoint, peer, "frame");
         return MANTA_ETRANSPORT;

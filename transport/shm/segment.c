@@ -18,7 +18,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-enum { MIB = 1 << 20, RING_MAX = 2 * MIB, SLICE_MAX = MIB, SLICE_MIN = 4096 };
+enum { RING_MAX = 2 << 20, SLICE_MAX = 1 << 20, SLICE_MIN = 4096 };
 
 _Static_assert(sizeof(struct mt_shm_header) <= MT_SHM_PAGE, "the header fits its page");
 _Static_assert((int)MT_SHM_WINDOW < (int)MT_SHM_CHUNKS, "the window is smaller than the ring");
@@ -52,7 +52,7 @@ int mt_shm_geometry(uint32_t local_ranks, uint64_t budget_bytes, struct mt_shm_g
     g.team_at = MT_SHM_PAGE;
     g.team_stride = MT_SHM_LINE + (uint64_t)MT_SHM_TICKS * MT_SHM_ENTRY;
     g.channel_at = g.team_at + MT_SHM_TEAMS * g.team_stride;
-    uint64_t fixed = g.channel_at + local_ranks * lines_stride + 2 * MT_SHM_PAGE;
+    uint64_t fixed = g.channel_at + local_ranks * lines_stride + 2 * (uint64_t)MT_SHM_PAGE;
     uint64_t rest = budget_bytes > fixed ? budget_bytes - fixed : 0;
     g.ring_bytes = round_down(min_u64(RING_MAX, rest / 2), MT_SHM_PAGE);
     g.slice_bytes = round_down(min_u64(SLICE_MAX, rest / 4 / local_ranks), MT_SHM_LINE);

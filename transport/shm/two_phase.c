@@ -165,11 +165,11 @@ static int collect(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, s
 static void end_chunk(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                       struct mt_shm_op *op)
 {
-    /* Who has published B(c) has finished chunk c - 1. */
-    if (op->root == MT_SHM_NOBODY)
-        mt_shm_team_known(team, team->tick + stage_tick(op->chunk));
     uint64_t bytes = mt_shm_chunk_length(op, op->chunk) * op->size;
     op->chunk++;
+    /* Who has published B(c) has combined chunk c, and finished chunk c - 1. */
+    if (op->root == MT_SHM_NOBODY)
+        mt_shm_team_known(team, team->tick + stage_tick(op->chunk));
     uint64_t done = op->chunk == op->chunks ? mt_shm_op_ticks(op) : stage_tick(op->chunk);
     mt_shm_team_consumed(endpoint, team, team->tick + done, bytes);
 }
