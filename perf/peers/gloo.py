@@ -31,6 +31,7 @@ def parse_arguments():
     parser.add_argument("--factor", type=int, default=4)
     parser.add_argument("--iters", type=int, default=0)
     parser.add_argument("--op", default="sum", choices=OPERATIONS)
+    parser.add_argument("--bind", action="store_true", help="each rank on a CPU of its own")
     parser.add_argument("--json", required=True, help="file to append one object a line to")
     return parser.parse_args()
 
@@ -113,6 +114,8 @@ def run_rank(options, page, rank, store):
     import torch.distributed as dist
 
     torch.set_num_threads(1)
+    if options.bind:
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=options.ranks)
     for name in options.coll.split(","):
         if name not in COLLECTIVES:
