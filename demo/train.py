@@ -95,13 +95,13 @@ def check_traffic(workers: list, epochs: list[Epoch]) -> None:
         checks.traffic(epoch.calls, epoch.bytes, buckets, gradient_bytes)
 
 
-def demo(folder: Path, plan: Plan) -> None:
+def demo(folder: Path, plan: Plan, backends: list[str]) -> None:
     print("single process, for reference ...", flush=True)
     reference = single.train(plan)
     start_ray(plan)
     try:
         workers = [Worker.remote(rank, plan) for rank in range(plan.workers)]
-        runs = [train(workers, backend, plan, reference) for backend in ("manta", "gloo")]
+        runs = [train(workers, backend, plan, reference) for backend in backends]
     finally:
         ray.shutdown()
     report.write(runs, reference.losses, folder)
@@ -117,10 +117,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for the results")
     parser.add_argument("--epochs", type=int, default=Plan.epochs)
+    parser.add_argument("--only-manta", action="store_true", help="leave the comparison out")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
-        demo(arguments.out, Plan(epochs=arguments.epochs))
+        backends = ["manta"] if arguments.only_manta else ["manta", "gloo"]
+        demo(arguments.out, Plan(epochs=arguments.epochs), backends)
     except checks.DemoFailed as failure:
         print(f"demo failed: {failure}", file=sys.stderr)
         return 1

@@ -261,7 +261,7 @@ int mt_python_is_tensor(PyObject *object)
 static const struct dtype_entry *tensor_dtype(PyObject *tensor, const char *role)
 {
     PyObject *table = find_tensor_dtypes();
-    PyObject *dtype = table ? PyObject_GetAttrString(tensor, "dtype") : NULL;
+    PyObject *dtype = table ? PyObject_GetAttr(tensor, mt_python_state.dtype) : NULL;
     PyObject *index = dtype ? PyDict_GetItemWithError(table, dtype) : NULL;
     if (!index && dtype && !PyErr_Occurred())
         raise_dtype(role, dtype);
@@ -279,17 +279,19 @@ static int truth(PyObject *value)
 
 static int check_tensor(PyObject *tensor, const char *role, int kind)
 {
-    int on_cpu = truth(PyObject_GetAttrString(tensor, "is_cpu"));
+    int on_cpu = truth(PyObject_GetAttr(tensor, mt_python_state.is_cpu));
     if (on_cpu < 0)
         return -1;
     if (!on_cpu)
         return mt_python_invalid("%s is not on the CPU; copy it with .cpu()", role);
-    int contiguous = truth(PyObject_CallMethod(tensor, "is_contiguous", NULL));
+    int contiguous = truth(PyObject_CallMethodObjArgs(tensor, mt_python_state.is_contiguous, NULL));
     if (contiguous == 0)
         return mt_python_invalid("%s is not contiguous; pass tensor.contiguous()", role);
-    int lazy = contiguous < 0 ? -1 : truth(PyObject_CallMethod(tensor, "is_neg", NULL));
+    int lazy = contiguous < 0
+                   ? -1
+                   : truth(PyObject_CallMethodObjArgs(tensor, mt_python_state.is_neg, NULL));
     if (lazy == 0 && kind == MT_PYTHON_COMPLEX)
-        lazy = truth(PyObject_CallMethod(tensor, "is_conj", NULL));
+        lazy = truth(PyObject_CallMethodObjArgs(tensor, mt_python_state.is_conj, NULL));
     if (lazy > 0)
         return mt_python_invalid("%s is a lazy view (negated or conjugated); resolve it with "
                                  ".resolve_neg() or .resolve_conj()",
@@ -302,9 +304,10 @@ static int get_tensor(PyObject *tensor, const char *role, struct mt_python_buffe
     const struct dtype_entry *entry = tensor_dtype(tensor, role);
     if (!entry || check_tensor(tensor, role, entry->kind) != 0)
         return -1;
-    PyObject *address = PyObject_CallMethod(tensor, "data_ptr", NULL);
-    PyObject *count = address ? PyObject_CallMethod(tensor, "numel", NULL) : NULL;
-    PyObject *shape = count ? PyObject_GetAttrString(tensor, "shape") : NULL;
+    PyObject *address = PyObject_CallMethodObjArgs(tensor, mt_python_state.data_ptr, NULL);
+    PyObject *count =
+        address ? PyObject_CallMethodObjArgs(tensor, mt_python_state.numel, NULL) : NULL;
+    PyObject *shape = count ? PyObject_GetAttr(tensor, mt_python_state.shape) : NULL;
     if (shape) {
         buffer->address = PyLong_AsVoidPtr(address);
         buffer->count = PyLong_AsUnsignedLongLong(count);

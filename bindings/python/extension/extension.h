@@ -197,15 +197,34 @@ PyObject *mt_python_make_error(PyObject *module, PyObject *arguments);
 
 /* ---- module.c */
 
+#define MT_PYTHON_NAMES(X)                                                                         \
+    X(array)                                                                                       \
+    X(op)                                                                                          \
+    X(root)                                                                                        \
+    X(out)                                                                                         \
+    X(peer)                                                                                        \
+    X(dtype)                                                                                       \
+    X(shape)                                                                                       \
+    X(is_cpu)                                                                                      \
+    X(is_contiguous)                                                                               \
+    X(is_neg)                                                                                      \
+    X(is_conj)                                                                                     \
+    X(data_ptr)                                                                                    \
+    X(numel)                                                                                       \
+    X(new_empty)
+
 extern struct mt_python_state {
     PyTypeObject *communicator_type, *request_type;
     PyObject *error_class; /* MantaError */
     PyObject *numpy_array, *numpy_scalar, *numpy_empty, *numpy_empty_like;
-    PyObject *ops; /* dict: name -> enum manta_op */
-    /* interned names of parameters */
-    PyObject *array, *op, *root, *out, *peer, *torch_dot;
-    PyObject *tensor_type;               /* torch.Tensor once seen */
-    PyObject *tensor_dtypes;             /* dict: torch.dtype -> (dtype, kind) as int */
+    PyObject *tensor_type;   /* torch.Tensor, once seen */
+    PyObject *tensor_dtypes; /* dict: torch.dtype -> index in buffer.c's table */
+    PyObject *ops;           /* dict: name -> enum manta_op */
+    /* interned names of parameters, attributes and methods */
+#define MT_PYTHON_NAME(name) PyObject *name;
+    MT_PYTHON_NAMES(MT_PYTHON_NAME)
+#undef MT_PYTHON_NAME
+    PyObject *torch_dot;                 /* "torch." */
     struct mt_python_communicator *open; /* all that are not closed */
 } mt_python_state;
 

@@ -111,11 +111,9 @@ static int find_numpy(void)
 
 static int intern_names(void)
 {
-    mt_python_state.array = PyUnicode_InternFromString("array");
-    mt_python_state.op = PyUnicode_InternFromString("op");
-    mt_python_state.root = PyUnicode_InternFromString("root");
-    mt_python_state.out = PyUnicode_InternFromString("out");
-    mt_python_state.peer = PyUnicode_InternFromString("peer");
+#define MT_PYTHON_NAME(name) mt_python_state.name = PyUnicode_InternFromString(#name);
+    MT_PYTHON_NAMES(MT_PYTHON_NAME)
+#undef MT_PYTHON_NAME
     mt_python_state.torch_dot = PyUnicode_InternFromString("torch.");
     return PyErr_Occurred() ? -1 : 0;
 }

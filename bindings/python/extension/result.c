@@ -25,9 +25,10 @@ static PyObject *new_tensor(PyObject *tensor, const struct mt_python_buffer *buf
                             Py_ssize_t multiplier, Py_ssize_t divisor)
 {
     if (multiplier == 0)
-        return PyObject_CallMethod(tensor, "new_empty", "O", buffer->shape);
+        return PyObject_CallMethodObjArgs(tensor, mt_python_state.new_empty, buffer->shape, NULL);
     PyObject *shape = scaled_shape(buffer, multiplier, divisor);
-    PyObject *made = shape ? PyObject_CallMethod(tensor, "new_empty", "O", shape) : NULL;
+    PyObject *made =
+        shape ? PyObject_CallMethodObjArgs(tensor, mt_python_state.new_empty, shape, NULL) : NULL;
     Py_XDECREF(shape);
     return made;
 }

@@ -2,9 +2,10 @@
 from collections.abc import Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, final
 
-from typing_extensions import Buffer
+import numpy as np
+from typing_extensions import Buffer, disjoint_base
 
 class _Tensor(Protocol):
     """A torch.Tensor on the CPU."""
@@ -13,7 +14,7 @@ class _Tensor(Protocol):
     def is_contiguous(self) -> bool: ...
     def numel(self) -> int: ...
 
-_Array: TypeAlias = Buffer | _Tensor
+_Array: TypeAlias = Buffer | np.ndarray[Any, Any] | np.generic | _Tensor
 _A = TypeVar("_A", bound=_Array)
 _R = TypeVar("_R", covariant=True)
 _Op: TypeAlias = str | int
@@ -60,6 +61,7 @@ class InternalError(MantaError): ...
 
 ERROR_CLASSES: Final[dict[int, type[MantaError]]]
 
+@final
 class Request(Generic[_R]):
     @property
     def done(self) -> bool: ...
@@ -68,6 +70,7 @@ class Request(Generic[_R]):
     def test(self) -> bool: ...
     def wait(self, timeout: float | None = None) -> bool: ...
 
+@disjoint_base
 class Communicator:
     def __init__(
         self,
