@@ -27,10 +27,10 @@ static void race(void)
 /* volatile keeps the compiler from seeing the mistakes that the sanitizer must see. */
 static void overflow_heap(void)
 {
-    volatile size_t past = 16;
+    volatile size_t too_many = 17;
     char *memory = malloc(16);
     if (memory != NULL)
-        memory[past] = 1;
+        memset(memory, 1, too_many);
     free(memory);
 }
 
