@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MANTA_REPRODUCIBLE=1: the bits of a reduction are those of the binary tree over ranks, split at the
- * largest power of two below the size, whatever the transport and the nodes. Also without it, every
- * rank gets the same bits. */
+/*
+ * MANTA_REPRODUCIBLE=1: the bits of a reduction are those of the binary tree over ranks, split at
+ * the largest power of two below the size, whatever the transport and the nodes. Also without it,
+ * every rank gets the same bits.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
