@@ -243,6 +243,15 @@ def test_several_groups(workers):
     assert everywhere(workers, both) == [12] * SIZE
 
 
+@pytest.mark.parametrize("text, seconds", [("", 600), ("2", 2), ("0.5", 0.5), ("250ms", 0.25)])
+def test_timeout_is_read_as_libmanta_reads_it(monkeypatch, text, seconds):
+    monkeypatch.setenv("MANTA_TIMEOUT", text)
+    assert manta._rendezvous.timeout_s() == seconds
+    monkeypatch.setenv("MANTA_TIMEOUT", text + " minutes")
+    with pytest.raises(ValueError, match="MANTA_TIMEOUT must be a time"):
+        manta._rendezvous.timeout_s()
+
+
 def with_timeout(seconds):
     return {"runtime_env": {"env_vars": {"MANTA_TIMEOUT": seconds}}}
 

@@ -29,7 +29,7 @@ from manta import _manta
 
 _NAMESPACE = "manta"
 _POLL_FIRST_S, _POLL_LAST_S = 0.001, 0.05
-_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _ETIMEOUT = manta.DeadlineError.code
 
 
@@ -47,13 +47,14 @@ def join(size: int, rank: int, group_name: str) -> manta.Communicator:
 
 def timeout_s() -> float:
     """MANTA_TIMEOUT in seconds, as libmanta reads it."""
-    text = os.environ.get("MANTA_TIMEOUT", "").strip() or "600"
-    found = re.fullmatch(r"([0-9.]+)(s|ms|us|)", text)
-    try:
-        return float(found.group(1)) * _UNITS[found.group(2)] if found else float(text)
-    except ValueError:
-        sentence = f"MANTA_TIMEOUT must be a time like 600, 0.5 or 250ms, not {text!r}"
-        raise _manta.make_error(manta.InvalidArgumentError.code, sentence) from None
+    text = os.environ.get("MANTA_TIMEOUT") or "600"
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|ms|us|ns|)", text, re.ASCII)
+    if found:
+        return float(found.group(1)) * _UNITS[found.group(2)]
+    raise _manta.make_error(
+        manta.InvalidArgumentError.code,
+        f"MANTA_TIMEOUT must be a time in seconds or with its unit, e.g. 2, 0.5 or 250ms, not {text!r}",
+    )
 
 
 class _Host:
