@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: it passes, it notices corrupted messages and dead workers, and its checks can fail."""
+"""The demo: it passes, it notices corrupted messages, and its checks can fail."""
 
 import json
 import os
@@ -36,14 +36,11 @@ def test_training(tmp_path):
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("fault, reason", [
-    ("corrupt", "demo failed: "),
-    ("kill@rank=2:call=20:step=1", "rank 2"),
-])
-def test_faults_are_noticed(tmp_path, fault, reason):
-    result = run(tmp_path, "--only-manta", "--epochs", "2", MANTA_FAULT=fault)
+def test_corrupted_messages_are_noticed(tmp_path):
+    """Only MANTA_FAULT is set: the demo chooses the transport that injects faults."""
+    result = run(tmp_path, "--only-manta", "--epochs", "2", MANTA_FAULT="corrupt")
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "demo failed: " in result.stderr and reason in result.stderr
+    assert "demo failed: " in result.stderr and "weights" in result.stderr
     assert not (tmp_path / "training.json").exists()
 
 
