@@ -27,11 +27,11 @@ static void race(void)
 /* volatile keeps the compiler from seeing the mistakes that the sanitizer must see. */
 static void overflow_heap(void)
 {
-    volatile size_t too_many = 17;
-    char *memory = malloc(16);
+    volatile size_t past = 16;
+    volatile char *volatile memory = malloc(16);
     if (memory != NULL)
-        memset(memory, 1, too_many);
-    free(memory);
+        memory[past] = 1;
+    free((void *)memory);
 }
 
 static void overflow_int(void)
