@@ -275,7 +275,7 @@ C_FILES := $(sort $(wildcard include/manta/*.h $(foreach dir,$(LIB_DIRS),$(patsu
 lint: ## clang-format, clang-tidy and cppcheck
 	clang-format --dry-run -Werror $(C_FILES)
 	printf '%s\n' $(filter %.c,$(LIB_SRCS) $(TOOL_SRCS)) | xargs -P $(JOBS) -n 8 sh -c \
-	    'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- -std=c11 $(CPPFLAGS) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mf16c' tidy
+	    'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- -std=c11 $(CPPFLAGS) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mf16c 2>/dev/null' tidy
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    -j $(JOBS) --suppress=missingIncludeSystem $(CPPFLAGS) $(LIB_SRCS) $(TOOL_SRCS)
 
