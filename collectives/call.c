@@ -13,10 +13,15 @@
 static struct manta_request *request_take(struct manta_comm *comm)
 {
     struct manta_request *request = comm->request_pool;
-    if (request)
+    if (request) {
         comm->request_pool = request->next;
-    else
-        request = malloc(sizeof(*request));
+        return request;
+    }
+    request = malloc(sizeof(*request));
+    if (request) {
+        request->made = comm->requests;
+        comm->requests = request;
+    }
     return request;
 }
 
@@ -172,6 +177,7 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
     request->next_segment = request->done_segments = request->segments = 0;
     request->result = MANTA_INPROGRESS;
     request->posted = 0;
+    comm->quiet_since_ns = 0;
     if (arguments->count > 0) {
         int rc = prepare(request, arguments, &algorithm, &error);
         if (rc) {

@@ -26,15 +26,22 @@ int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arg
         .cost = &comm->cost,
         .catalogue = mt_catalogue,
     };
-    const struct mt_plan_request request = {
+    struct mt_plan_request request = {
         .collective = arguments->collective,
         .rank = comm->rank,
         .ranks = comm->ranks,
         .root = arguments->root,
     };
+    /* One price for a size class and for all roots: the first call of a class must not decide with
+     * its own size for the others, or results would depend on the history of calls. */
     uint64_t bytes = mt_arguments_bytes(arguments);
+    uint64_t priced_bytes = bytes ? UINT64_C(1) << (size_class(bytes) - 1) : 0;
+    int has_root =
+        arguments->collective == MANTA_BROADCAST || arguments->collective == MANTA_REDUCE;
+    if (has_root)
+        request.root = 0;
     *forced_out = mt_select_forced(&comm->settings.overrides[arguments->collective], bytes);
-    return mt_select(&context, &request, bytes, candidates, capacity, count_out, error);
+    return mt_select(&context, &request, priced_bytes, candidates, capacity, count_out, error);
 }
 
 static int choose_among(struct manta_comm *comm, const struct mt_arguments *arguments,
@@ -69,32 +76,29 @@ static int choose_among(struct manta_comm *comm, const struct mt_arguments *argu
                         collective, comm->ranks);
 }
 
+/* The override's range that holds this size, or -1. */
+static int forced_range(const struct mt_select_override *override, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < override->count; i++) {
+        if (bytes >= override->ranges[i].from_bytes && bytes < override->ranges[i].to_bytes)
+            return (int)i;
+    }
+    return -1;
+}
+
 int mt_choose(struct manta_comm *comm, const struct mt_arguments *arguments,
               const struct mt_algorithm **algorithm_out, struct mt_error *error)
 {
-    /* An override's limits need not be powers of two: with one, the size class does not decide
-     * alone. */
-    if (comm->settings.overrides[arguments->collective].count > 0) {
-        const char *forced = mt_select_forced(&comm->settings.overrides[arguments->collective],
-                                              mt_arguments_bytes(arguments));
-        const struct mt_algorithm *wanted =
-            forced ? mt_catalogue_find(arguments->collective, forced) : NULL;
-        if (!wanted || comm->choices[arguments->collective][0].algorithm != wanted) {
-            int rc = choose_among(comm, arguments, algorithm_out, error);
-            if (rc == 0)
-                comm->choices[arguments->collective][0].algorithm = *algorithm_out;
-            return rc;
-        }
-        *algorithm_out = wanted;
-        return 0;
-    }
-    struct mt_choice *choice =
-        &comm->choices[arguments->collective][size_class(mt_arguments_bytes(arguments))];
-    if (!choice->algorithm) {
-        int rc = choose_among(comm, arguments, &choice->algorithm, error);
+    uint32_t collective = arguments->collective;
+    uint64_t bytes = mt_arguments_bytes(arguments);
+    int range = forced_range(&comm->settings.overrides[collective], bytes);
+    const struct mt_algorithm **choice = range >= 0 ? &comm->forced[collective][range]
+                                                    : &comm->chosen[collective][size_class(bytes)];
+    if (!*choice) {
+        int rc = choose_among(comm, arguments, choice, error);
         if (rc)
             return rc;
     }
-    *algorithm_out = choice->algorithm;
+    *algorithm_out = *choice;
     return 0;
 }

@@ -121,10 +121,10 @@ static void comm_free(struct manta_comm *comm)
     mt_routes_close(comm);
     if (comm->group)
         mt_group_leave(comm->group);
-    while (comm->request_pool) {
-        struct manta_request *next = comm->request_pool->next;
-        free(comm->request_pool);
-        comm->request_pool = next;
+    while (comm->requests) {
+        struct manta_request *made = comm->requests->made;
+        free(comm->requests);
+        comm->requests = made;
     }
     if (comm->record)
         mt_record_destroy(comm->record);
@@ -228,6 +228,22 @@ static int create(const struct mt_scheduler_job *job, const struct mt_settings *
     return 0;
 }
 
+/* Creating and splitting block; calls that were posted before must go on meanwhile. */
+struct creation {
+    const struct mt_scheduler_job *job;
+    const struct mt_settings *settings;
+    struct manta_comm *parent; /* to split, with colour and key; or NULL */
+    int colour, key, result;
+    struct manta_comm **comm_out;
+    struct mt_error *error;
+};
+
+static void run_create(void *arg)
+{
+    struct creation *c = arg;
+    c->result = create(c->job, c->settings, NULL, c->comm_out, c->error);
+}
+
 int manta_comm_create(const struct manta_config *config, struct manta_comm **comm_out)
 {
     struct mt_scheduler_job job;
@@ -239,8 +255,12 @@ int manta_comm_create(const struct manta_config *config, struct manta_comm **com
     int rc = resolve(config, &job, &thread_error);
     if (!rc)
         rc = mt_settings_read(config, &settings, &thread_error);
-    if (!rc)
-        rc = create(&job, &settings, NULL, comm_out, &thread_error);
+    if (!rc) {
+        struct creation creation = {
+            .job = &job, .settings = &settings, .comm_out = comm_out, .error = &thread_error};
+        mt_wait_beside(NULL, run_create, &creation);
+        rc = creation.result;
+    }
     if (rc)
         mt_log(MT_LOG_ERROR, rc == MANTA_ESCHEDULER ? -1 : job.rank, "%s", thread_error.sentence);
     return rc;
@@ -333,6 +353,12 @@ static int split(struct manta_comm *comm, int colour, int key, struct manta_comm
     return rc;
 }
 
+static void run_split(void *arg)
+{
+    struct creation *c = arg;
+    c->result = split(c->parent, c->colour, c->key, c->comm_out, c->error);
+}
+
 int manta_comm_split(struct manta_comm *comm, int colour, int key, struct manta_comm **comm_out)
 {
     struct mt_error error;
@@ -344,7 +370,10 @@ int manta_comm_split(struct manta_comm *comm, int colour, int key, struct manta_
         return rc;
     rc = atomic_load(&comm->failed);
     if (!rc) {
-        rc = split(comm, colour, key, comm_out, &error);
+        struct creation creation = {
+            .parent = comm, .colour = colour, .key = key, .comm_out = comm_out, .error = &error};
+        mt_wait_beside(comm, run_split, &creation);
+        rc = creation.result;
         if (rc)
             mt_comm_set_error(comm, &error);
     }

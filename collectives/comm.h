@@ -93,6 +93,7 @@ struct mt_entry {
 struct manta_request {
     struct manta_comm *comm;
     struct manta_request *next; /* in comm->active, or in the pool */
+    struct manta_request *made; /* in comm->requests */
     struct mt_entry *entry;     /* NULL: nothing to move */
     struct mt_instance *instance;
     const char *src; /* bases: block b lies at base + block_start[b] */
@@ -108,10 +109,6 @@ struct manta_request {
     int32_t result;  /* MANTA_INPROGRESS until finished */
     uint32_t posted; /* the caller went on: waits on other communicators may help */
     uint64_t token;  /* the barrier's one byte lives here */
-};
-
-struct mt_choice {
-    const struct mt_algorithm *algorithm; /* NULL: not chosen yet */
 };
 
 struct mt_settings {
@@ -149,13 +146,17 @@ struct manta_comm {
     uint64_t *sent_sequence, *received_sequence; /* [ranks] of the last send to, recv from each */
     struct manta_request *active, **active_tail; /* posted, in order */
     struct manta_request *request_pool;
-    uint64_t spin_ns; /* how long waits spin at present: adapts, at most settings.spin_ns */
+    struct manta_request *requests; /* all that were ever made, chained by `made` */
+    uint64_t quiet_since_ns; /* when waits saw something move for the last time; 0: just now */
+    uint64_t spin_ns;        /* how long waits spin at present: adapts, at most settings.spin_ns */
     struct mt_record *record;
     struct mt_counters counters;
 
     struct mt_cost_model cost;
     uint64_t *nodes; /* [ranks] */
-    struct mt_choice choices[MANTA_COLLECTIVE_COUNT][MT_SIZE_CLASSES];
+    /* What was chosen, by size class and, where an override rules, by its range; NULL: not yet. */
+    const struct mt_algorithm *chosen[MANTA_COLLECTIVE_COUNT][MT_SIZE_CLASSES];
+    const struct mt_algorithm *forced[MANTA_COLLECTIVE_COUNT][MT_SELECT_RANGES];
     struct mt_entry *entries[MT_PLANS];
     uint32_t entry_count;
     uint64_t entry_clock;
@@ -234,6 +235,9 @@ int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint, int code
                             const struct manta_request *request);
 /* A call was posted (1) or is over (-1): others may help while there are some. */
 void mt_wait_posted(struct manta_comm *comm, int change);
+/* Run something that blocks (joining, splitting) while calls posted on this communicator (held by the
+ * caller; NULL: none) and on the others go on: in a thread of its own if there are any. */
+void mt_wait_beside(struct manta_comm *self, void (*run)(void *arg), void *arg);
 void mt_registry_add(struct manta_comm *comm);
 void mt_registry_remove(struct manta_comm *comm);
 /* Abort every communicator split from this one. */

@@ -119,20 +119,20 @@ static void choose_route(struct manta_comm *comm, const struct offer *offers, ui
 }
 
 /* The transport that carries out fused steps over all ranks: the one that reaches them all. */
-static void choose_fused(struct manta_comm *comm)
+static int choose_fused(struct manta_comm *comm, struct mt_error *error)
 {
     uint32_t first = comm->ranks > 1 ? comm->route[comm->rank == 0 ? 1 : 0] : 0;
     comm->fused_endpoint = MT_ROUTE_NONE;
     for (uint32_t r = 0; r < comm->ranks; r++) {
         if (r != comm->rank && comm->route[r] != first)
-            return;
+            return 0;
     }
     const struct mt_endpoint *endpoint = &comm->endpoints[first];
     if (!endpoint->transport->fused_query || !endpoint->transport->fused_post)
-        return;
+        return 0;
     struct manta_plan_fused_member *members = calloc(comm->ranks, sizeof(*members));
     if (!members)
-        return;
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for %u members", comm->ranks);
     for (uint32_t r = 0; r < comm->ranks; r++)
         members[r] = (struct manta_plan_fused_member){.rank = r, .read_count = 1, .write_count = 1};
     const struct manta_plan_fused fused = {
@@ -145,6 +145,7 @@ static void choose_fused(struct manta_comm *comm)
     if (endpoint->transport->fused_query(endpoint->handle, &fused) == 0)
         comm->fused_endpoint = first;
     free(members);
+    return 0;
 }
 
 /* Everything that can end a sleep, in one epoll. */
@@ -265,12 +266,10 @@ int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_erro
         rc = exchange(comm, mine, count, offers, deadline_ns, error);
     if (!rc)
         rc = connect_routes(comm, offers, count, place, error);
-    if (!rc) {
-        choose_fused(comm);
-        if (open_sleep_fd(comm))
-            rc = mt_error_set(error, MANTA_ESYSTEM,
-                              "epoll: raise the limit of open files (ulimit -n)");
-    }
+    if (!rc)
+        rc = choose_fused(comm, error);
+    if (!rc && open_sleep_fd(comm))
+        rc = mt_error_set(error, MANTA_ESYSTEM, "epoll: raise the limit of open files (ulimit -n)");
     free(offers);
     free(mine);
     return rc;

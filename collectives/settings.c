@@ -7,6 +7,9 @@
 #include "core/config.h"
 #include "core/dtype.h"
 
+/* "No limit": 73 years, so that a time plus a timeout never wraps around. */
+#define TIMEOUT_NS_MAX (UINT64_C(1) << 61)
+
 static const int override_variables[MANTA_COLLECTIVE_COUNT] = {
     [MANTA_ALLREDUCE] = MT_VAR(ALLREDUCE),
     [MANTA_BROADCAST] = MT_VAR(BROADCAST),
@@ -66,6 +69,8 @@ int mt_settings_read(const struct manta_config *config, struct mt_settings *sett
         return rc;
     if (config && config->timeout_ns && !mt_config_is_set(MT_VAR(TIMEOUT)))
         settings->timeout_ns = config->timeout_ns;
+    if (settings->timeout_ns > TIMEOUT_NS_MAX)
+        settings->timeout_ns = TIMEOUT_NS_MAX;
     const char *transports = mt_config_string(MT_VAR(TRANSPORTS));
     if (config && config->transports && !mt_config_is_set(MT_VAR(TRANSPORTS)))
         transports = config->transports;

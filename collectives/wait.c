@@ -6,12 +6,15 @@
  * on the process's other communicators that have calls posted and no thread inside.
  */
 #include <pthread.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 
 #include "collectives/comm.h"
 #include "core/clock.h"
+#include "core/fork.h"
 #include "core/log.h"
 
 enum {
@@ -19,6 +22,7 @@ enum {
     SLEEP_MS_MAX = 100,          /* longest sleep between two looks at the deadlines */
     PAIR_GRACE_NS = 200 * MT_MS, /* a rank has left: its last messages may be on their way */
     SPIN_NS_MIN = 500,           /* spinning never becomes shorter than this */
+    ERRAND_MS = 1,               /* between two looks while an errand runs and nothing moves */
     SLEEP_MS_OTHERS = 1,         /* the same while other communicators want help */
 };
 
@@ -26,6 +30,19 @@ enum {
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct manta_comm *registry;
 static _Atomic uint32_t posted_calls; /* of all communicators of this process */
+
+/* A forked child starts without communicators: those it inherited are the parent's. */
+static void reset_in_child(void)
+{
+    registry = NULL;
+    registry_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    atomic_store(&posted_calls, 0);
+}
+
+__attribute__((constructor)) static void install_reset(void)
+{
+    mt_fork_on_child(reset_in_child);
+}
 
 void mt_wait_posted(struct manta_comm *comm, int change)
 {
@@ -78,8 +95,8 @@ static int help_others(const struct manta_comm *self, int *posted_out)
 {
     int moved = 0;
     *posted_out = 0;
-    if (atomic_load_explicit(&posted_calls, memory_order_relaxed) ==
-        atomic_load_explicit(&self->posted, memory_order_relaxed))
+    uint32_t own = self ? atomic_load_explicit(&self->posted, memory_order_relaxed) : 0;
+    if (atomic_load_explicit(&posted_calls, memory_order_relaxed) == own)
         return 0;
     if (pthread_mutex_trylock(&registry_lock))
         return 0;
@@ -96,6 +113,48 @@ static int help_others(const struct manta_comm *self, int *posted_out)
     }
     pthread_mutex_unlock(&registry_lock);
     return moved;
+}
+
+struct errand {
+    void (*run)(void *arg);
+    void *arg;
+    _Atomic int done;
+};
+
+static void *run_errand(void *arg)
+{
+    struct errand *errand = arg;
+    errand->run(errand->arg);
+    atomic_store_explicit(&errand->done, 1, memory_order_release);
+    return NULL;
+}
+
+static int start_errand(struct errand *errand, pthread_t *thread_out)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(thread_out, NULL, run_errand, errand);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
+void mt_wait_beside(struct manta_comm *self, void (*run)(void *arg), void *arg)
+{
+    struct errand errand = {.run = run, .arg = arg};
+    pthread_t thread;
+    int others;
+    if (atomic_load_explicit(&posted_calls, memory_order_relaxed) == 0 ||
+        start_errand(&errand, &thread)) {
+        run(arg);
+        return;
+    }
+    while (!atomic_load_explicit(&errand.done, memory_order_acquire)) {
+        int moved = self ? mt_engine_progress(self) : 0;
+        if (!help_others(self, &others) && moved <= 0)
+            (void)poll(NULL, 0, ERRAND_MS);
+    }
+    pthread_join(thread, NULL);
 }
 
 void mt_wait_fail(struct manta_comm *comm)
@@ -122,6 +181,9 @@ int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint_index, in
 {
     struct manta_transport_error detail = {.size = sizeof(detail), .peer = MANTA_PLAN_NONE};
     if (mt_control_failed(comm->control))
+        return code;
+    /* A helper does not wait for a verdict: the communicator's own thread meets the error again. */
+    if (atomic_load_explicit(&comm->owner, memory_order_relaxed) == MT_OWNER_HELPER)
         return code;
     if (endpoint_index == MT_ROUTE_NONE)
         endpoint_index = peer == MANTA_PLAN_NONE ? comm->fused_endpoint : comm->route[peer];
@@ -156,7 +218,7 @@ static void check_deadlines(struct manta_comm *comm, uint64_t now_ns)
 
 /* A rank that has left before a call on which we wait will not come. Sends and receives may still
  * get what it sent, so they are given a moment. */
-static void check_departures(struct manta_comm *comm, uint64_t idle_ns)
+static void check_departures(struct manta_comm *comm, uint64_t quiet_ns)
 {
     struct mt_error error;
     char text[128];
@@ -169,7 +231,7 @@ static void check_departures(struct manta_comm *comm, uint64_t idle_ns)
             uint64_t last;
             if (!mt_control_left(comm->control, r, &last))
                 continue;
-            if (pair ? r != call->root || idle_ns < PAIR_GRACE_NS : last >= call->sequence)
+            if (pair ? r != call->root || quiet_ns < PAIR_GRACE_NS : last >= call->sequence)
                 continue;
             mt_call_describe(call, text, sizeof(text));
             mt_error_set_rank(
@@ -263,13 +325,17 @@ int mt_wait(struct manta_request *request, uint64_t until_ns)
         uint64_t now_ns = mt_clock_now_ns();
         moved = (idle_since_ns && help_others(comm, &others)) || moved > 0;
         check_deadlines(comm, now_ns);
+        if (moved)
+            comm->quiet_since_ns = 0;
+        else if (comm->quiet_since_ns == 0)
+            comm->quiet_since_ns = now_ns;
+        check_departures(comm, comm->quiet_since_ns ? now_ns - comm->quiet_since_ns : 0);
         if (now_ns >= until_ns)
             return MANTA_INPROGRESS;
         if (idle_since_ns == 0)
             idle_since_ns = now_ns;
         if (now_ns - idle_since_ns > longest_idle_ns)
             longest_idle_ns = now_ns - idle_since_ns;
-        check_departures(comm, now_ns - idle_since_ns);
         if (!moved && now_ns > idle_since_ns)
             idle(comm, now_ns - idle_since_ns, now_ns, until_ns, others);
     }

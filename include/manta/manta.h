@@ -202,7 +202,7 @@ MANTA_API int manta_comm_split(struct manta_comm *comm, int colour, int key,
  * Leave and free a communicator. Not collective: it says goodbye to the other ranks, hands over
  * what is still on its way and returns. A rank that then calls a collective which needs this rank
  * gets MANTA_ELEFT. Posted requests that are not done are aborted first.
- * comm: NULL does nothing.
+ * comm: NULL does nothing. Its requests, tested or not, are freed with it: forget their handles.
  * Returns: 0; MANTA_EBUSY (another thread is in a call; nothing is freed).
  * Thread: one at a time per communicator; nobody may use comm afterwards.
  * Blocks: at most about a second. Since: 0.1.

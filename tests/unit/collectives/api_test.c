@@ -15,6 +15,13 @@
 
 #include "tests/support/ranks.h"
 
+/* ThreadSanitizer's run time cannot start threads in a forked child. */
+#if defined(__SANITIZE_THREAD__)
+#define CHILD_THREADS(test)
+#else
+#define CHILD_THREADS(test) test,
+#endif
+
 static int refused(struct manta_comm *comm, int rc, const char *what)
 {
     struct manta_error_info info = {.size = sizeof(info)};
@@ -166,6 +173,15 @@ static void test_forced_algorithm(void **state)
     unsetenv("MANTA_ALLREDUCE");
 }
 
+static int sums_up(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    int32_t in = 3, out = 0;
+    if (manta_allreduce(comm, &in, &out, 1, MANTA_INT32, MANTA_SUM))
+        return 1;
+    return out != 3 * manta_comm_size(comm);
+}
+
 static int statistics(struct manta_comm *comm, void *arg)
 {
     (void)arg;
@@ -286,6 +302,79 @@ static void test_fork(void **state)
     assert_int_equal(ranks_run(&options, forks, NULL), 0);
 }
 
+/* A child makes a communicator of its own while the parent's has a call posted. */
+static int forks_and_creates(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_request *request;
+    float in = 1, out = 0;
+    int rank = manta_comm_rank(comm);
+    if (rank == 0) {
+        if (manta_allreduce_post(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM, &request))
+            return rank_fail(comm, "post");
+        pid_t pid = fork();
+        if (pid == 0) {
+            const struct ranks_options alone = {.ranks = 1};
+            _exit(ranks_run(&alone, sums_up, NULL));
+        }
+        int status;
+        if (waitpid(pid, &status, 0) != pid || status != 0)
+            return rank_fail(comm, "the child's own communicator: %d", status);
+        if (manta_send(comm, &in, 1, MANTA_FLOAT32, 1) || manta_wait(request, UINT64_MAX))
+            return rank_fail(comm, "the parent's communicator suffered");
+        return out != 2;
+    }
+    return manta_recv(comm, &in, 1, MANTA_FLOAT32, 0) ||
+           manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM) || out != 2;
+}
+
+static void test_fork_and_create(void **state)
+{
+    (void)state;
+    const struct ranks_options options = {.ranks = 2};
+    assert_int_equal(ranks_run(&options, forks_and_creates, NULL), 0);
+}
+
+/* The bits of a call do not depend on the calls before it. */
+static int same_bits(struct manta_comm *comm, void *arg)
+{
+    enum { SHORT = 2100, LONG = 3500 };
+    float src[LONG], *dst = arg;
+    float mine[LONG];
+    for (int i = 0; i < LONG; i++)
+        src[i] = 1.0f / (float)(1 + i + manta_comm_rank(comm) * 977);
+    int warmed = dst[0] != 0;
+    if (warmed && manta_allreduce(comm, src, mine, SHORT, MANTA_FLOAT32, MANTA_SUM))
+        return 1;
+    if (manta_allreduce(comm, src, mine, LONG, MANTA_FLOAT32, MANTA_SUM))
+        return 1;
+    if (warmed && memcmp(mine, dst, sizeof(mine)) != 0)
+        return rank_fail(comm, "other bits after another call");
+    if (manta_barrier(comm))
+        return 1;
+    if (manta_comm_rank(comm) == 0)
+        memcpy(dst, mine, sizeof(mine));
+    return 0;
+}
+
+static void test_bits_without_history(void **state)
+{
+    (void)state;
+    static float dst[3500];
+    const struct ranks_options options = {.ranks = 4, .transports = "tcp"};
+    assert_int_equal(ranks_run(&options, same_bits, dst), 0);
+    assert_true(dst[0] != 0);
+    assert_int_equal(ranks_run(&options, same_bits, dst), 0);
+}
+
+/* UINT64_MAX is no limit, not one that has passed. */
+static void test_no_limit(void **state)
+{
+    (void)state;
+    const struct ranks_options options = {.ranks = 2, .timeout_ns = UINT64_MAX};
+    assert_int_equal(ranks_run(&options, sums_up, NULL), 0);
+}
+
 static int splits(struct manta_comm *comm, void *arg)
 {
     (void)arg;
@@ -329,11 +418,19 @@ static void test_nothing_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_null_everywhere),
-        cmocka_unit_test(test_bad_config),    cmocka_unit_test(test_forced_algorithm),
-        cmocka_unit_test(test_statistics),    cmocka_unit_test(test_explain),
-        cmocka_unit_test(test_dump),          cmocka_unit_test(test_fork),
-        cmocka_unit_test(test_split),         cmocka_unit_test(test_nothing_left),
+        cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_null_everywhere),
+        cmocka_unit_test(test_bad_config),
+        cmocka_unit_test(test_forced_algorithm),
+        cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_fork),
+        CHILD_THREADS(cmocka_unit_test(test_fork_and_create))
+            cmocka_unit_test(test_bits_without_history),
+        cmocka_unit_test(test_no_limit),
+        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_nothing_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

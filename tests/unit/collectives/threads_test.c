@@ -57,6 +57,37 @@ static void test_crossing(void **state)
     }
 }
 
+/* Rank 0 posts, then splits; the others block in the call, then split: a split lets posted calls go
+ * on. */
+static int split_while_posted(struct manta_comm *comm, void *arg)
+{
+    enum { COUNT = 4000000 };
+    (void)arg;
+    struct manta_comm *other = NULL;
+    struct manta_request *request = NULL;
+    float *data = calloc(COUNT, sizeof(float));
+    int rank = manta_comm_rank(comm), rc;
+    data[COUNT - 1] = 1;
+    rc = rank == 0
+             ? manta_allreduce_post(comm, data, data, COUNT, MANTA_FLOAT32, MANTA_SUM, &request)
+             : manta_allreduce(comm, data, data, COUNT, MANTA_FLOAT32, MANTA_SUM);
+    rc = rc ? rc : manta_comm_split(comm, 0, 0, &other);
+    rc = rc || rank ? rc : manta_wait(request, UINT64_MAX);
+    if (rc || data[COUNT - 1] != (float)manta_comm_size(comm))
+        return rank_fail(comm, "split while posted: %d", rc);
+    free(data);
+    return manta_comm_destroy(other);
+}
+
+static void test_split_while_posted(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {.ranks = 2, .transports = transports[t]};
+        assert_int_equal(ranks_run(&options, split_while_posted, NULL), 0);
+    }
+}
+
 /* Eight communicators, each used by a thread of its own on every rank. */
 enum { COMMUNICATORS = 8 };
 
@@ -259,12 +290,43 @@ static void test_leaves(void **state)
     }
 }
 
+/* The same for one that polls, and for a receive in slices. */
+static int leaves_pollers(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_request *request;
+    float in = 1, out;
+    if (manta_barrier(comm))
+        return rank_fail(comm, "barrier");
+    if (manta_comm_rank(comm) == 1)
+        return manta_comm_destroy(comm);
+    uint64_t start_ns = mt_clock_now_ns();
+    int rc = manta_comm_rank(comm) == 0
+                 ? manta_allreduce_post(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM, &request)
+                 : manta_recv_post(comm, &out, 1, MANTA_FLOAT32, 1, &request);
+    while (rc == 0 || rc == MANTA_INPROGRESS)
+        rc = manta_comm_rank(comm) == 0 ? manta_test(request) : manta_wait(request, 20000000);
+    if (rc != MANTA_ELEFT || mt_clock_now_ns() - start_ns > 3 * MT_SECOND)
+        return rank_fail(comm, "a poller is told %d", rc);
+    return manta_comm_destroy(comm);
+}
+
+static void test_leaves_pollers(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {.ranks = 3, .transports = transports[t], .keep = 1};
+        assert_int_equal(ranks_run(&options, leaves_pollers, NULL), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crossing),   cmocka_unit_test(test_many),
-        cmocka_unit_test(test_abort),      cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_short_wait), cmocka_unit_test(test_leaves),
+        cmocka_unit_test(test_crossing),       cmocka_unit_test(test_many),
+        cmocka_unit_test(test_abort),          cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_short_wait),     cmocka_unit_test(test_leaves),
+        cmocka_unit_test(test_leaves_pollers), cmocka_unit_test(test_split_while_posted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
