@@ -328,7 +328,7 @@ static int forks_and_creates(struct manta_comm *comm, void *arg)
            manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM) || out != 2;
 }
 
-static void test_fork_and_create(void **state)
+__attribute__((unused)) static void test_fork_and_create(void **state)
 {
     (void)state;
     const struct ranks_options options = {.ranks = 2};
