@@ -70,7 +70,8 @@ void plan_blocks(struct mt_plan_builder *p, uint32_t blocks, uint32_t layout)
         refuse(p, "the number of blocks is 0 or too large");
     else if (layout == MANTA_PLAN_RANKS && blocks % p->plan.ranks)
         refuse(p, "the number of blocks is not a multiple of the ranks");
-    p->plan.blocks = blocks;
+    /* After a refusal one block is as good as any, and soon gone through. */
+    p->plan.blocks = mt_plan_going(p) ? blocks : 1;
     p->plan.layout = layout;
 }
 

@@ -12,10 +12,9 @@ static void build(struct mt_plan_builder *p)
 {
     const uint64_t n = plan_ranks(p), root = plan_root(p);
     const uint64_t me = (plan_rank(p) + n - root) % n; /* the root is 0 */
-    const uint32_t pieces = plan_parameter(p, PIECES);
 
-    plan_blocks(p, pieces, MANTA_PLAN_VECTOR);
-    for (uint32_t piece = 0; piece < pieces; piece++) {
+    plan_blocks(p, plan_parameter(p, PIECES), MANTA_PLAN_VECTOR);
+    for (uint32_t piece = 0; piece < plan_all(p).count; piece++) {
         if (me > 0)
             plan_recv(p, (uint32_t)((me - 1 + root) % n), plan_block(p, piece));
         if (me + 1 < n)
