@@ -235,8 +235,8 @@ int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint, int code
                             const struct manta_request *request);
 /* A call was posted (1) or is over (-1): others may help while there are some. */
 void mt_wait_posted(struct manta_comm *comm, int change);
-/* Run something that blocks (joining, splitting) while calls posted on this communicator (held by the
- * caller; NULL: none) and on the others go on: in a thread of its own if there are any. */
+/* Run something that blocks (joining, splitting) while calls posted on this communicator (held by
+ * the caller; NULL: none) and on the others go on: in a thread of its own if there are any. */
 void mt_wait_beside(struct manta_comm *self, void (*run)(void *arg), void *arg);
 void mt_registry_add(struct manta_comm *comm);
 void mt_registry_remove(struct manta_comm *comm);
