@@ -452,6 +452,9 @@ int manta_comm_error(const struct manta_comm *comm, struct manta_error_info *inf
     error_lock(locked);
     struct mt_error error = comm->error;
     error_unlock(locked);
+    /* The group has failed, and this rank has made no call since. */
+    if (atomic_load(&comm->failed) == 0 && mt_control_failed(comm->control))
+        mt_control_failure(comm->control, &error);
     mt_error_export(&error, info);
     return 0;
 }

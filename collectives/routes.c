@@ -29,7 +29,7 @@ static uint32_t local_ranks(const struct manta_comm *comm)
 }
 
 static int open_endpoint(struct manta_comm *comm, const struct manta_transport *transport,
-                         struct offer *offer)
+                         struct offer *offer, struct manta_transport_error *reason)
 {
     const struct manta_transport_open params = {
         .size = sizeof(params),
@@ -41,18 +41,17 @@ static int open_endpoint(struct manta_comm *comm, const struct manta_transport *
         .timeout_ns = comm->settings.timeout_ns,
         .group = comm->group,
     };
-    struct manta_transport_error reason = {.size = sizeof(reason)};
     struct mt_endpoint *endpoint = &comm->endpoints[comm->endpoint_count];
     size_t bytes = 0;
 
     endpoint->transport = transport;
     endpoint->handle = NULL;
-    int rc = transport->query(params.host, &reason);
+    int rc = transport->query(params.host, reason);
     if (rc == 0)
-        rc = transport->open(&params, &endpoint->handle, &reason);
+        rc = transport->open(&params, &endpoint->handle, reason);
     if (rc) {
         mt_log(MT_LOG_WARN, (int)comm->rank, "transport %s is not used: %s", transport->name,
-               reason.sentence);
+               reason->sentence);
         return rc;
     }
     comm->endpoint_count++;
@@ -65,20 +64,25 @@ static int open_endpoint(struct manta_comm *comm, const struct manta_transport *
 /* Open the transports of the list. One that cannot be opened here keeps its place with an empty
  * offer, so that places mean the same on all ranks. */
 static int open_all(struct manta_comm *comm, const struct manta_transport *const *transports,
-                    uint32_t count, struct offer *offer, uint8_t *place)
+                    uint32_t count, struct offer *offer, uint8_t *place, struct mt_error *error)
 {
     struct offer opened;
+    struct manta_transport_error reason = {.size = sizeof(reason)};
     memset(offer, 0, sizeof(*offer));
     memset(&opened, 0, sizeof(opened));
     for (uint32_t i = 0; i < count; i++) {
         place[i] = MT_ROUTE_NONE;
-        if (open_endpoint(comm, transports[i], &opened))
+        if (open_endpoint(comm, transports[i], &opened, &reason))
             continue;
         place[i] = (uint8_t)(comm->endpoint_count - 1);
         offer->bytes[i] = opened.bytes[place[i]];
         memcpy(offer->blobs[i], opened.blobs[place[i]], opened.bytes[place[i]]);
     }
-    return comm->endpoint_count > 0 ? 0 : MANTA_ETRANSPORT;
+    if (comm->endpoint_count > 0)
+        return 0;
+    return mt_error_set(error, MANTA_ETRANSPORT,
+                        "no transport of '%s' can be used here: %s; see manta doctor",
+                        comm->settings.transports, reason.sentence);
 }
 
 static int give_peers(struct manta_comm *comm, const struct offer *offers, uint32_t listed,
@@ -258,10 +262,8 @@ int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_erro
     comm->route = calloc(comm->ranks, 1);
     if (!mine || !offers || !comm->route)
         rc = mt_error_set(error, MANTA_ENOMEM, "no memory for the routes to %u ranks", comm->ranks);
-    if (!rc && open_all(comm, transports, count, mine, place))
-        rc = mt_error_set(error, MANTA_ETRANSPORT,
-                          "no transport of '%s' can be used here; see manta doctor",
-                          comm->settings.transports);
+    if (!rc)
+        rc = open_all(comm, transports, count, mine, place, error);
     if (!rc)
         rc = exchange(comm, mine, count, offers, deadline_ns, error);
     if (!rc)
