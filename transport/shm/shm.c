@@ -72,19 +72,24 @@ static int find_local(struct mt_shm_endpoint *endpoint)
     uint64_t bytes = endpoint->local_ranks * sizeof(*endpoint->peers);
     uint64_t channel_bytes = endpoint->local_ranks * sizeof(struct mt_shm_channel);
     endpoint->peers = host->alloc(bytes, 64);
-    endpoint->channels = host->alloc(channel_bytes, 64);
-    if (endpoint->peers == NULL || endpoint->channels == NULL)
+    if (endpoint->peers == NULL)
         return MANTA_ENOMEM;
     memset(endpoint->peers, 0, bytes);
+    for (uint32_t local = 0; local < endpoint->local_ranks; local++) {
+        struct mt_shm_peer *peer = &endpoint->peers[local];
+        peer->doorbell = peer->stream = peer->passed[0] = peer->passed[1] = -1;
+        atomic_init(&peer->accepted, -1);
+    }
+    endpoint->channels = host->alloc(channel_bytes, 64);
+    if (endpoint->channels == NULL)
+        return MANTA_ENOMEM;
     memset(endpoint->channels, 0, channel_bytes);
     for (uint32_t r = 0; r < endpoint->ranks; r++) {
         if (endpoint->local_of[r] == MT_SHM_NOT_LOCAL)
             continue;
         struct mt_shm_peer *peer = &endpoint->peers[endpoint->local_of[r]];
         peer->rank = r;
-        peer->doorbell = peer->stream = peer->passed[0] = peer->passed[1] = -1;
         peer->channel = &endpoint->channels[endpoint->local_of[r]];
-        atomic_init(&peer->accepted, -1);
     }
     return 0;
 }
