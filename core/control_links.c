@@ -250,14 +250,12 @@ static int is_goodbye_seen(const struct mt_control *control)
 static void say_goodbye(struct mt_control *control)
 {
     uint64_t until_ns = mt_clock_now_ns() + GOODBYE_NS;
-    struct mt_call last = {0};
     uint8_t bytes[16];
     control->is_leaving = 1;
     if (mt_control_failed(control))
         return;
-    if (control->record)
-        (void)mt_record_last_collective(control->record, &last);
-    size_t count = mt_goodbye_encode(last.sequence, bytes, sizeof bytes);
+    uint64_t last = control->record ? mt_record_last_collective(control->record) : 0;
+    size_t count = mt_goodbye_encode(last, bytes, sizeof bytes);
     mt_control_flood(control, MT_FRAME_GOODBYE, bytes, (uint32_t)count);
     while (!is_goodbye_seen(control) && mt_clock_now_ns() < until_ns)
         mt_service_wait(until_ns);

@@ -94,6 +94,23 @@ static void give_up_refused(struct mt_dial *dial)
     finish(dial);
 }
 
+/* What this process lacks will not come by dialling again. */
+static int is_own_lack(int failed)
+{
+    return failed == EMFILE || failed == ENFILE || failed == ENOMEM || failed == ENOBUFS;
+}
+
+static void give_up_own_lack(struct mt_dial *dial, int failed)
+{
+    close_attempt(dial);
+    errno = failed;
+    mt_error_set_rank(&dial->error, MANTA_ESYSTEM, (int)dial->plan.hello.to,
+                      "no connection to rank %u: %s; raise the limit of open files (ulimit -n) or "
+                      "free memory",
+                      dial->plan.hello.to, strerror(failed));
+    finish(dial);
+}
+
 static void end_sweep(struct mt_dial *dial)
 {
     uint64_t now_ns = mt_clock_now_ns();
@@ -154,6 +171,10 @@ static void connected(struct mt_dial *dial)
         failed = ECONNREFUSED;
     }
     if (failed) {
+        if (is_own_lack(failed)) {
+            give_up_own_lack(dial, failed);
+            return;
+        }
         dial->silences++;
         fail_attempt(dial, strerror(failed));
         try_next(dial);

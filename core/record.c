@@ -24,6 +24,7 @@ struct slot {
 
 struct mt_record {
     _Atomic uint64_t begun; /* calls so far; call number i is in slot i % MT_RECORD_CALLS */
+    _Atomic uint64_t last_collective; /* its sequence */
     struct slot slots[MT_RECORD_CALLS];
 };
 
@@ -68,11 +69,18 @@ static int read_slot(const struct mt_record *record, uint64_t number, struct mt_
     return 0;
 }
 
+static int is_pair(const struct mt_call *call)
+{
+    return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+}
+
 uint32_t mt_record_begin(struct mt_record *record, const struct mt_call *call)
 {
     uint64_t number = atomic_load_explicit(&record->begun, memory_order_relaxed);
     write_slot(&record->slots[number % MT_RECORD_CALLS], 2 * number + 2, call);
     atomic_store_explicit(&record->begun, number + 1, memory_order_release);
+    if (!is_pair(call))
+        atomic_store_explicit(&record->last_collective, call->sequence, memory_order_release);
     return (uint32_t)number;
 }
 
@@ -114,17 +122,6 @@ static int fits_open(const struct mt_call *call, const struct mt_call *wanted)
     return call->ended_ns == 0;
 }
 
-static int is_pair(const struct mt_call *call)
-{
-    return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
-}
-
-static int fits_collective(const struct mt_call *call, const struct mt_call *wanted)
-{
-    (void)wanted;
-    return !is_pair(call);
-}
-
 static int fits_sequence(const struct mt_call *call, const struct mt_call *wanted)
 {
     return !is_pair(call) && call->sequence == wanted->sequence;
@@ -146,9 +143,9 @@ int mt_record_open(const struct mt_record *record, struct mt_call *call_out)
     return find_back(record, call_out, fits_open, NULL);
 }
 
-int mt_record_last_collective(const struct mt_record *record, struct mt_call *call_out)
+uint64_t mt_record_last_collective(const struct mt_record *record)
 {
-    return find_back(record, call_out, fits_collective, NULL);
+    return atomic_load_explicit(&record->last_collective, memory_order_acquire);
 }
 
 int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out)

@@ -35,8 +35,9 @@ void mt_record_end(struct mt_record *record, uint32_t slot, int result, uint64_t
 /* The last call begun; the call with this sequence (collectives only). 1 if there is one. */
 int mt_record_last(const struct mt_record *record, struct mt_call *call_out);
 int mt_record_open(const struct mt_record *record, struct mt_call *call_out);
-int mt_record_last_collective(const struct mt_record *record, struct mt_call *call_out);
 int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out);
+/* The sequence of the last collective begun, however many sends have followed; 0: none. */
+uint64_t mt_record_last_collective(const struct mt_record *record);
 /* The send to or recv from `peer` with this sequence. */
 int mt_record_find_pair(const struct mt_record *record, uint32_t collective, uint32_t peer,
                         uint64_t sequence, struct mt_call *call_out);
