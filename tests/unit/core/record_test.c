@@ -98,6 +98,22 @@ struct race {
     _Atomic int stop;
 };
 
+/* A goodbye tells the last collective, also when a recorder full of sends has come after it. */
+static void last_collective_outlives_sends(void **state)
+{
+    (void)state;
+    struct mt_record *record = mt_record_create();
+    struct mt_call call = {.collective = MANTA_BARRIER, .sequence = 41};
+    assert_non_null(record);
+    assert_int_equal(mt_record_last_collective(record), 0);
+    mt_record_begin(record, &call);
+    call.collective = MANTA_SEND;
+    for (call.sequence = 1; call.sequence <= 2 * MT_RECORD_CALLS; call.sequence++)
+        mt_record_begin(record, &call);
+    assert_int_equal(mt_record_last_collective(record), 41);
+    mt_record_destroy(record);
+}
+
 static void *write_calls(void *arg)
 {
     struct race *race = arg;
@@ -228,6 +244,7 @@ int main(void)
         cmocka_unit_test(empty_record_has_no_call),
         cmocka_unit_test(last_1024_calls_are_kept),
         cmocka_unit_test(pairs_have_their_own_sequences),
+        cmocka_unit_test(last_collective_outlives_sends),
         cmocka_unit_test(readers_never_see_torn_calls),
         cmocka_unit_test(calls_in_words),
         cmocka_unit_test(hash_sees_what_counts),
