@@ -148,7 +148,7 @@ int mt_work_begin(struct mt_messages *messages, const struct manta_transport_mes
     work->bytes = message->bytes;
     work->done = 0;
     work->pieces = (uint8_t)message->buffer_count;
-    work->announced = work->asked = work->counted = work->owed = 0;
+    work->announced = work->asked = work->counted = work->owed = work->unasked = work->ahead = 0;
     request->peer = message->peer;
     request->status = MANTA_INPROGRESS;
     return 0;
@@ -229,7 +229,7 @@ static void sends_fail(struct mt_peer *peer, int code)
     list_end(&peer->ready, code);
     list_end(&peer->handed, code);
     peer->announced = 0;
-    peer->asked_count = 0;
+    peer->asked_count = peer->hint_count = 0;
     peer->sends_blocked = 0;
 }
 
@@ -238,6 +238,7 @@ static void recvs_fail(struct mt_peer *peer, int code)
 {
     list_end(&peer->recvs, code);
     peer->asking = peer->unasked = peer->owing = peer->offer_count = peer->charged = 0;
+    peer->hinted = peer->stale_count = 0;
     peer->answers_blocked = 0;
     for (int32_t a = peer->arrival_first; a != MT_NO_CHUNK; a = peer->arrivals[a].next)
         peer->arrivals[a].claimed = NULL;

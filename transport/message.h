@@ -12,10 +12,12 @@
  *  - A larger one waits for RTR, which the receiver sends when the receive is posted, then goes as
  *    DATA straight into the posted pieces.
  *  - A small one without credit is announced by RTS; the receiver answers RTR once it is posted.
- *  - At most MT_MESSAGE_ANNOUNCED RTS and as many unasked RTR are open per peer. When one side's
- *    are all in use, the other announces what it would otherwise not: so a send and a receive that
- *    are both posted always meet, in whatever order ids were posted. That is rendezvous as plans
- *    assume it. (Both would have to be full with messages that the other side never posts.)
+ *  - At most MT_MESSAGE_ANNOUNCED RTS and as many unasked RTR of long and of small messages each are
+ *    open per peer; the oldest receives ask first. When one side's are all in use, the other
+ *    announces what it would otherwise not: so a send and a receive that are both posted always
+ *    meet, in whatever order ids were posted. That is rendezvous as plans assume it. (Both would
+ *    have to be full with messages that the other side never posts.) An EAGER that crosses its RTR
+ *    is answered by HAVE, so that the sender forgets that it was asked.
  *  - Matching: (epoch, call, segment, number). Another hash or length, or another hash for the same
  *    call, fails the receive (or the send that an RTR does not fit) with MANTA_EMISMATCH.
  *  - Ids of other epochs are dropped; so are duplicates of what has arrived. (A duplicate may only

@@ -71,6 +71,7 @@ static int begin_data(struct mt_messages *messages, struct mt_peer *peer,
     if (frame->part > work->bytes - work->done || (frame->part == 0 && work->bytes > 0))
         return mt_peer_violation(messages, peer, "more data than the message has", frame->part);
     mt_recv_uncount(messages, peer, work);
+    mt_recv_unhint(messages, peer, work);
     sink_set(peer, MT_SINK_REQUEST, request, MT_NO_CHUNK);
     return 0;
 }
@@ -82,6 +83,7 @@ static int begin_rts(struct mt_messages *messages, struct mt_peer *peer,
     if (request != NULL) {
         struct mt_work *work = mt_work_of(request);
         mt_recv_uncount(messages, peer, work);
+        mt_recv_unhint(messages, peer, work);
         if (!work->asked && !work->owed)
             mt_recv_ask(messages, peer, request, 0);
         return 0;
@@ -96,8 +98,7 @@ static int begin_rts(struct mt_messages *messages, struct mt_peer *peer,
         return mt_peer_violation(messages, peer, "more messages announced than allowed",
                                  MT_MESSAGE_ANNOUNCED + 1);
     peer->offers[peer->offer_count++] = (struct mt_offer){.frame = *frame, .have = 0};
-    if (peer->offer_count == MT_MESSAGE_ANNOUNCED)
-        mt_peer_ask_small(messages, peer);
+    mt_peer_ask_small(messages, peer);
     return 0;
 }
 

@@ -21,7 +21,8 @@ struct mt_work {
     uint8_t counted;   /* receive: its RTR counts against MT_MESSAGE_ANNOUNCED */
     uint8_t owed;      /* receive: RTR has to go out when the wire has room */
     uint8_t unasked;   /* receive: long, RTR not sent and not owed */
-    uint8_t unused[2];
+    uint8_t ahead;     /* receive: small, its RTR counts in `hinted` */
+    uint8_t unused;
     struct iovec piece[MANTA_PLAN_LOCATIONS];
 } __attribute__((may_alias));
 
@@ -65,15 +66,18 @@ struct mt_peer {
     uint32_t announced;            /* RTS without answer */
     struct mt_frame asked[MT_MESSAGE_ANNOUNCED]; /* RTR of long messages not posted here yet */
     uint32_t asked_count;
-    struct mt_frame hints[MT_MESSAGE_ANNOUNCED]; /* RTR of small ones; the newest stay */
-    uint64_t hint_count;                         /* ever put in */
-    int sends_blocked;                           /* the wire refused a forward frame */
+    struct mt_frame hints[MT_MESSAGE_ANNOUNCED]; /* the same of small messages */
+    uint32_t hint_count;
+    int sends_blocked; /* the wire refused a forward frame */
 
     /* Receiving. */
     struct mt_request_list recvs;
     uint32_t asking;  /* receives that are counted */
     uint32_t unasked; /* long receives whose RTR has to wait until fewer are counted */
-    uint32_t owing;   /* receives and offers that owe an answer */
+    uint32_t hinted;  /* small messages asked for ahead: no more than the peer keeps hints */
+    uint32_t owing;   /* receives, offers and stale hints that owe an answer */
+    struct manta_transport_id stale[MT_MESSAGE_ANNOUNCED]; /* hinted, but crossed by the message */
+    uint32_t stale_count;
     struct mt_offer offers[MT_MESSAGE_ANNOUNCED];
     uint32_t offer_count;
     uint32_t granted;    /* chunks of our window that the peer may still use */
@@ -172,7 +176,9 @@ void mt_recv_ask(struct mt_messages *messages, struct mt_peer *peer,
                  struct manta_transport_request *request, int counted);
 /* The peer has shown that it has the message: its RTR does not count any more. */
 void mt_recv_uncount(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work);
-/* The peer's announcements are all in use: ask for small messages, too. */
+/* The peer has shown that it keeps no hint of this receive. */
+void mt_recv_unhint(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work);
+/* If the peer's announcements are all in use: ask for small messages, too, the oldest first. */
 void mt_peer_ask_small(struct mt_messages *messages, struct mt_peer *peer);
 int mt_peer_have(struct mt_messages *messages, struct mt_peer *peer,
                  const struct manta_transport_id *id);

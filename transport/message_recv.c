@@ -52,14 +52,47 @@ void mt_recv_uncount(struct mt_messages *messages, struct mt_peer *peer, struct 
     ask_more(messages, peer);
 }
 
+static void ask_ahead(struct mt_messages *messages, struct mt_peer *peer,
+                      struct manta_transport_request *request)
+{
+    mt_work_of(request)->ahead = 1;
+    peer->hinted++;
+    mt_recv_ask(messages, peer, request, 0);
+}
+
 void mt_peer_ask_small(struct mt_messages *messages, struct mt_peer *peer)
 {
-    for (struct manta_transport_request *request = peer->recvs.first; request != NULL;
+    if (peer->offer_count < MT_MESSAGE_ANNOUNCED)
+        return;
+    for (struct manta_transport_request *request = peer->recvs.first;
+         request != NULL && peer->hinted < MT_MESSAGE_ANNOUNCED;
          request = mt_work_of(request)->next) {
-        struct mt_work *work = mt_work_of(request);
+        const struct mt_work *work = mt_work_of(request);
         if (work->bytes <= messages->settings.eager_bytes && !work->asked && !work->owed)
-            mt_recv_ask(messages, peer, request, 0);
+            ask_ahead(messages, peer, request);
     }
+}
+
+void mt_recv_unhint(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work)
+{
+    if (!work->ahead)
+        return;
+    work->ahead = 0;
+    peer->hinted--;
+    mt_peer_ask_small(messages, peer);
+}
+
+/* The receive ends though the peer may keep a hint of it, which it did not use: that must go before
+ * another can take its place. */
+static void end_hint(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work)
+{
+    if (!work->ahead || !work->asked) {
+        mt_recv_unhint(messages, peer, work);
+        return;
+    }
+    work->ahead = 0;
+    peer->stale[peer->stale_count++] = work->id;
+    peer->owing++;
 }
 
 /* A quarter of the window is worth a frame. (A sender with less can still announce.) */
@@ -94,6 +127,23 @@ static int answer_offers(struct mt_messages *messages, struct mt_peer *peer)
     return moved;
 }
 
+static int answer_stale(struct mt_messages *messages, struct mt_peer *peer)
+{
+    int moved = 0;
+    while (peer->stale_count > 0) {
+        const struct manta_transport_id *id = &peer->stale[peer->stale_count - 1];
+        if (put_answer(messages, peer, MT_FRAME_HAVE, id, 0) != 0)
+            break;
+        peer->stale_count--;
+        peer->hinted--;
+        peer->owing--;
+        moved = 1;
+    }
+    if (moved)
+        mt_peer_ask_small(messages, peer);
+    return moved;
+}
+
 int mt_peer_answer(struct mt_messages *messages, struct mt_peer *peer)
 {
     peer->answers_blocked = 0;
@@ -101,6 +151,7 @@ int mt_peer_answer(struct mt_messages *messages, struct mt_peer *peer)
     if (peer->owing == 0)
         return moved;
     moved |= answer_offers(messages, peer);
+    moved |= answer_stale(messages, peer);
     for (struct manta_transport_request *request = peer->recvs.first;
          request != NULL && peer->owing > 0 && !peer->answers_blocked;
          request = mt_work_of(request)->next) {
@@ -147,6 +198,7 @@ void mt_recv_end(struct mt_messages *messages, struct mt_peer *peer,
     }
     mt_recent_add(peer, &work->id);
     mt_recv_uncount(messages, peer, work);
+    end_hint(messages, peer, work);
     if (status == 0) {
         mt_count(&messages->received_messages, 1);
         mt_count(&messages->received_bytes, work->bytes);
@@ -212,8 +264,8 @@ static void await(struct mt_messages *messages, struct mt_peer *peer,
             work->unasked = 1;
             peer->unasked++;
         }
-    } else if (peer->offer_count == MT_MESSAGE_ANNOUNCED) {
-        mt_recv_ask(messages, peer, request, 0);
+    } else {
+        mt_peer_ask_small(messages, peer);
     }
 }
 

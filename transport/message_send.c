@@ -157,19 +157,27 @@ static int asked_take(struct mt_frame *frames, uint32_t *count, const struct mt_
     return conflict ? MANTA_EMISMATCH : 0;
 }
 
-/* As asked_take(), for the ring of hints: an entry that is used up becomes empty (type 0). */
+/* As asked_take(), for hints; only that very message can contradict one. */
 static int hint_take(struct mt_peer *peer, const struct mt_work *work)
 {
-    uint32_t count =
-        peer->hint_count < MT_MESSAGE_ANNOUNCED ? peer->hint_count : MT_MESSAGE_ANNOUNCED;
-    for (uint32_t i = 0; i < count; i++) {
-        struct mt_frame *hint = &peer->hints[i];
-        if (hint->type == 0 || !mt_id_equal(&hint->id, &work->id))
+    for (uint32_t i = 0; i < peer->hint_count; i++) {
+        struct mt_frame hint = peer->hints[i];
+        if (!mt_id_equal(&hint.id, &work->id))
             continue;
-        hint->type = 0;
-        return hint->id.hash == work->id.hash && hint->bytes == work->bytes ? 1 : MANTA_EMISMATCH;
+        peer->hints[i] = peer->hints[--peer->hint_count];
+        return hint.id.hash == work->id.hash && hint.bytes == work->bytes ? 1 : MANTA_EMISMATCH;
     }
     return 0;
+}
+
+static void hint_drop(struct mt_peer *peer, const struct manta_transport_id *id)
+{
+    for (uint32_t i = 0; i < peer->hint_count; i++) {
+        if (!mt_id_equal(&peer->hints[i].id, id))
+            continue;
+        peer->hints[i] = peer->hints[--peer->hint_count];
+        return;
+    }
 }
 
 /* Where a new message goes: one of the peer's lists, or a mismatch ends it at once. */
@@ -203,7 +211,8 @@ int mt_messages_send(struct mt_messages *messages, const struct manta_transport_
     if (code != 0)
         return code;
     int small = message->bytes <= messages->settings.eager_bytes;
-    if (small && peer->queued.first == NULL && mt_chunks_of(message->bytes) <= peer->credit &&
+    if (small && peer->queued.first == NULL && peer->hint_count == 0 &&
+        mt_chunks_of(message->bytes) <= peer->credit &&
         put_eager(messages, peer, NULL, request) == 0)
         return 0;
     place(peer, request, small);
@@ -249,7 +258,9 @@ int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const stru
         mt_work_of(request)->announced = 0;
         mt_list_append(&peer->ready, request);
     } else if (frame->bytes <= messages->settings.eager_bytes) {
-        peer->hints[peer->hint_count++ % MT_MESSAGE_ANNOUNCED] = *frame;
+        /* (Only after a mismatch may there be more of them.) */
+        if (peer->hint_count < MT_MESSAGE_ANNOUNCED)
+            peer->hints[peer->hint_count++] = *frame;
     } else {
         if (peer->asked_count == MT_MESSAGE_ANNOUNCED)
             return mt_peer_violation(messages, peer, "more messages asked for than allowed",
@@ -271,9 +282,11 @@ int mt_peer_credited(struct mt_messages *messages, struct mt_peer *peer,
     return 0;
 }
 
-/* The announced message is a duplicate: the peer has it, so it is sent. */
+/* The peer has the message. One that is announced was a duplicate, so it is sent; a hint of it came
+ * after it was sent. */
 void mt_peer_had(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame)
 {
+    hint_drop(peer, &frame->id);
     for (struct manta_transport_request *request = peer->waiting.first; request != NULL;
          request = mt_work_of(request)->next) {
         struct mt_work *work = mt_work_of(request);

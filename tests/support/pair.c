@@ -174,6 +174,8 @@ void letter_init(struct letter *letter, uint64_t call, uint32_t number, uint32_t
                  uint64_t bytes)
 {
     memset(letter, 0, sizeof(*letter));
+    memset(letter->send.transport_private, 0xa5, sizeof(letter->send.transport_private));
+    memset(letter->recv.transport_private, 0xa5, sizeof(letter->recv.transport_private));
     letter->id = (struct manta_transport_id){.call = call,
                                              .epoch = PAIR_EPOCH,
                                              .segment = number % 3,

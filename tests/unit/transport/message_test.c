@@ -101,6 +101,94 @@ static void test_one_side_far_ahead(void **state)
     }
 }
 
+static void post_all(struct pair *pair, struct letter *letters, uint32_t count, int receive)
+{
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(letter_post(pair, &letters[i], receive), 0);
+}
+
+static void deliver_all(struct letter *letters, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        letter_assert_delivered(&letters[i]);
+        letter_free(&letters[i]);
+    }
+}
+
+/* Window and announcements are full of what the receiver comes to later; many more receives than
+ * the sender keeps hints of wait for messages that are sent late, in this order or in reverse. */
+static void run_many_early_receives(int reverse)
+{
+    enum { CROWD = 600, EARLY = 300 };
+    static struct letter crowd[CROWD], early[EARLY];
+    struct pair *pair = pair_create(9, 1000000);
+    for (uint32_t i = 0; i < CROWD; i++)
+        letter_init(&crowd[i], 1000 + i, 1, 0, 600);
+    for (uint32_t i = 0; i < EARLY; i++)
+        letter_init(&early[i], i, 1, 0, 100);
+    post_all(pair, crowd, CROWD, 0);
+    pair_pump_all(pair);
+    post_all(pair, early, EARLY, 1);
+    pair_pump_all(pair);
+    for (uint32_t i = 0; i < EARLY; i++)
+        assert_int_equal(letter_post(pair, &early[reverse ? EARLY - 1 - i : i], 0), 0);
+    pair_pump_all(pair);
+    deliver_all(early, EARLY);
+    post_all(pair, crowd, CROWD, 1);
+    pair_pump_all(pair);
+    deliver_all(crowd, CROWD);
+    pair_destroy(pair);
+}
+
+static void test_many_early_receives(void **state)
+{
+    (void)state;
+    run_many_early_receives(0);
+    run_many_early_receives(1);
+}
+
+/* Announcements are full, credit is not: eager messages cross the receiver's asking for them. What
+ * it asks for in vain must not displace what it asked for early. */
+static void test_crossed_hints(void **state)
+{
+    enum { WINDOW = PAIR_WINDOW / MT_MESSAGE_CHUNK, CROWD = WINDOW + MT_MESSAGE_ANNOUNCED };
+    enum { EARLY = MT_MESSAGE_ANNOUNCED - 10, MORE = 700, CLUSTER = 5 };
+    static struct letter crowd[CROWD], early[EARLY], more[MORE], refill[WINDOW];
+    struct pair *pair = pair_create(11, 1000000);
+    (void)state;
+    for (uint32_t i = 0; i < CROWD; i++)
+        letter_init(&crowd[i], 10000 + i, 1, 0, 500);
+    for (uint32_t i = 0; i < EARLY; i++)
+        letter_init(&early[i], i, 1, 0, 100);
+    for (uint32_t i = 0; i < MORE; i++)
+        letter_init(&more[i], 1000 + i, 1, 0, 100);
+    for (uint32_t i = 0; i < WINDOW; i++)
+        letter_init(&refill[i], 20000 + i, 1, 0, 500);
+    post_all(pair, crowd, CROWD, 0);
+    pair_pump_all(pair);
+    post_all(pair, early, EARLY, 1);
+    post_all(pair, crowd, WINDOW, 1);
+    pair_pump_all(pair);
+    for (uint32_t i = 0; i < MORE; i += CLUSTER) {
+        post_all(pair, &more[i], CLUSTER, 1);
+        post_all(pair, &more[i], CLUSTER, 0);
+        pair_pump_all(pair);
+    }
+    deliver_all(more, MORE);
+    assert_int_not_equal(pair->ends[1].forward_frames[MT_FRAME_HAVE], 0);
+    post_all(pair, refill, WINDOW, 0);
+    pair_pump_all(pair);
+    post_all(pair, early, EARLY, 0);
+    pair_pump_all(pair);
+    deliver_all(early, EARLY);
+    post_all(pair, &crowd[WINDOW], MT_MESSAGE_ANNOUNCED, 1);
+    post_all(pair, refill, WINDOW, 1);
+    pair_pump_all(pair);
+    deliver_all(crowd, CROWD);
+    deliver_all(refill, WINDOW);
+    pair_destroy(pair);
+}
+
 /* Which frames a message costs: an early receive saves the sender's announcement. */
 static void test_frames_used(void **state)
 {
@@ -197,7 +285,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frames_used),         cmocka_unit_test(test_random_orders),
         cmocka_unit_test(test_one_side_far_ahead),  cmocka_unit_test(test_duplicates_vanish),
-        cmocka_unit_test(test_announced_duplicate),
+        cmocka_unit_test(test_announced_duplicate), cmocka_unit_test(test_many_early_receives),
+        cmocka_unit_test(test_crossed_hints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
