@@ -12,6 +12,7 @@
  *   mismatch        give the messages of a call another hash, as another call would have
  *   delay=TIME      hold messages, receives and fused steps back for a random time up to TIME
  *   reorder         hold them back for a random number of looks, so that they overtake each other
+ *                   (fused steps, which may not, overtake and are overtaken by messages only)
  *   kill            SIGKILL this process          }
  *   stop            SIGSTOP this process          } once, just before an operation is posted
  *   late=TIME       sleep, doing nothing else     }

@@ -150,13 +150,26 @@ static int work_end(struct mt_sim *sim, struct mt_sim_work *work, int status)
     return 0;
 }
 
+/* 1 if a fused step that was posted before is held back: their order is part of what they mean. */
+static int overtakes(const struct mt_sim *sim, const struct mt_sim_work *work)
+{
+    if (work->operation != MT_SIM_FUSED)
+        return 0;
+    for (const struct mt_sim_work *before = sim->work; before != NULL && before != work;
+         before = before->next) {
+        if (before->operation == MT_SIM_FUSED && !before->posted)
+            return 1;
+    }
+    return 0;
+}
+
 /* Move one operation on. 1 if it is over. *moved is set if anything happened. */
 static int work_look(struct mt_sim *sim, struct mt_sim_work *work, uint64_t now_ns, int *moved)
 {
     if (!work->posted) {
         if (work->looks > 0)
             work->looks--;
-        if (work->looks > 0 || work->due_ns > now_ns)
+        if (work->looks > 0 || work->due_ns > now_ns || overtakes(sim, work))
             return 0;
         int code = post_inner(sim, work);
         if (code == MANTA_EAGAIN)
@@ -239,7 +252,7 @@ static void hold(struct mt_sim *sim, struct mt_sim_work *work, uint32_t peer,
 static int start(struct mt_sim *sim, struct mt_sim_work *work, uint64_t call)
 {
     int code = 0;
-    if (work->looks == 0 && work->due_ns == 0)
+    if (work->looks == 0 && work->due_ns == 0 && !overtakes(sim, work))
         code = post_inner(sim, work);
     if (code != 0) {
         work_free(work);

@@ -223,6 +223,44 @@ static void test_corrupt_fused(void **state)
     unsetenv("MANTA_ALLREDUCE");
 }
 
+/* Several fused steps are under way at once: all ranks must carry them out in the same order. */
+static int sum_up_at_once(struct manta_comm *comm, void *arg)
+{
+    enum { ROUNDS = 20, AT_ONCE = 8 };
+    (void)arg;
+    for (int32_t round = 0; round < ROUNDS; round++) {
+        int32_t source[AT_ONCE], sum[AT_ONCE];
+        struct manta_request *requests[AT_ONCE];
+        for (int32_t i = 0; i < AT_ONCE; i++) {
+            source[i] = round * AT_ONCE + i + (int32_t)manta_comm_rank(comm);
+            int code = manta_allreduce_post(comm, &source[i], &sum[i], 1, MANTA_INT32, MANTA_SUM,
+                                            &requests[i]);
+            if (code != 0)
+                return rank_fail(comm, "post: %s", manta_strerror(code));
+        }
+        for (int32_t i = 0; i < AT_ONCE; i++) {
+            int code = manta_wait(requests[i], UINT64_MAX);
+            if (code != 0 || sum[i] != 3 * (round * AT_ONCE + i + 1))
+                return rank_fail(comm, "round %d, sum %d: %s", round, i, manta_strerror(code));
+        }
+    }
+    return 0;
+}
+
+static void test_fused_order(void **state)
+{
+    static const char *const texts[] = {"reorder", "delay=500us", "reorder,delay=200us@rank=1"};
+    struct ranks_options options = {.ranks = 3, .transports = "sim"};
+    (void)state;
+    setenv("MANTA_ALLREDUCE", "fused", 1);
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        set_fault(texts[i]);
+        setenv("MANTA_SIM_INNER", "shm", 1);
+        assert_int_equal(ranks_run(&options, sum_up_at_once, NULL), 0);
+    }
+    unsetenv("MANTA_ALLREDUCE");
+}
+
 /* Call 1 gets lost; call 2 arrives; the sender notices nothing. */
 static int lose_message(struct endpoints_rank *self)
 {
@@ -360,17 +398,12 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_faults),
-        cmocka_unit_test(test_bad_faults),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_kill_and_stop),
-        cmocka_unit_test(test_harmless_faults),
-        cmocka_unit_test(test_log),
-        cmocka_unit_test(test_corrupt),
-        cmocka_unit_test(test_corrupt_fused),
-        cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_mismatch),
-        cmocka_unit_test(test_late),
+        cmocka_unit_test(test_good_faults),     cmocka_unit_test(test_bad_faults),
+        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_kill_and_stop),
+        cmocka_unit_test(test_harmless_faults), cmocka_unit_test(test_log),
+        cmocka_unit_test(test_corrupt),         cmocka_unit_test(test_corrupt_fused),
+        cmocka_unit_test(test_fused_order),     cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_mismatch),        cmocka_unit_test(test_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
