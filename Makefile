@@ -102,7 +102,7 @@ $(ARCHIVE): $(LIB_OBJS)
 
 $(PC): Makefile include/manta/manta.h
 	@mkdir -p $(@D)
-	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+	@printf '%s\n' 'prefix=$(abspath $(PREFIX))' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
 	    'Name: manta' 'Description: Collective communication library' 'Version: $(VERSION)' \
 	    'Libs: -L$${libdir} -lmanta' 'Libs.private: -lhwloc -lcrypto -pthread' \
 	    'Cflags: -I$${includedir}' > $@

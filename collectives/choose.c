@@ -56,10 +56,6 @@ static int choose_among(struct manta_comm *comm, const struct mt_arguments *argu
     const struct mt_algorithm *wanted =
         forced ? mt_catalogue_find(arguments->collective, forced) : NULL;
     const char *collective = mt_collective_name((int)arguments->collective);
-    if (forced && !wanted)
-        return mt_error_set(error, MANTA_EALGORITHM,
-                            "%s has no algorithm '%s'; see manta explain --coll %s", collective,
-                            forced, collective);
     for (uint32_t i = 0; i < count; i++) {
         const struct mt_select_candidate *candidate = &candidates[i];
         if (wanted && candidate->algorithm != wanted)

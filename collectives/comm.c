@@ -73,7 +73,10 @@ static int resolve(const struct manta_config *config, struct mt_scheduler_job *j
         return mt_error_set(error, MANTA_EINVAL,
                             "config->size is %zu: initialise it with MANTA_CONFIG_INIT",
                             config->size);
-    if (!config || config->rank == -1 || config->ranks == -1 || !config->session) {
+    int alone = config && config->ranks == 1 && config->rank < 1 && !config->session;
+    if (alone && manta_session_create(job->session, sizeof(job->session))) /* needs nobody's word */
+        return mt_error_set(error, MANTA_ESYSTEM, "no listener for a communicator of one rank");
+    if (!alone && (!config || config->rank == -1 || config->ranks == -1 || !config->session)) {
         int rc = mt_scheduler_detect(job, error);
         if (rc)
             return rc;

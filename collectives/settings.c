@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "collectives/catalogue.h"
 #include "collectives/comm.h"
 #include "core/config.h"
 #include "core/dtype.h"
@@ -21,6 +22,27 @@ static const int override_variables[MANTA_COLLECTIVE_COUNT] = {
     [MANTA_RECV] = -1,
 };
 
+/* A name that is no algorithm's would otherwise be found out at the first call of that size. */
+static int check_names(int collective, const char *variable,
+                       const struct mt_select_override *override, struct mt_error *error)
+{
+    char names[128] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < override->count; i++) {
+        if (mt_catalogue_find((uint32_t)collective, override->ranges[i].algorithm))
+            continue;
+        for (int k = 0; mt_catalogue[k] && used < sizeof(names); k++) {
+            if (mt_catalogue[k]->collective == (uint32_t)collective)
+                used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+                                         used ? ", " : "", mt_catalogue[k]->name);
+        }
+        return mt_error_set(error, MANTA_EINVAL, "%s: %s has no algorithm '%s'; there are %s",
+                            variable, mt_collective_name(collective), override->ranges[i].algorithm,
+                            names);
+    }
+    return 0;
+}
+
 static int read_overrides(struct mt_settings *settings, struct mt_error *error)
 {
     for (int c = 0; c < MANTA_COLLECTIVE_COUNT; c++) {
@@ -31,6 +53,9 @@ static int read_overrides(struct mt_settings *settings, struct mt_error *error)
         if (mt_select_parse(text, &settings->overrides[c], &cause))
             return mt_error_set(error, MANTA_EINVAL, "%s: %s",
                                 mt_config_entry(override_variables[c])->variable, cause.sentence);
+        if (check_names(c, mt_config_entry(override_variables[c])->variable,
+                        &settings->overrides[c], error))
+            return MANTA_EINVAL;
     }
     return 0;
 }

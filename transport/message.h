@@ -12,7 +12,7 @@
  *  - A larger one waits for RTR, which the receiver sends when the receive is posted, then goes as
  *    DATA straight into the posted pieces.
  *  - A small one without credit is announced by RTS; the receiver answers RTR once it is posted.
- *  - At most MT_MESSAGE_ANNOUNCED RTS and as many unasked RTR of long and of small messages each are
+ *  - At most MT_MESSAGE_ANNOUNCED RTS, and as many unasked RTR of long and of small messages, are
  *    open per peer; the oldest receives ask first. When one side's are all in use, the other
  *    announces what it would otherwise not: so a send and a receive that are both posted always
  *    meet, in whatever order ids were posted. That is rendezvous as plans assume it. (Both would

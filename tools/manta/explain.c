@@ -140,6 +140,11 @@ int command_explain(int argc, char **argv)
                                 argc, argv);
     if (rc != 0)
         return rc > 0 ? 0 : EXIT_USAGE;
+    if (options.collective == MANTA_BARRIER)
+        options.bytes = 1; /* its token */
+    int pair = options.collective == MANTA_SEND || options.collective == MANTA_RECV;
+    if (pair && options.root == 0)
+        options.root = 1; /* rank 0's peer */
     if (mt_settings_read(NULL, &settings, &error) != 0) {
         fprintf(stderr, "manta explain: %s\n", error.sentence);
         return EXIT_PROBLEM;

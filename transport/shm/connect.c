@@ -323,7 +323,7 @@ int mt_shm_connect(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, u
         return peer->failure;
     if (peer->state == MT_SHM_IDLE && endpoint->rank < peer->rank)
         return dial(endpoint, peer, deadline_ns);
-    /* A peer that does not call is late. Whoever owns the deadline knows why; this rank does not. */
+    /* A peer that does not call is late; whoever owns the deadline can find out why. */
     return MANTA_INPROGRESS;
 }
 
