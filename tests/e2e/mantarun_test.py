@@ -130,9 +130,14 @@ def test_binds_to_one_core_each():
     assert result.stdout == "1\n1\n"
 
 
+def heed_interrupts():
+    """Whoever started the tests in the background may have left SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments):
     return subprocess.Popen([binary("mantarun"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env=environment())
+                            text=True, env=environment(), preexec_fn=heed_interrupts)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
