@@ -17,12 +17,8 @@
 
 enum { FINGERPRINT_BYTES = 8192, DRAIN_MS = 1000 };
 
+/* Last error of this thread without a communicator. */
 static _Thread_local struct mt_error thread_error;
-
-struct mt_error *mt_thread_error(void)
-{
-    return &thread_error;
-}
 
 /* The error is read by any thread: a few words under a spin lock that nobody holds for long. */
 static void error_lock(struct manta_comm *comm)

@@ -173,8 +173,6 @@ struct manta_comm {
 int mt_comm_enter(struct manta_comm *comm);
 void mt_comm_leave(struct manta_comm *comm);
 void mt_comm_set_error(struct manta_comm *comm, const struct mt_error *error);
-/* Last error of this thread without a communicator. */
-struct mt_error *mt_thread_error(void);
 
 /* settings.c: from the environment and the caller's config; the text all ranks must agree on. */
 int mt_settings_read(const struct manta_config *config, struct mt_settings *settings_out,

@@ -50,13 +50,6 @@ uint64_t mt_host_process_start(pid_t pid)
     return field ? strtoull(field, NULL, 10) : 0;
 }
 
-int mt_host_process_stopped(pid_t pid)
-{
-    char text[1024];
-    const char *field = stat_fields(pid, text, sizeof text);
-    return field && (*field == 'T' || *field == 't');
-}
-
 void mt_host_describe(const char *node, struct mt_member *member_out)
 {
     char boot[128];

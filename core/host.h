@@ -12,8 +12,6 @@
 uint64_t mt_host_hash(const char *text);
 /* Start time of a process (field 22 of its stat), 0 if there is none. */
 uint64_t mt_host_process_start(pid_t pid);
-/* 1 if the process is stopped by a signal or a debugger. */
-int mt_host_process_stopped(pid_t pid);
 /* Everything but rank, unix_name and addresses. node NULL or "": MANTA_NODE, else the boot id. */
 void mt_host_describe(const char *node, struct mt_member *member_out);
 
