@@ -41,7 +41,7 @@ struct host {
 static void send_failure(struct joiner *joiner, const struct mt_error *error)
 {
     uint8_t bytes[1024];
-    struct mt_frame frame = {.type = MT_FRAME_REFUSAL};
+    struct mt_wire_frame frame = {.type = MT_WIRE_REFUSAL};
     frame.bytes = (uint32_t)mt_failure_encode(error, bytes, sizeof bytes);
     mt_link_send(&joiner->link, &frame, bytes);
 }
@@ -108,11 +108,12 @@ static int check_twin(struct host *host, const struct mt_join *join)
                              join->member.rank, (int)twin->join.member.pid, (int)join->member.pid);
 }
 
-static void joiner_said(struct mt_link *link, const struct mt_frame *frame, const uint8_t *payload)
+static void joiner_said(struct mt_link *link, const struct mt_wire_frame *frame,
+                        const uint8_t *payload)
 {
     struct joiner *joiner = link->arg;
     struct host *host = joiner->host;
-    if (frame->type != MT_FRAME_JOIN || joiner->has_joined ||
+    if (frame->type != MT_WIRE_JOIN || joiner->has_joined ||
         mt_join_decode(payload, frame->bytes, &joiner->join)) {
         mt_log(MT_LOG_DEBUG, 0, "closed a join that is not a join message");
         mt_link_close(link);
@@ -265,7 +266,7 @@ static int send_welcome(struct host *host, const struct mt_welcome *welcome)
 {
     size_t capacity = mt_welcome_bytes_max(welcome->ranks);
     uint8_t *bytes = malloc(capacity);
-    struct mt_frame frame = {.type = MT_FRAME_WELCOME};
+    struct mt_wire_frame frame = {.type = MT_WIRE_WELCOME};
     if (!bytes)
         return mt_error_set(&host->refusal, MANTA_ENOMEM, "no memory for the ranks' addresses");
     frame.bytes = (uint32_t)mt_welcome_encode(welcome, bytes, capacity);

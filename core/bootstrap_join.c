@@ -22,14 +22,15 @@ struct joining {
     uint8_t nonce[MT_ID_BYTES];
 };
 
-static void host_said(struct mt_link *link, const struct mt_frame *frame, const uint8_t *payload)
+static void host_said(struct mt_link *link, const struct mt_wire_frame *frame,
+                      const uint8_t *payload)
 {
     struct joining *joining = link->arg;
     const struct mt_bootstrap *bootstrap = joining->bootstrap;
     int rc = MANTA_EINVAL;
-    if (frame->type == MT_FRAME_WELCOME)
+    if (frame->type == MT_WIRE_WELCOME)
         rc = mt_welcome_decode(payload, frame->bytes, bootstrap->ranks, joining->welcome);
-    else if (frame->type == MT_FRAME_REFUSAL)
+    else if (frame->type == MT_WIRE_REFUSAL)
         rc = mt_failure_decode(payload, frame->bytes, &joining->error);
     if (rc)
         mt_error_set_rank(&joining->error, rc == MANTA_ENOMEM ? rc : MANTA_EVERSION, 0,
@@ -86,7 +87,7 @@ static int send_join(struct joining *joining)
                            .ranks = bootstrap->ranks,
                            .member = bootstrap->member,
                            .fingerprint = (char *)(uintptr_t)bootstrap->fingerprint};
-    struct mt_frame frame = {.type = MT_FRAME_JOIN, .origin = bootstrap->rank};
+    struct mt_wire_frame frame = {.type = MT_WIRE_JOIN, .origin = bootstrap->rank};
     uint8_t *bytes = malloc(MT_JOIN_MAX);
     memcpy(join.nonce, joining->nonce, MT_ID_BYTES);
     frame.bytes = bytes ? (uint32_t)mt_join_encode(&join, bytes, MT_JOIN_MAX) : 0;

@@ -59,7 +59,7 @@ void mt_control_set_record(struct mt_control *control, const struct mt_record *r
     mt_service_unlock();
 }
 
-static void send_to_all(struct mt_control *control, const struct mt_frame *frame,
+static void send_to_all(struct mt_control *control, const struct mt_wire_frame *frame,
                         const void *payload, const struct mt_link *but)
 {
     for (uint32_t i = 0; i < control->neighbour_count; i++) {
@@ -69,7 +69,7 @@ static void send_to_all(struct mt_control *control, const struct mt_frame *frame
     }
 }
 
-void mt_control_flood_frame(struct mt_control *control, const struct mt_frame *frame,
+void mt_control_flood_frame(struct mt_control *control, const struct mt_wire_frame *frame,
                             const void *payload)
 {
     send_to_all(control, frame, payload, NULL);
@@ -78,11 +78,11 @@ void mt_control_flood_frame(struct mt_control *control, const struct mt_frame *f
 void mt_control_flood(struct mt_control *control, uint32_t type, const void *payload,
                       uint32_t bytes)
 {
-    struct mt_frame frame = {.bytes = bytes,
-                             .type = type,
-                             .origin = control->group->rank,
-                             .target = UINT32_MAX,
-                             .serial = ++control->serial};
+    struct mt_wire_frame frame = {.bytes = bytes,
+                                  .type = type,
+                                  .origin = control->group->rank,
+                                  .target = UINT32_MAX,
+                                  .serial = ++control->serial};
     send_to_all(control, &frame, payload, NULL);
 }
 
@@ -105,7 +105,7 @@ void mt_control_fail_locked(struct mt_control *control, const struct mt_error *e
         return;
     fail_here(control, error);
     size_t count = mt_failure_encode(error, bytes, sizeof bytes);
-    mt_control_flood(control, MT_FRAME_FAIL, bytes, (uint32_t)count);
+    mt_control_flood(control, MT_WIRE_FAIL, bytes, (uint32_t)count);
 }
 
 void mt_control_fail(struct mt_control *control, const struct mt_error *error)
@@ -148,7 +148,7 @@ void mt_control_suspect(struct mt_control *control, const struct mt_error *cause
 
 /* Flooded messages: pass on and act on the first copy only. */
 static int is_first_copy(struct mt_control *control, struct mt_link *link,
-                         const struct mt_frame *frame, const uint8_t *payload)
+                         const struct mt_wire_frame *frame, const uint8_t *payload)
 {
     if (frame->origin == control->group->rank || frame->serial <= control->seen[frame->origin])
         return 0;
@@ -158,9 +158,9 @@ static int is_first_copy(struct mt_control *control, struct mt_link *link,
 }
 
 static void received_goodbye(struct mt_control *control, struct mt_neighbour *neighbour,
-                             const struct mt_frame *frame, const uint8_t *payload)
+                             const struct mt_wire_frame *frame, const uint8_t *payload)
 {
-    struct mt_frame seen = {.type = MT_FRAME_SEEN, .origin = control->group->rank};
+    struct mt_wire_frame seen = {.type = MT_WIRE_SEEN, .origin = control->group->rank};
     uint64_t sequence;
     if (frame->origin == neighbour->rank)
         mt_link_send(&neighbour->link, &seen, NULL);
@@ -176,7 +176,7 @@ static void received_goodbye(struct mt_control *control, struct mt_neighbour *ne
 }
 
 static void received_failure(struct mt_control *control, struct mt_link *link,
-                             const struct mt_frame *frame, const uint8_t *payload)
+                             const struct mt_wire_frame *frame, const uint8_t *payload)
 {
     struct mt_error error;
     if (!is_first_copy(control, link, frame, payload))
@@ -187,7 +187,7 @@ static void received_failure(struct mt_control *control, struct mt_link *link,
 }
 
 static void received_query(struct mt_control *control, struct mt_neighbour *neighbour,
-                           const struct mt_frame *frame, const uint8_t *payload)
+                           const struct mt_wire_frame *frame, const uint8_t *payload)
 {
     if (!is_first_copy(control, &neighbour->link, frame, payload))
         return;
@@ -195,7 +195,7 @@ static void received_query(struct mt_control *control, struct mt_neighbour *neig
     mt_inquiry_received(control, frame, payload);
 }
 
-static void received_answer(struct mt_control *control, const struct mt_frame *frame,
+static void received_answer(struct mt_control *control, const struct mt_wire_frame *frame,
                             const uint8_t *payload)
 {
     if (frame->target == control->group->rank) {
@@ -207,34 +207,35 @@ static void received_answer(struct mt_control *control, const struct mt_frame *f
         mt_link_send(&control->neighbours[way].link, frame, payload);
 }
 
-void mt_control_received(struct mt_link *link, const struct mt_frame *frame, const uint8_t *payload)
+void mt_control_received(struct mt_link *link, const struct mt_wire_frame *frame,
+                         const uint8_t *payload)
 {
     struct mt_neighbour *neighbour = link->arg;
     struct mt_control *control = neighbour->control;
     uint32_t ranks = control->group->ranks;
-    if (frame->origin >= ranks || (frame->type == MT_FRAME_ANSWER && frame->target >= ranks)) {
+    if (frame->origin >= ranks || (frame->type == MT_WIRE_ANSWER && frame->target >= ranks)) {
         mt_link_close(link);
         mt_control_lost(link, EPROTO);
         return;
     }
     switch (frame->type) {
-    case MT_FRAME_FAIL:
+    case MT_WIRE_FAIL:
         received_failure(control, link, frame, payload);
         break;
-    case MT_FRAME_GOODBYE:
+    case MT_WIRE_GOODBYE:
         received_goodbye(control, neighbour, frame, payload);
         break;
-    case MT_FRAME_SEEN:
+    case MT_WIRE_SEEN:
         neighbour->has_seen_goodbye = 1;
         mt_service_signal();
         break;
-    case MT_FRAME_QUERY:
+    case MT_WIRE_QUERY:
         received_query(control, neighbour, frame, payload);
         break;
-    case MT_FRAME_ANSWER:
+    case MT_WIRE_ANSWER:
         received_answer(control, frame, payload);
         break;
-    case MT_FRAME_PIECE:
+    case MT_WIRE_PIECE:
         mt_gather_received(control, frame, payload);
         break;
     default:

@@ -44,7 +44,7 @@ void mt_gather_clear(struct mt_control *control)
     }
 }
 
-static void pass_on(struct mt_control *control, const struct mt_frame *frame,
+static void pass_on(struct mt_control *control, const struct mt_wire_frame *frame,
                     const uint8_t *payload)
 {
     uint32_t ranks = control->group->ranks, rank = control->group->rank;
@@ -58,7 +58,8 @@ static void pass_on(struct mt_control *control, const struct mt_frame *frame,
     }
 }
 
-static int keep(struct mt_control *control, const struct mt_frame *frame, const uint8_t *payload)
+static int keep(struct mt_control *control, const struct mt_wire_frame *frame,
+                const uint8_t *payload)
 {
     struct mt_gather *gather = &control->gathers[frame->serial & 1];
     if (gather->serial != frame->serial || gather->pieces[frame->origin])
@@ -76,7 +77,7 @@ static int keep(struct mt_control *control, const struct mt_frame *frame, const 
     return 0;
 }
 
-void mt_gather_received(struct mt_control *control, const struct mt_frame *frame,
+void mt_gather_received(struct mt_control *control, const struct mt_wire_frame *frame,
                         const uint8_t *payload)
 {
     struct mt_error error;
@@ -145,10 +146,10 @@ int mt_control_allgather(struct mt_control *control, const void *mine, size_t by
                             MT_PIECE_MAX);
     mt_service_lock();
     struct mt_gather *gather = &control->gathers[control->gather_serial & 1];
-    struct mt_frame frame = {.bytes = (uint32_t)bytes,
-                             .type = MT_FRAME_PIECE,
-                             .origin = control->group->rank,
-                             .serial = control->gather_serial++};
+    struct mt_wire_frame frame = {.bytes = (uint32_t)bytes,
+                                  .type = MT_WIRE_PIECE,
+                                  .origin = control->group->rank,
+                                  .serial = control->gather_serial++};
     int rc = keep(control, &frame, mine);
     if (rc)
         mt_error_set(error, rc, "no memory for an exchange of %zu bytes", bytes);

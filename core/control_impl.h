@@ -80,10 +80,10 @@ void mt_control_close(struct mt_control *control);
 void mt_control_flood(struct mt_control *control, uint32_t type, const void *payload,
                       uint32_t bytes);
 /* The same for a frame whose header is made already, serial included. */
-void mt_control_flood_frame(struct mt_control *control, const struct mt_frame *frame,
+void mt_control_flood_frame(struct mt_control *control, const struct mt_wire_frame *frame,
                             const void *payload);
 void mt_control_fail_locked(struct mt_control *control, const struct mt_error *error);
-void mt_control_received(struct mt_link *link, const struct mt_frame *frame,
+void mt_control_received(struct mt_link *link, const struct mt_wire_frame *frame,
                          const uint8_t *payload);
 void mt_control_lost(struct mt_link *link, int errno_or_0);
 int mt_control_has_left(const struct mt_control *control, uint32_t rank);
@@ -109,13 +109,13 @@ void mt_watch_close(struct mt_control *control);
 /* control_gather.c */
 int mt_gather_init(struct mt_control *control);
 void mt_gather_clear(struct mt_control *control);
-void mt_gather_received(struct mt_control *control, const struct mt_frame *frame,
+void mt_gather_received(struct mt_control *control, const struct mt_wire_frame *frame,
                         const uint8_t *payload);
 
 /* control_query.c */
-void mt_inquiry_received(struct mt_control *control, const struct mt_frame *frame,
+void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame *frame,
                          const uint8_t *payload);
-void mt_inquiry_answered(struct mt_control *control, const struct mt_frame *frame,
+void mt_inquiry_answered(struct mt_control *control, const struct mt_wire_frame *frame,
                          const uint8_t *payload);
 
 #endif

@@ -256,7 +256,7 @@ static void say_goodbye(struct mt_control *control)
         return;
     uint64_t last = control->record ? mt_record_last_collective(control->record) : 0;
     size_t count = mt_goodbye_encode(last, bytes, sizeof bytes);
-    mt_control_flood(control, MT_FRAME_GOODBYE, bytes, (uint32_t)count);
+    mt_control_flood(control, MT_WIRE_GOODBYE, bytes, (uint32_t)count);
     while (!is_goodbye_seen(control) && mt_clock_now_ns() < until_ns)
         mt_service_wait(until_ns);
 }

@@ -106,10 +106,10 @@ void mt_mend_later(struct mt_control *control)
 void mt_mend_tell(struct mt_neighbour *neighbour)
 {
     struct mt_control *control = neighbour->control;
-    struct mt_frame frame = {.target = UINT32_MAX};
+    struct mt_wire_frame frame = {.target = UINT32_MAX};
     uint8_t bytes[1024];
     struct mt_error error;
-    frame.type = MT_FRAME_GOODBYE;
+    frame.type = MT_WIRE_GOODBYE;
     for (uint32_t r = 0; r < control->group->ranks; r++) {
         frame.origin = r;
         frame.serial = control->seen[r];
@@ -120,7 +120,7 @@ void mt_mend_tell(struct mt_neighbour *neighbour)
     if (!mt_control_failed(control))
         return;
     mt_control_failure(control, &error);
-    frame.type = MT_FRAME_FAIL;
+    frame.type = MT_WIRE_FAIL;
     frame.origin = control->group->rank;
     frame.serial = ++control->serial;
     frame.bytes = (uint32_t)mt_failure_encode(&error, bytes, sizeof bytes);

@@ -34,7 +34,7 @@ static int find_same(const struct mt_record *record, const struct mt_query *quer
     return mt_record_find(record, query->sequence, call_out);
 }
 
-void mt_inquiry_received(struct mt_control *control, const struct mt_frame *frame,
+void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame *frame,
                          const uint8_t *payload)
 {
     uint32_t rank = control->group->rank;
@@ -54,14 +54,14 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_frame *fram
     tell_ages(&answer.same, now_ns);
     tell_ages(&answer.last, now_ns);
     tell_ages(&answer.open, now_ns);
-    struct mt_frame reply = {.type = MT_FRAME_ANSWER, .origin = rank, .target = frame->origin};
+    struct mt_wire_frame reply = {.type = MT_WIRE_ANSWER, .origin = rank, .target = frame->origin};
     reply.bytes = (uint32_t)mt_answer_encode(&answer, bytes, sizeof bytes);
     int32_t way = control->way_back[frame->origin];
     if (way != MT_NOBODY)
         mt_link_send(&control->neighbours[way].link, &reply, bytes);
 }
 
-void mt_inquiry_answered(struct mt_control *control, const struct mt_frame *frame,
+void mt_inquiry_answered(struct mt_control *control, const struct mt_wire_frame *frame,
                          const uint8_t *payload)
 {
     struct mt_inquiry *inquiry = &control->inquiry;
@@ -90,7 +90,7 @@ static int inquire(struct mt_control *control, const struct mt_call *call, uint3
     struct mt_inquiry *inquiry = &control->inquiry;
     uint32_t ranks = control->group->ranks, rank = control->group->rank;
     struct mt_query query = {call->sequence, call->collective, call->root};
-    struct mt_frame frame = {.type = MT_FRAME_QUERY, .origin = rank, .target = target};
+    struct mt_wire_frame frame = {.type = MT_WIRE_QUERY, .origin = rank, .target = target};
     uint8_t bytes[64];
     while (inquiry->is_open && !mt_control_failed(control)) /* of another thread */
         mt_service_wait(mt_clock_now_ns() + ANSWER_NS);

@@ -27,7 +27,7 @@ static void lose(struct mt_link *link, int errno_or_0)
 static int read_header(struct mt_link *link)
 {
     ssize_t got = recv(link->source.fd, link->header + link->header_have,
-                       MT_FRAME_BYTES - link->header_have, 0);
+                       MT_WIRE_FRAME_BYTES - link->header_have, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (got <= 0) {
@@ -35,7 +35,7 @@ static int read_header(struct mt_link *link)
         return 0;
     }
     link->header_have += (size_t)got;
-    if (link->header_have < MT_FRAME_BYTES)
+    if (link->header_have < MT_WIRE_FRAME_BYTES)
         return 1;
     if (mt_wire_frame_decode(link->header, &link->frame) || link->frame.bytes > link->payload_max) {
         lose(link, EPROTO);
@@ -79,7 +79,7 @@ static int read_payload(struct mt_link *link)
 
 static void hand_over(struct mt_link *link)
 {
-    struct mt_frame frame = link->frame;
+    struct mt_wire_frame frame = link->frame;
     uint8_t *payload = link->payload;
     link->payload = NULL;
     link->header_have = 0;
@@ -90,13 +90,13 @@ static void hand_over(struct mt_link *link)
 void mt_link_read_now(struct mt_link *link)
 {
     for (int i = 0; i < READS_PER_EVENT && mt_link_is_open(link); i++) {
-        if (link->header_have < MT_FRAME_BYTES) {
+        if (link->header_have < MT_WIRE_FRAME_BYTES) {
             if (!read_header(link))
                 return;
         } else if (!read_payload(link)) {
             return;
         }
-        if (link->header_have == MT_FRAME_BYTES && link->payload_have == link->frame.bytes)
+        if (link->header_have == MT_WIRE_FRAME_BYTES && link->payload_have == link->frame.bytes)
             hand_over(link);
     }
 }
@@ -168,9 +168,9 @@ void mt_link_close(struct mt_link *link)
     mt_service_signal();
 }
 
-int mt_link_send(struct mt_link *link, const struct mt_frame *frame, const void *payload)
+int mt_link_send(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload)
 {
-    size_t bytes = MT_FRAME_BYTES + (size_t)frame->bytes;
+    size_t bytes = MT_WIRE_FRAME_BYTES + (size_t)frame->bytes;
     if (!mt_link_is_open(link) && !link->is_expected)
         return MANTA_EPEER;
     if (link->queued_bytes + bytes > QUEUE_MAX)
@@ -181,7 +181,7 @@ int mt_link_send(struct mt_link *link, const struct mt_frame *frame, const void 
     *chunk = (struct mt_link_chunk){.bytes = bytes};
     mt_wire_frame_encode(frame, chunk->data);
     if (frame->bytes)
-        memcpy(chunk->data + MT_FRAME_BYTES, payload, frame->bytes);
+        memcpy(chunk->data + MT_WIRE_FRAME_BYTES, payload, frame->bytes);
     int was_empty = !link->first;
     *(link->first ? &link->last->next : &link->first) = chunk;
     link->last = chunk;

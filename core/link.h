@@ -16,15 +16,16 @@ struct mt_link {
     struct mt_service_source source; /* fd -1: closed */
     int is_expected;                 /* not open yet: what is sent waits */
     size_t payload_max;              /* longer frames break the link */
-    uint8_t header[MT_FRAME_BYTES];
+    uint8_t header[MT_WIRE_FRAME_BYTES];
     size_t header_have;
-    struct mt_frame frame;
+    struct mt_wire_frame frame;
     uint8_t *payload;
     size_t payload_have;
     struct mt_link_chunk *first, *last;
     size_t queued_bytes;
     /* A whole frame. May close the link, and send. */
-    void (*received)(struct mt_link *link, const struct mt_frame *frame, const uint8_t *payload);
+    void (*received)(struct mt_link *link, const struct mt_wire_frame *frame,
+                     const uint8_t *payload);
     /* The other side closed (errno_or_0 is 0), the connection broke, or sent garbage (EPROTO). The
      * link is closed already. */
     void (*lost)(struct mt_link *link, int errno_or_0);
@@ -40,7 +41,7 @@ static inline int mt_link_is_open(const struct mt_link *link)
 }
 /* frame->bytes of payload. 0; MANTA_ENOMEM; MANTA_EPEER when closed (and not expected to open). A
  * broken connection is reported by lost(), later. */
-int mt_link_send(struct mt_link *link, const struct mt_frame *frame, const void *payload);
+int mt_link_send(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload);
 /* Read what is there now, without waiting for epoll to tell. */
 void mt_link_read_now(struct mt_link *link);
 

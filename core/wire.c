@@ -171,9 +171,9 @@ int mt_proof_dialler(const uint8_t key[MT_AUTH_KEY_BYTES], const uint8_t hello[M
                        mac);
 }
 
-void mt_wire_frame_encode(const struct mt_frame *frame, uint8_t bytes[MT_FRAME_BYTES])
+void mt_wire_frame_encode(const struct mt_wire_frame *frame, uint8_t bytes[MT_WIRE_FRAME_BYTES])
 {
-    struct mt_writer writer = {.bytes = bytes, .capacity = MT_FRAME_BYTES};
+    struct mt_writer writer = {.bytes = bytes, .capacity = MT_WIRE_FRAME_BYTES};
     mt_put_u32(&writer, frame->bytes);
     mt_put_u32(&writer, frame->type);
     mt_put_u32(&writer, frame->origin);
@@ -181,13 +181,13 @@ void mt_wire_frame_encode(const struct mt_frame *frame, uint8_t bytes[MT_FRAME_B
     mt_put_u64(&writer, frame->serial);
 }
 
-int mt_wire_frame_decode(const uint8_t bytes[MT_FRAME_BYTES], struct mt_frame *frame_out)
+int mt_wire_frame_decode(const uint8_t bytes[MT_WIRE_FRAME_BYTES], struct mt_wire_frame *frame_out)
 {
-    struct mt_reader reader = {.bytes = bytes, .count = MT_FRAME_BYTES};
+    struct mt_reader reader = {.bytes = bytes, .count = MT_WIRE_FRAME_BYTES};
     frame_out->bytes = mt_get_u32(&reader);
     frame_out->type = mt_get_u32(&reader);
     frame_out->origin = mt_get_u32(&reader);
     frame_out->target = mt_get_u32(&reader);
     frame_out->serial = mt_get_u64(&reader);
-    return frame_out->type >= MT_FRAME_JOIN && frame_out->type < MT_FRAME_TYPES ? 0 : MANTA_EINVAL;
+    return frame_out->type >= MT_WIRE_JOIN && frame_out->type < MT_WIRE_TYPES ? 0 : MANTA_EINVAL;
 }

@@ -20,7 +20,7 @@ enum {
     MT_HELLO_BYTES = 96,
     MT_CHALLENGE_BYTES = 72,
     MT_ACCEPTED_BYTES = 8,
-    MT_FRAME_BYTES = 24,
+    MT_WIRE_FRAME_BYTES = 24,
     MT_FINGERPRINT_MAX = 48 * 1024,
     MT_JOIN_MAX = 52 * 1024,
     MT_MEMBER_MAX = 1024,
@@ -88,28 +88,28 @@ int mt_proof_dialler(const uint8_t key[MT_AUTH_KEY_BYTES], const uint8_t hello[M
                      const uint8_t nonce[MT_AUTH_NONCE_BYTES], uint8_t mac[MT_AUTH_MAC_BYTES]);
 
 /* After the handshake: frames. */
-enum mt_frame_type {
-    MT_FRAME_JOIN = 1,    /* to rank 0 */
-    MT_FRAME_WELCOME = 2, /* from rank 0 */
-    MT_FRAME_REFUSAL = 3, /* from rank 0: an error */
-    MT_FRAME_FAIL = 4,    /* flooded: an error */
-    MT_FRAME_GOODBYE = 5, /* flooded, mt_goodbye_encode */
-    MT_FRAME_SEEN = 6,    /* to a neighbour that said goodbye, empty */
-    MT_FRAME_QUERY = 7,   /* flooded */
-    MT_FRAME_ANSWER = 8,  /* back on the query's way */
-    MT_FRAME_PIECE = 9,   /* of an allgather */
-    MT_FRAME_TYPES = 10
+enum mt_wire_type {
+    MT_WIRE_JOIN = 1,    /* to rank 0 */
+    MT_WIRE_WELCOME = 2, /* from rank 0 */
+    MT_WIRE_REFUSAL = 3, /* from rank 0: an error */
+    MT_WIRE_FAIL = 4,    /* flooded: an error */
+    MT_WIRE_GOODBYE = 5, /* flooded, mt_goodbye_encode */
+    MT_WIRE_SEEN = 6,    /* to a neighbour that said goodbye, empty */
+    MT_WIRE_QUERY = 7,   /* flooded */
+    MT_WIRE_ANSWER = 8,  /* back on the query's way */
+    MT_WIRE_PIECE = 9,   /* of an allgather */
+    MT_WIRE_TYPES = 10
 };
-struct mt_frame {
+struct mt_wire_frame {
     uint32_t bytes; /* of the payload */
     uint32_t type;
     uint32_t origin; /* rank that made it */
     uint32_t target; /* rank it is for, or MANTA_PLAN_NONE */
     uint64_t serial; /* of origin */
 };
-void mt_wire_frame_encode(const struct mt_frame *frame, uint8_t bytes[MT_FRAME_BYTES]);
+void mt_wire_frame_encode(const struct mt_wire_frame *frame, uint8_t bytes[MT_WIRE_FRAME_BYTES]);
 /* 0, or MANTA_EINVAL (unknown type). */
-int mt_wire_frame_decode(const uint8_t bytes[MT_FRAME_BYTES], struct mt_frame *frame_out);
+int mt_wire_frame_decode(const uint8_t bytes[MT_WIRE_FRAME_BYTES], struct mt_wire_frame *frame_out);
 
 /* How a rank asks to join. */
 struct mt_join {

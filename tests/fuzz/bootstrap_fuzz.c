@@ -63,7 +63,7 @@ static void try_fixed(const uint8_t *bytes, size_t count)
 {
     struct mt_hello hello;
     struct mt_challenge challenge;
-    struct mt_frame frame;
+    struct mt_wire_frame frame;
     if (count == MT_HELLO_BYTES && mt_hello_decode(bytes, &hello) == 0) {
         mt_hello_encode(&hello, again);
         check_same(bytes, count, MT_HELLO_BYTES);
@@ -72,9 +72,9 @@ static void try_fixed(const uint8_t *bytes, size_t count)
         mt_challenge_encode(&challenge, again);
         check_same(bytes, count, MT_CHALLENGE_BYTES);
     }
-    if (count == MT_FRAME_BYTES && mt_wire_frame_decode(bytes, &frame) == 0) {
+    if (count == MT_WIRE_FRAME_BYTES && mt_wire_frame_decode(bytes, &frame) == 0) {
         mt_wire_frame_encode(&frame, again);
-        check_same(bytes, count, MT_FRAME_BYTES);
+        check_same(bytes, count, MT_WIRE_FRAME_BYTES);
     }
 }
 

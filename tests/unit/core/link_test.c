@@ -24,7 +24,8 @@ struct end {
     int out_of_order, is_lost, lost_errno;
 };
 
-static void received(struct mt_link *link, const struct mt_frame *frame, const uint8_t *payload)
+static void received(struct mt_link *link, const struct mt_wire_frame *frame,
+                     const uint8_t *payload)
 {
     struct end *end = link->arg;
     end->received++;
@@ -75,7 +76,7 @@ static int stop(void **state)
 
 static int send_frame(struct mt_link *link, uint64_t serial, uint32_t bytes)
 {
-    struct mt_frame frame = {.bytes = bytes, .type = MT_FRAME_PIECE, .serial = serial};
+    struct mt_wire_frame frame = {.bytes = bytes, .type = MT_WIRE_PIECE, .serial = serial};
     uint8_t *payload = malloc(bytes + 1);
     for (uint32_t i = 0; i < bytes; i++)
         payload[i] = (uint8_t)(serial + i);
@@ -146,10 +147,10 @@ static void check_garbage(const void *bytes, size_t count)
 static void garbage_breaks_the_link(void **state)
 {
     (void)state;
-    uint8_t bytes[MT_FRAME_BYTES + 10] = {0};
-    struct mt_frame frame = {.bytes = PAYLOAD_MAX + 1, .type = MT_FRAME_PIECE};
+    uint8_t bytes[MT_WIRE_FRAME_BYTES + 10] = {0};
+    struct mt_wire_frame frame = {.bytes = PAYLOAD_MAX + 1, .type = MT_WIRE_PIECE};
     mt_wire_frame_encode(&frame, bytes);
-    check_garbage(bytes, MT_FRAME_BYTES); /* too long */
+    check_garbage(bytes, MT_WIRE_FRAME_BYTES); /* too long */
     frame.bytes = UINT32_MAX;
     mt_wire_frame_encode(&frame, bytes);
     check_garbage(bytes, sizeof bytes);

@@ -286,15 +286,15 @@ static void hellos_are_exact(void **state)
 static void frames_and_challenges_are_exact(void **state)
 {
     (void)state;
-    struct mt_frame frame = {
-        .bytes = 5, .type = MT_FRAME_FAIL, .origin = 1, .target = 2, .serial = UINT64_MAX - 1};
-    struct mt_frame got;
+    struct mt_wire_frame frame = {
+        .bytes = 5, .type = MT_WIRE_FAIL, .origin = 1, .target = 2, .serial = UINT64_MAX - 1};
+    struct mt_wire_frame got;
     struct mt_challenge challenge = {.status = MT_CHALLENGE_GO, .protocol = 1, .nonce = {3}}, back;
-    uint8_t bytes[MT_FRAME_BYTES], long_bytes[MT_CHALLENGE_BYTES];
+    uint8_t bytes[MT_WIRE_FRAME_BYTES], long_bytes[MT_CHALLENGE_BYTES];
     mt_wire_frame_encode(&frame, bytes);
     assert_int_equal(mt_wire_frame_decode(bytes, &got), 0);
     assert_memory_equal(&got, &frame, sizeof got);
-    frame.type = MT_FRAME_TYPES;
+    frame.type = MT_WIRE_TYPES;
     mt_wire_frame_encode(&frame, bytes);
     assert_int_equal(mt_wire_frame_decode(bytes, &got), MANTA_EINVAL);
     mt_challenge_encode(&challenge, long_bytes);
