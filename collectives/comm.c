@@ -12,6 +12,7 @@
 #include "core/config.h"
 #include "core/log.h"
 #include "core/service.h"
+#include "core/session_own.h"
 #include "scheduler/scheduler.h"
 #include "topology/host.h"
 
@@ -60,6 +61,13 @@ void mt_comm_leave(struct manta_comm *comm)
     atomic_store_explicit(&comm->owner, MT_OWNER_NONE, memory_order_release);
 }
 
+/* A communicator of one rank needs nobody's word, and makes a session of its own. */
+static int is_alone(const struct manta_config *config)
+{
+    return config && config->size >= sizeof(*config) && config->ranks == 1 && config->rank < 1 &&
+           !config->session;
+}
+
 /* Rank, size, session and node: from the caller where given, else from the scheduler. */
 static int resolve(const struct manta_config *config, struct mt_scheduler_job *job,
                    struct mt_error *error)
@@ -69,8 +77,8 @@ static int resolve(const struct manta_config *config, struct mt_scheduler_job *j
         return mt_error_set(error, MANTA_EINVAL,
                             "config->size is %zu: initialise it with MANTA_CONFIG_INIT",
                             config->size);
-    int alone = config && config->ranks == 1 && config->rank < 1 && !config->session;
-    if (alone && manta_session_create(job->session, sizeof(job->session))) /* needs nobody's word */
+    int alone = is_alone(config);
+    if (alone && manta_session_create(job->session, sizeof(job->session)))
         return mt_error_set(error, MANTA_ESYSTEM, "no listener for a communicator of one rank");
     if (!alone && (!config || config->rank == -1 || config->ranks == -1 || !config->session)) {
         int rc = mt_scheduler_detect(job, error);
@@ -174,15 +182,21 @@ static void announce(const struct manta_comm *comm)
 }
 
 static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job,
-                     struct mt_error *error)
+                     const struct manta_comm *parent, struct mt_error *error)
 {
     char fingerprint[FINGERPRINT_BYTES];
     uint64_t deadline_ns = mt_clock_now_ns() + comm->settings.timeout_ns;
     if (mt_settings_fingerprint(&comm->settings, fingerprint, sizeof(fingerprint)))
         return mt_error_set(error, MANTA_EINVAL, "the configuration is longer than %d characters",
                             FINGERPRINT_BYTES);
-    int rc = mt_group_join(job->session, comm->rank, comm->ranks, job->node[0] ? job->node : NULL,
-                           fingerprint, comm->settings.timeout_ns, &comm->group, error);
+    const struct mt_group_join join = {.session = job->session,
+                                       .rank = comm->rank,
+                                       .ranks = comm->ranks,
+                                       .node = job->node[0] ? job->node : NULL,
+                                       .fingerprint = fingerprint,
+                                       .timeout_ns = comm->settings.timeout_ns,
+                                       .parent = parent ? parent->group : NULL};
+    int rc = mt_group_join(&join, &comm->group, error);
     if (rc)
         return rc;
     comm->control = comm->group->control;
@@ -199,7 +213,8 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
 }
 
 static int create(const struct mt_scheduler_job *job, const struct mt_settings *settings,
-                  struct manta_comm *parent, struct manta_comm **comm_out, struct mt_error *error)
+                  const struct manta_comm *parent, struct manta_comm **comm_out,
+                  struct mt_error *error)
 {
     struct manta_comm *comm = NULL;
     int rc = comm_allocate(&comm, (uint32_t)job->rank, (uint32_t)job->ranks, error);
@@ -210,7 +225,7 @@ static int create(const struct mt_scheduler_job *job, const struct mt_settings *
     }
     comm->settings = *settings;
     comm->fork_generation = mt_fork_generation();
-    rc = comm_join(comm, job, error);
+    rc = comm_join(comm, job, parent, error);
     if (rc) {
         /* A failure that the control plane knows better than the step that tripped over it. */
         if (comm->control && mt_control_failed(comm->control))
@@ -220,7 +235,7 @@ static int create(const struct mt_scheduler_job *job, const struct mt_settings *
         comm_free(comm);
         return rc;
     }
-    comm->parent = parent;
+    mt_group_made(comm->group);
     announce(comm);
     mt_registry_add(comm);
     *comm_out = comm;
@@ -260,6 +275,8 @@ int manta_comm_create(const struct manta_config *config, struct manta_comm **com
         mt_wait_beside(NULL, run_create, &creation);
         rc = creation.result;
     }
+    if (rc && is_alone(config))
+        mt_session_forget(job.session);
     if (rc)
         mt_log(MT_LOG_ERROR, rc == MANTA_ESCHEDULER ? -1 : job.rank, "%s", thread_error.sentence);
     return rc;
@@ -347,15 +364,31 @@ static int split(struct manta_comm *comm, int colour, int key, struct manta_comm
                  (unsigned long long)comm->nodes[comm->rank]);
         rc = create(&job, &comm->settings, comm, comm_out, error);
     }
+    if (rc && first == comm->rank)
+        mt_session_forget(job.session);
     free(sessions);
     free(entries);
     return rc;
 }
 
+/* The other ranks wait for this one: a split that fails on one rank fails the communicator, so that
+ * they know. When that is why it failed, its error names ranks as the caller knows them. */
 static void run_split(void *arg)
 {
     struct creation *c = arg;
+    struct mt_control *control = c->parent->control;
     c->result = split(c->parent, c->colour, c->key, c->comm_out, c->error);
+    if (c->result && !mt_control_failed(control)) {
+        struct mt_error error = *c->error;
+        mt_error_set_rank(&error, c->result, (int)c->parent->rank,
+                          "rank %u could not make the communicator of a split: %.400s",
+                          c->parent->rank, c->error->sentence);
+        mt_control_fail(control, &error);
+    }
+    if (c->result) {
+        mt_control_failure(control, c->error);
+        c->result = c->error->code;
+    }
 }
 
 int manta_comm_split(struct manta_comm *comm, int colour, int key, struct manta_comm **comm_out)
@@ -425,7 +458,6 @@ int manta_comm_abort(struct manta_comm *comm, const char *reason)
     if (mt_fork_happened(comm->fork_generation))
         return MANTA_EFORK;
     mt_control_abort(comm->control, reason);
-    mt_registry_abort_children(comm, reason);
     return 0;
 }
 

@@ -164,7 +164,6 @@ struct manta_comm {
     struct mt_error error; /* guarded by error_lock: read by any thread */
     _Atomic uint32_t error_lock;
 
-    struct manta_comm *parent;                            /* of manta_comm_split, while both live */
     struct manta_comm *registry_next, *registry_previous; /* all of this process */
     _Atomic uint32_t posted;                              /* requests under way: others may help */
 };
@@ -238,7 +237,5 @@ void mt_wait_posted(struct manta_comm *comm, int change);
 void mt_wait_beside(struct manta_comm *self, void (*run)(void *arg), void *arg);
 void mt_registry_add(struct manta_comm *comm);
 void mt_registry_remove(struct manta_comm *comm);
-/* Abort every communicator split from this one. */
-void mt_registry_abort_children(struct manta_comm *comm, const char *reason);
 
 #endif

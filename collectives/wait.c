@@ -69,23 +69,7 @@ void mt_registry_remove(struct manta_comm *comm)
         registry = comm->registry_next;
     if (comm->registry_next)
         comm->registry_next->registry_previous = comm->registry_previous;
-    for (struct manta_comm *other = registry; other; other = other->registry_next) {
-        if (other->parent == comm)
-            other->parent = comm->parent;
-    }
     comm->registry_next = comm->registry_previous = NULL;
-    pthread_mutex_unlock(&registry_lock);
-}
-
-void mt_registry_abort_children(struct manta_comm *comm, const char *reason)
-{
-    pthread_mutex_lock(&registry_lock);
-    for (struct manta_comm *other = registry; other; other = other->registry_next) {
-        for (struct manta_comm *up = other->parent; up; up = up->parent) {
-            if (up == comm)
-                mt_control_abort(other->control, reason);
-        }
-    }
     pthread_mutex_unlock(&registry_lock);
 }
 

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "core/control.h"
 #include "core/session.h"
 #include "core/wire.h"
 
@@ -13,7 +14,8 @@ struct mt_bootstrap {
     const uint8_t *session_id; /* MT_ID_BYTES */
     uint32_t rank, ranks;
     const char *fingerprint;
-    struct mt_member member; /* this rank */
+    const struct mt_control *parent; /* its failure ends the wait; NULL: none */
+    struct mt_member member;         /* this rank */
     uint64_t start_ns, deadline_ns;
 };
 
@@ -22,6 +24,12 @@ int mt_bootstrap_host(const struct mt_bootstrap *bootstrap, struct mt_welcome *w
                       struct mt_error *error);
 int mt_bootstrap_join(const struct mt_bootstrap *bootstrap, struct mt_welcome *welcome_out,
                       struct mt_error *error);
+
+/* The group that this one is split from has failed. */
+static inline int mt_bootstrap_is_cancelled(const struct mt_bootstrap *bootstrap)
+{
+    return bootstrap->parent && mt_control_failed(bootstrap->parent);
+}
 
 /* The first line "NAME=value" in which the fingerprints of some ranks differ from rank 0's, in
  * words with the ranks; texts[ranks]. 0 if there is none, else MANTA_EVERSION. Pure. */

@@ -289,7 +289,9 @@ static void linger(struct host *host)
 {
     uint64_t until_ns = mt_clock_now_ns() + LINGER_NS;
     uint32_t told = 0;
-    uint32_t wanted = host->refusal.code == MANTA_ETIMEOUT ? 0 : host->bootstrap->ranks - 1;
+    int is_known = mt_bootstrap_is_cancelled(host->bootstrap); /* the others learn it there too */
+    uint32_t wanted =
+        is_known || host->refusal.code == MANTA_ETIMEOUT ? 0 : host->bootstrap->ranks - 1;
     refuse_all(host);
     while (mt_clock_now_ns() < until_ns) {
         told = 0;
@@ -321,7 +323,9 @@ static void collect(struct host *host, struct mt_welcome *welcome_out)
 {
     const struct mt_bootstrap *bootstrap = host->bootstrap;
     while (host->here < bootstrap->ranks && host->refusal.code == 0) {
-        if (mt_clock_now_ns() >= bootstrap->deadline_ns)
+        if (mt_bootstrap_is_cancelled(bootstrap))
+            mt_control_failure(bootstrap->parent, &host->refusal);
+        else if (mt_clock_now_ns() >= bootstrap->deadline_ns)
             word_missing(host);
         else
             mt_service_wait(bootstrap->deadline_ns);

@@ -48,6 +48,13 @@ static void host_lost(struct mt_link *link, int errno_or_0)
     mt_service_signal();
 }
 
+static int cancel(struct joining *joining)
+{
+    mt_control_failure(joining->bootstrap->parent, &joining->error);
+    joining->is_over = 1;
+    return joining->error.code;
+}
+
 static int dial_host(struct joining *joining, struct mt_dial **dial_out)
 {
     const struct mt_session *session = joining->bootstrap->session;
@@ -75,8 +82,13 @@ static int connect_to_host(struct joining *joining, int *fd_out)
     int rc = dial_host(joining, &dial);
     if (rc)
         return mt_error_set(&joining->error, rc, "cannot dial rank 0");
-    while ((rc = mt_stream_dial_test(dial, fd_out, &joining->error)) == MANTA_INPROGRESS)
+    while ((rc = mt_stream_dial_test(dial, fd_out, &joining->error)) == MANTA_INPROGRESS) {
+        if (mt_bootstrap_is_cancelled(joining->bootstrap)) {
+            mt_stream_dial_cancel(dial);
+            return cancel(joining);
+        }
         mt_service_wait(joining->bootstrap->deadline_ns + MT_SECOND);
+    }
     return rc;
 }
 
@@ -113,9 +125,11 @@ static void attempt(struct joining *joining)
         joining->is_over = 1;
         return;
     }
-    while (!joining->is_over && mt_link_is_open(&joining->link) && mt_clock_now_ns() < until_ns)
+    while (!joining->is_over && mt_link_is_open(&joining->link) &&
+           !mt_bootstrap_is_cancelled(bootstrap) && mt_clock_now_ns() < until_ns)
         mt_service_wait(until_ns);
-    if (joining->is_over || mt_clock_now_ns() < bootstrap->deadline_ns)
+    if (joining->is_over || mt_bootstrap_is_cancelled(bootstrap) ||
+        mt_clock_now_ns() < bootstrap->deadline_ns)
         return; /* an answer; or rank 0 closed, and may listen again */
     joining->is_over = 1;
     mt_error_set_rank(&joining->error, MANTA_ETIMEOUT, 0,
@@ -139,6 +153,8 @@ int mt_bootstrap_join(const struct mt_bootstrap *bootstrap, struct mt_welcome *w
     mt_service_lock();
     while (!joining.is_over) {
         attempt(&joining);
+        if (!joining.is_over && mt_bootstrap_is_cancelled(bootstrap))
+            cancel(&joining);
         uint64_t until_ns = mt_clock_now_ns() + REDIAL_PAUSE_NS;
         while (!joining.is_over && mt_clock_now_ns() < until_ns)
             mt_service_wait(until_ns);

@@ -95,6 +95,7 @@ static void fail_here(struct mt_control *control, const struct mt_error *error)
     atomic_store_explicit(&control->failed, error->code, memory_order_release);
     ssize_t written = write(control->wake_fd, &one, sizeof one);
     (void)written;
+    mt_family_failed(control);
     mt_service_signal();
 }
 

@@ -50,6 +50,8 @@ struct mt_inquiry {
 
 struct mt_control {
     struct mt_group *group;
+    struct mt_control *parent, *children, *sibling; /* by splitting; see control_family.c */
+    int is_made;                                    /* the communicator around it is whole */
     _Atomic int failed; /* code; set after `failure` is whole (pairs with mt_control_failed) */
     struct mt_error failure;
     int wake_fd;
@@ -71,8 +73,10 @@ struct mt_control {
     const struct mt_record *record;
 };
 
-/* Bring up the links; blocks without holding the lock. On error nothing is left. */
-int mt_control_open(struct mt_group *group, uint64_t deadline_ns, struct mt_error *error);
+/* Bring up the links; blocks without holding the lock. On error nothing is left. parent: of the
+ * group it is split from, or NULL. */
+int mt_control_open(struct mt_group *group, struct mt_control *parent, uint64_t deadline_ns,
+                    struct mt_error *error);
 /* Goodbye, and free; takes the lock itself. */
 void mt_control_close(struct mt_control *control);
 
@@ -87,6 +91,13 @@ void mt_control_received(struct mt_link *link, const struct mt_wire_frame *frame
                          const uint8_t *payload);
 void mt_control_lost(struct mt_link *link, int errno_or_0);
 int mt_control_has_left(const struct mt_control *control, uint32_t rank);
+
+/* control_family.c */
+void mt_family_enter(struct mt_control *control, struct mt_control *parent);
+void mt_family_leave(struct mt_control *control);
+void mt_family_made(struct mt_control *control);
+/* This group has failed: so do those that are split from it and have to. */
+void mt_family_failed(struct mt_control *control);
 
 /* control_links.c */
 void mt_control_set_neighbour(struct mt_control *control, uint32_t index, uint32_t rank);

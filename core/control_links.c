@@ -198,7 +198,8 @@ static int wait_for_links(struct mt_control *control, uint64_t deadline_ns, stru
     return mt_control_failed(control);
 }
 
-int mt_control_open(struct mt_group *group, uint64_t deadline_ns, struct mt_error *error)
+int mt_control_open(struct mt_group *group, struct mt_control *parent, uint64_t deadline_ns,
+                    struct mt_error *error)
 {
     struct mt_control *control = calloc(1, sizeof *control);
     if (!control)
@@ -212,6 +213,7 @@ int mt_control_open(struct mt_group *group, uint64_t deadline_ns, struct mt_erro
     }
     group->control = control;
     find_neighbours(control);
+    mt_family_enter(control, parent);
     mt_service_lock();
     rc = mt_watch_open(control);
     mt_service_unlock();
@@ -263,6 +265,7 @@ static void say_goodbye(struct mt_control *control)
 
 void mt_control_close(struct mt_control *control)
 {
+    mt_family_leave(control);
     mt_service_lock();
     say_goodbye(control);
     mt_watch_close(control);

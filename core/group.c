@@ -17,16 +17,15 @@ struct housed_group {
     struct mt_door door;
 };
 
-static int check_arguments(uint32_t rank, uint32_t ranks, const char *fingerprint,
-                           struct mt_error *error)
+static int check(const struct mt_group_join *join, struct mt_error *error)
 {
-    if (ranks == 0 || ranks > MT_RANKS_MAX)
-        return mt_error_set(error, MANTA_EINVAL, "the size is %u; it must be 1 to %d", ranks,
+    if (join->ranks == 0 || join->ranks > MT_RANKS_MAX)
+        return mt_error_set(error, MANTA_EINVAL, "the size is %u; it must be 1 to %d", join->ranks,
                             MT_RANKS_MAX);
-    if (rank >= ranks)
-        return mt_error_set(error, MANTA_EINVAL, "the rank is %u; it must be 0 to %u", rank,
-                            ranks - 1);
-    if (strlen(fingerprint) >= MT_FINGERPRINT_MAX)
+    if (join->rank >= join->ranks)
+        return mt_error_set(error, MANTA_EINVAL, "the rank is %u; it must be 0 to %u", join->rank,
+                            join->ranks - 1);
+    if (join->fingerprint && strlen(join->fingerprint) >= MT_FINGERPRINT_MAX)
         return mt_error_set(error, MANTA_EINVAL,
                             "the configuration is longer than %d bytes; shorten MANTA_* variables",
                             MT_FINGERPRINT_MAX);
@@ -55,18 +54,19 @@ static void free_group(struct housed_group *housed)
     free(housed);
 }
 
-static int bootstrap(struct mt_group *group, const struct mt_session *session, const char *node,
-                     const char *fingerprint, uint64_t deadline_ns, struct mt_error *error)
+static int bootstrap(struct mt_group *group, const struct mt_group_join *join,
+                     const struct mt_session *session, uint64_t deadline_ns, struct mt_error *error)
 {
     struct mt_welcome welcome;
     struct mt_bootstrap params = {.session = session,
                                   .session_id = group->session_id,
                                   .rank = group->rank,
                                   .ranks = group->ranks,
-                                  .fingerprint = fingerprint,
+                                  .fingerprint = join->fingerprint ? join->fingerprint : "",
+                                  .parent = join->parent ? join->parent->control : NULL,
                                   .start_ns = mt_clock_now_ns(),
                                   .deadline_ns = deadline_ns};
-    mt_host_describe(node, &params.member);
+    mt_host_describe(join->node, &params.member);
     params.member.rank = group->rank;
     mt_service_lock();
     mt_listener_describe(&params.member);
@@ -82,13 +82,16 @@ static int bootstrap(struct mt_group *group, const struct mt_session *session, c
     return rc ? mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256") : 0;
 }
 
-static int join(const struct mt_session *session, uint32_t rank, uint32_t ranks, const char *node,
-                const char *fingerprint, uint64_t timeout_ns, struct mt_group **group_out,
-                struct mt_error *error)
+static uint64_t deadline_of(const struct mt_group_join *join)
 {
     uint64_t now_ns = mt_clock_now_ns();
-    uint64_t deadline_ns =
-        timeout_ns < UINT64_MAX / 2 - now_ns ? now_ns + timeout_ns : UINT64_MAX / 2;
+    return join->timeout_ns < UINT64_MAX / 2 - now_ns ? now_ns + join->timeout_ns : UINT64_MAX / 2;
+}
+
+static int join_session(const struct mt_group_join *join, const struct mt_session *session,
+                        struct mt_group **group_out, struct mt_error *error)
+{
+    uint64_t deadline_ns = deadline_of(join);
     int rc = mt_listener_acquire(error);
     if (rc)
         return rc;
@@ -98,20 +101,21 @@ static int join(const struct mt_session *session, uint32_t rank, uint32_t ranks,
         return mt_error_set(error, MANTA_ENOMEM, "no memory for a group");
     }
     struct mt_group *group = &housed->group;
-    group->rank = rank;
-    group->ranks = ranks;
-    group->timeout_ns = timeout_ns;
+    group->rank = join->rank;
+    group->ranks = join->ranks;
+    group->timeout_ns = join->timeout_ns;
     group->generation = mt_fork_generation();
     rc = mt_auth_session_id(session->secret, group->session_id);
     open_door(housed, session);
-    if (rank == 0) /* the group's door stands in for the one of manta_session_create() */
+    if (group->rank == 0) /* the group's door stands in for the one of manta_session_create() */
         mt_session_disown(group->session_id);
     if (rc)
         mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256");
     else
-        rc = bootstrap(group, session, node, fingerprint, deadline_ns, error);
+        rc = bootstrap(group, join, session, deadline_ns, error);
     if (rc == 0)
-        rc = mt_control_open(group, deadline_ns, error);
+        rc =
+            mt_control_open(group, join->parent ? join->parent->control : NULL, deadline_ns, error);
     if (rc) {
         free_group(housed);
         return rc;
@@ -120,20 +124,23 @@ static int join(const struct mt_session *session, uint32_t rank, uint32_t ranks,
     return 0;
 }
 
-int mt_group_join(const char *session_text, uint32_t rank, uint32_t ranks, const char *node,
-                  const char *fingerprint, uint64_t timeout_ns, struct mt_group **group_out,
+int mt_group_join(const struct mt_group_join *join, struct mt_group **group_out,
                   struct mt_error *error)
 {
     struct mt_session session;
     *group_out = NULL;
-    int rc = mt_session_parse(session_text, &session, error);
+    int rc = mt_session_parse(join->session, &session, error);
     if (rc == 0)
-        rc = check_arguments(rank, ranks, fingerprint ? fingerprint : "", error);
+        rc = check(join, error);
     if (rc == 0)
-        rc = join(&session, rank, ranks, node, fingerprint ? fingerprint : "", timeout_ns,
-                  group_out, error);
+        rc = join_session(join, &session, group_out, error);
     mt_auth_wipe(&session, sizeof session);
     return rc;
+}
+
+void mt_group_made(struct mt_group *group)
+{
+    mt_family_made(group->control);
 }
 
 void mt_group_leave(struct mt_group *group)

@@ -42,18 +42,25 @@ struct mt_group {
     struct mt_control *control;
 };
 
-struct mt_session; /* core/session.h */
+struct mt_group_join {
+    const char *session; /* as from manta_session_create(). Rank 0 must own it (created in this
+                          * process), or be able to listen on its address. */
+    uint32_t rank, ranks;
+    const char *node;        /* name of the node; NULL: the default */
+    const char *fingerprint; /* lines "NAME=value" (configuration, versions, plugins) that must be
+                              * equal on all ranks: a difference is MANTA_EVERSION and names the
+                              * first differing line and rank. NULL: nothing to compare */
+    uint64_t timeout_ns;
+    struct mt_group *parent; /* the group it is split from, or NULL. While the new one is being made
+                              * it fails when the parent does; later only with the parent's abort. */
+};
 
-/*
- * Join. Collective over `ranks` ranks; blocks until all have joined and every control link stands.
- * session_text: as from manta_session_create(). Rank 0 must own the session (created in this
- * process), or be able to listen on its address. node: name of the node, NULL for the default.
- * fingerprint: text of "NAME=value" lines (configuration, versions, plugins) that must be equal on
- * all ranks; a difference is MANTA_EVERSION and names the first differing line and rank.
+/* Join. Collective over `ranks` ranks; blocks until all have joined and every control link stands.
  */
-int mt_group_join(const char *session_text, uint32_t rank, uint32_t ranks, const char *node,
-                  const char *fingerprint, uint64_t timeout_ns, struct mt_group **group_out,
+int mt_group_join(const struct mt_group_join *join, struct mt_group **group_out,
                   struct mt_error *error);
+/* The communicator is whole: from now on the parent's failure is not its own. */
+void mt_group_made(struct mt_group *group);
 /* Say goodbye on the control links, close them, free. Bounded by about a second. */
 void mt_group_leave(struct mt_group *group);
 

@@ -110,6 +110,17 @@ void mt_session_disown(const uint8_t session_id[MT_ID_BYTES])
     mt_listener_release();
 }
 
+void mt_session_forget(const char *text)
+{
+    struct mt_session session;
+    struct mt_error error;
+    uint8_t id[MT_ID_BYTES];
+    if (mt_session_parse(text, &session, &error) == 0 &&
+        mt_auth_session_id(session.secret, id) == 0)
+        mt_session_disown(id);
+    mt_auth_wipe(&session, sizeof session);
+}
+
 static int create(char *text, size_t text_bytes, struct mt_error *error)
 {
     struct mt_session session = {.address_count = 0};

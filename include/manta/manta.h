@@ -187,8 +187,9 @@ MANTA_API int manta_comm_create(const struct manta_config *config, struct manta_
 
 /*
  * Divide a communicator: ranks of equal colour form a new one, ordered by key, then by old rank.
- * All ranks of comm call it. The new communicators are independent of comm, but for
- * manta_comm_abort(comm), which aborts them too.
+ * All ranks of comm call it. A split that fails on one rank (dead, late, out of memory) fails comm
+ * on all. The new communicators are independent of comm, but for manta_comm_abort(comm), which
+ * aborts them too, also those that the aborting rank is not in.
  * comm: not NULL. colour: >= 0, or -1 to be in none (comm_out receives NULL). key: any.
  * comm_out: receives the new communicator; not NULL.
  * Returns: 0, MANTA_EINVAL, MANTA_EBUSY, MANTA_EFORK and all of manta_comm_create().

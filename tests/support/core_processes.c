@@ -24,7 +24,10 @@ static void run_rank(struct process_rank *self, struct process_rank *all,
 {
     struct mt_group *group = NULL;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    self->result = mt_group_join(self->session, self->rank, self->ranks, NULL, "", 20 * MT_SECOND,
+    self->result = mt_group_join(&(struct mt_group_join){.session = self->session,
+                                                         .rank = self->rank,
+                                                         .ranks = self->ranks,
+                                                         .timeout_ns = 20 * MT_SECOND},
                                  &group, &self->error);
     if (self->result == 0)
         body(group, self, all);

@@ -48,8 +48,11 @@ static int open_endpoint(struct endpoints_rank *self)
 {
     struct manta_transport_error error = {.size = sizeof(error)};
     struct mt_error join_error = {0};
-    int code = mt_group_join(self->shared->session, self->rank, self->ranks, NULL, "",
-                             WAIT_S * MT_SECOND, &self->group, &join_error);
+    int code = mt_group_join(&(struct mt_group_join){.session = self->shared->session,
+                                                     .rank = self->rank,
+                                                     .ranks = self->ranks,
+                                                     .timeout_ns = WAIT_S * MT_SECOND},
+                             &self->group, &join_error);
     if (code != 0)
         return endpoints_fail(self, "join: %s", join_error.sentence);
     const struct manta_transport_open params = {

@@ -22,8 +22,13 @@ void group_ranks_init(struct group_rank *list, uint32_t ranks, const char *sessi
 static void *run_rank(void *arg)
 {
     struct group_rank *rank = arg;
-    rank->result = mt_group_join(rank->session, rank->rank, rank->ranks, rank->node,
-                                 rank->fingerprint, rank->timeout_ns, &rank->group, &rank->error);
+    rank->result = mt_group_join(&(struct mt_group_join){.session = rank->session,
+                                                         .rank = rank->rank,
+                                                         .ranks = rank->ranks,
+                                                         .node = rank->node,
+                                                         .fingerprint = rank->fingerprint,
+                                                         .timeout_ns = rank->timeout_ns},
+                                 &rank->group, &rank->error);
     if (rank->result == 0 && rank->body)
         rank->body(rank);
     mt_group_leave(rank->group);

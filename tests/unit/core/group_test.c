@@ -272,16 +272,30 @@ static void arguments_are_checked(void **state)
     struct mt_error error;
     char session[512];
     prepare_session("127.0.0.1", session);
-    assert_int_equal(mt_group_join(NULL, 0, 1, NULL, "", MT_SECOND, &group, &error), MANTA_EINVAL);
+    assert_int_equal(
+        mt_group_join(&(struct mt_group_join){.rank = 0, .ranks = 1, .timeout_ns = MT_SECOND},
+                      &group, &error),
+        MANTA_EINVAL);
     assert_null(group);
-    assert_int_equal(mt_group_join(session, 0, 0, NULL, "", MT_SECOND, &group, &error),
+    assert_int_equal(mt_group_join(
+                         &(struct mt_group_join){
+                             .session = session, .rank = 0, .ranks = 0, .timeout_ns = MT_SECOND},
+                         &group, &error),
                      MANTA_EINVAL);
-    assert_int_equal(mt_group_join(session, 4, 4, NULL, "", MT_SECOND, &group, &error),
+    assert_int_equal(mt_group_join(
+                         &(struct mt_group_join){
+                             .session = session, .rank = 4, .ranks = 4, .timeout_ns = MT_SECOND},
+                         &group, &error),
                      MANTA_EINVAL);
     assert_non_null(strstr(error.sentence, "the rank is 4; it must be 0 to 3"));
     char *long_text = calloc(1, 100001);
     memset(long_text, 'x', 100000);
-    assert_int_equal(mt_group_join(session, 0, 1, NULL, long_text, MT_SECOND, &group, &error),
+    assert_int_equal(mt_group_join(&(struct mt_group_join){.session = session,
+                                                           .rank = 0,
+                                                           .ranks = 1,
+                                                           .fingerprint = long_text,
+                                                           .timeout_ns = MT_SECOND},
+                                   &group, &error),
                      MANTA_EINVAL);
     free(long_text);
     mt_group_leave(NULL);
@@ -298,7 +312,11 @@ static void rank_0_elsewhere_is_an_error(void **state)
     assert_int_equal(mt_session_parse(text, &session, &error), 0);
     strcpy(session.addresses[0], "192.0.2.1:4000"); /* TEST-NET-1: nobody's */
     assert_int_equal(mt_session_format(&session, text, sizeof text), 0);
-    assert_int_equal(mt_group_join(text, 0, 2, NULL, "", MT_SECOND, &group, &error), MANTA_ESYSTEM);
+    assert_int_equal(mt_group_join(
+                         &(struct mt_group_join){
+                             .session = text, .rank = 0, .ranks = 2, .timeout_ns = MT_SECOND},
+                         &group, &error),
+                     MANTA_ESYSTEM);
     assert_non_null(strstr(error.sentence, "rank 0 cannot listen on the session's address"));
 }
 
@@ -310,7 +328,10 @@ static void join_second_group(struct group_rank *rank)
     const char *const *sessions = rank->arg;
     struct mt_group *groups[GROUPS];
     for (int i = 0; i < GROUPS && rank->result == 0; i++)
-        rank->result = mt_group_join(sessions[i], rank->rank, rank->ranks, NULL, "", 20 * MT_SECOND,
+        rank->result = mt_group_join(&(struct mt_group_join){.session = sessions[i],
+                                                             .rank = rank->rank,
+                                                             .ranks = rank->ranks,
+                                                             .timeout_ns = 20 * MT_SECOND},
                                      &groups[i], &rank->error);
     if (rank->result)
         return;
