@@ -204,8 +204,6 @@ static void check_deadlines(struct manta_comm *comm, uint64_t now_ns)
  * get what it sent, so they are given a moment. */
 static void check_departures(struct manta_comm *comm, uint64_t quiet_ns)
 {
-    struct mt_error error;
-    char text[128];
     if (mt_control_departures(comm->control) == 0)
         return;
     for (const struct manta_request *request = comm->active; request; request = request->next) {
@@ -217,13 +215,7 @@ static void check_departures(struct manta_comm *comm, uint64_t quiet_ns)
                 continue;
             if (pair ? r != call->root || quiet_ns < PAIR_GRACE_NS : last >= call->sequence)
                 continue;
-            mt_call_describe(call, text, sizeof(text));
-            mt_error_set_rank(
-                &error, MANTA_ELEFT, (int)r,
-                "rank %u has destroyed its communicator, but rank %u called #%llu %s; "
-                "destroy it after the last call on all ranks",
-                r, comm->rank, (unsigned long long)call->sequence, text);
-            mt_control_fail(comm->control, &error);
+            mt_control_departed(comm->control, call, r);
             return;
         }
     }

@@ -13,6 +13,7 @@
 
 #include "core/clock.h"
 #include "core/control_impl.h"
+#include "core/control_verdict.h"
 
 #define SUSPECT_NS (500 * (uint64_t)MT_MS)
 
@@ -56,7 +57,15 @@ void mt_control_set_record(struct mt_control *control, const struct mt_record *r
 {
     mt_service_lock();
     control->record = record;
+    mt_deadlines_watch(control);
     mt_service_unlock();
+}
+
+void mt_control_departed(struct mt_control *control, const struct mt_call *call, uint32_t rank)
+{
+    struct mt_error error;
+    mt_verdict_left(control, call, rank, &error);
+    mt_control_fail(control, &error);
 }
 
 static void send_to_all(struct mt_control *control, const struct mt_wire_frame *frame,
@@ -173,6 +182,7 @@ static void received_goodbye(struct mt_control *control, struct mt_neighbour *ne
     atomic_store_explicit(&control->left[frame->origin], 1, memory_order_release);
     atomic_fetch_add_explicit(&control->departures, 1, memory_order_relaxed);
     mt_mend_later(control);
+    mt_inquiry_check(control);
     mt_service_signal();
 }
 

@@ -24,7 +24,8 @@ void mt_control_failure(const struct mt_control *control, struct mt_error *error
 /* Readable when the group has failed: for sleepers' epoll sets. Never read from it. */
 int mt_control_wake_fd(const struct mt_control *control);
 
-/* The recorder to answer other ranks' questions from. Set once, before the first call. */
+/* The recorder to answer other ranks' questions from, and to watch for calls whose deadline passes
+ * while no thread waits in them. Set once, before the first call; it outlives the group. */
 void mt_control_set_record(struct mt_control *control, const struct mt_record *record);
 
 /* Fail the group with this error on all ranks. The first failure wins; later ones are ignored. */
@@ -42,6 +43,9 @@ void mt_control_timeout(struct mt_control *control, const struct mt_call *call);
 /* A message of `peer` did not fit `call`: asks the peer for its call of that sequence, words both,
  * and fails the group with MANTA_EMISMATCH. */
 void mt_control_mismatch(struct mt_control *control, const struct mt_call *call, uint32_t peer);
+
+/* `rank` has left before `call`, which needs it. */
+void mt_control_departed(struct mt_control *control, const struct mt_call *call, uint32_t rank);
 
 /* How many ranks have said goodbye. One relaxed load: for wait loops. */
 uint32_t mt_control_departures(const struct mt_control *control);

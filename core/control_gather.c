@@ -100,7 +100,7 @@ static int wait_for_pieces(struct mt_control *control, const struct mt_gather *g
     if (gather->have == ranks)
         return 0;
     if (!mt_control_failed(control)) {
-        uint8_t *missing = control->inquiry.asked;
+        uint8_t *missing = control->marked;
         for (uint32_t r = 0; r < ranks; r++)
             missing[r] = gather->pieces[r] == NULL;
         int lowest = mt_ranks_describe(missing, ranks, who, sizeof who);

@@ -42,6 +42,10 @@ struct mt_gather {
 /* The question this rank asks, one at a time. */
 struct mt_inquiry {
     int is_open;
+    int is_waited_for; /* a thread waits in the call: it ends with an error, whoever is at fault */
+    struct mt_call call;
+    uint32_t target; /* the rank that is asked; MANTA_PLAN_NONE: all */
+    struct mt_service_timer limit;
     uint64_t serial;
     uint8_t *asked;            /* [ranks] 1: not answered yet */
     struct mt_answer *answers; /* [ranks] valid when answered[r] */
@@ -71,6 +75,8 @@ struct mt_control {
     uint64_t gather_serial; /* of the next exchange this rank enters */
     struct mt_inquiry inquiry;
     const struct mt_record *record;
+    struct mt_service_timer deadlines;
+    uint8_t *marked; /* [ranks] for who looks for missing ranks; all 0 between uses */
 };
 
 /* Bring up the links; blocks without holding the lock. On error nothing is left. parent: of the
@@ -123,7 +129,18 @@ void mt_gather_clear(struct mt_control *control);
 void mt_gather_received(struct mt_control *control, const struct mt_wire_frame *frame,
                         const uint8_t *payload);
 
+/* control_deadline.c */
+/* There is a recorder: watch the deadlines of its calls. */
+void mt_deadlines_watch(struct mt_control *control);
+void mt_deadlines_close(struct mt_control *control);
+
 /* control_query.c */
+/* Ask `target` (MANTA_PLAN_NONE: all) about a call; the verdict fails the group. No other inquiry
+ * is open. */
+void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uint32_t target,
+                     int is_waited_for);
+/* Somebody has left, or answered: it may have been the last that was waited for. */
+void mt_inquiry_check(struct mt_control *control);
 void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame *frame,
                          const uint8_t *payload);
 void mt_inquiry_answered(struct mt_control *control, const struct mt_wire_frame *frame,

@@ -59,6 +59,7 @@ static void free_control(struct mt_control *control)
     free(control->neighbour_of);
     free(control->neighbours);
     free(control->watches);
+    free(control->marked);
     free(control->inquiry.asked);
     free(control->inquiry.answered);
     free(control->inquiry.answers);
@@ -74,11 +75,12 @@ static int allocate(struct mt_control *control, uint32_t ranks)
     control->neighbour_of = malloc(ranks * sizeof *control->neighbour_of);
     control->neighbours = calloc(MT_NEIGHBOURS_MAX, sizeof *control->neighbours);
     control->watches = calloc(ranks, sizeof *control->watches);
+    control->marked = calloc(ranks, 1);
     control->inquiry.asked = calloc(ranks, 1);
     control->inquiry.answered = calloc(ranks, 1);
     control->inquiry.answers = calloc(ranks, sizeof *control->inquiry.answers);
     if (!control->left || !control->left_after || !control->seen || !control->way_back ||
-        !control->neighbour_of || !control->neighbours || !control->watches ||
+        !control->neighbour_of || !control->neighbours || !control->watches || !control->marked ||
         !control->inquiry.asked || !control->inquiry.answered || !control->inquiry.answers ||
         mt_gather_init(control))
         return MANTA_ENOMEM;
@@ -178,7 +180,7 @@ static uint32_t mark_unlinked(const struct mt_control *control, uint8_t *marked)
 /* Lock held. */
 static int wait_for_links(struct mt_control *control, uint64_t deadline_ns, struct mt_error *error)
 {
-    uint8_t *marked = control->inquiry.asked; /* not in use yet */
+    uint8_t *marked = control->marked;
     char who[160];
     while (mark_unlinked(control, marked) && !mt_control_failed(control) &&
            mt_clock_now_ns() < deadline_ns)
@@ -269,6 +271,7 @@ void mt_control_close(struct mt_control *control)
     mt_service_lock();
     say_goodbye(control);
     mt_watch_close(control);
+    mt_deadlines_close(control);
     mt_service_timer_set(&control->mend, 0);
     for (uint32_t i = 0; i < control->neighbour_count; i++) {
         mt_stream_dial_cancel(control->neighbours[i].dial);

@@ -61,6 +61,45 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame 
         mt_link_send(&control->neighbours[way].link, &reply, bytes);
 }
 
+static int is_waiting_for_answers(const struct mt_control *control)
+{
+    for (uint32_t r = 0; r < control->group->ranks; r++)
+        if (control->inquiry.asked[r] && !mt_control_has_left(control, r))
+            return 1;
+    return 0;
+}
+
+/* All have answered, or will not: judge, and make way for the next question. */
+static void end_inquiry(struct mt_control *control)
+{
+    struct mt_inquiry *inquiry = &control->inquiry;
+    struct mt_error error;
+    int is_fault = 0;
+    if (!mt_control_failed(control) && inquiry->target != MANTA_PLAN_NONE) {
+        mt_verdict_mismatch(control, &inquiry->call, inquiry->target, &error);
+        is_fault = 1;
+    } else if (!mt_control_failed(control)) {
+        is_fault = mt_verdict_timeout(control, &inquiry->call, &error) || inquiry->is_waited_for;
+    }
+    inquiry->is_open = 0;
+    memset(inquiry->asked, 0, control->group->ranks);
+    mt_service_timer_set(&inquiry->limit, 0);
+    if (is_fault)
+        mt_control_fail_locked(control, &error);
+    mt_service_signal();
+}
+
+void mt_inquiry_check(struct mt_control *control)
+{
+    if (control->inquiry.is_open && !is_waiting_for_answers(control))
+        end_inquiry(control);
+}
+
+static void limit_passed(struct mt_service_timer *timer)
+{
+    end_inquiry(timer->arg);
+}
+
 void mt_inquiry_answered(struct mt_control *control, const struct mt_wire_frame *frame,
                          const uint8_t *payload)
 {
@@ -72,71 +111,52 @@ void mt_inquiry_answered(struct mt_control *control, const struct mt_wire_frame 
     inquiry->asked[frame->origin] = 0;
     inquiry->answered[frame->origin] = 1;
     inquiry->answers[frame->origin] = answer;
-    mt_service_signal();
+    mt_inquiry_check(control);
 }
 
-static int is_waiting_for_answers(const struct mt_control *control)
-{
-    for (uint32_t r = 0; r < control->group->ranks; r++)
-        if (control->inquiry.asked[r] && !mt_control_has_left(control, r))
-            return 1;
-    return 0;
-}
-
-/* Lock held. Ask `target`, or all; 1 when there are answers to judge, 0 when the group has failed
- * meanwhile. The inquiry stays open. */
-static int inquire(struct mt_control *control, const struct mt_call *call, uint32_t target)
+void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uint32_t target,
+                     int is_waited_for)
 {
     struct mt_inquiry *inquiry = &control->inquiry;
     uint32_t ranks = control->group->ranks, rank = control->group->rank;
     struct mt_query query = {call->sequence, call->collective, call->root};
     struct mt_wire_frame frame = {.type = MT_WIRE_QUERY, .origin = rank, .target = target};
     uint8_t bytes[64];
-    while (inquiry->is_open && !mt_control_failed(control)) /* of another thread */
-        mt_service_wait(mt_clock_now_ns() + ANSWER_NS);
-    if (mt_control_failed(control))
-        return 0;
     memset(inquiry->answered, 0, ranks);
     for (uint32_t r = 0; r < ranks; r++)
         inquiry->asked[r] = r != rank && (target == MANTA_PLAN_NONE || target == r);
+    inquiry->call = *call;
+    inquiry->target = target;
+    inquiry->is_waited_for = is_waited_for;
     inquiry->is_open = 1;
+    inquiry->limit.fire = limit_passed;
+    inquiry->limit.arg = control;
+    mt_service_timer_set(&inquiry->limit, mt_clock_now_ns() + ANSWER_NS);
     frame.bytes = (uint32_t)mt_query_encode(&query, bytes, sizeof bytes);
     frame.serial = inquiry->serial = ++control->serial;
     mt_control_flood_frame(control, &frame, bytes);
-    uint64_t until_ns = mt_clock_now_ns() + ANSWER_NS;
-    while (is_waiting_for_answers(control) && !mt_control_failed(control) &&
-           mt_clock_now_ns() < until_ns)
-        mt_service_wait(until_ns);
-    return !mt_control_failed(control);
+    mt_inquiry_check(control);
 }
 
-static void close_inquiry(struct mt_control *control)
+/* Ask, once others' questions are over, and wait for the verdict. */
+static void inquire(struct mt_control *control, const struct mt_call *call, uint32_t target)
 {
-    control->inquiry.is_open = 0;
-    memset(control->inquiry.asked, 0, control->group->ranks);
-    mt_service_signal();
+    mt_service_lock();
+    while (!mt_control_failed(control)) {
+        if (!control->inquiry.is_open)
+            mt_inquiry_open(control, call, target, 1);
+        if (!mt_control_failed(control))
+            mt_service_wait(mt_clock_now_ns() + ANSWER_NS);
+    }
+    mt_service_unlock();
 }
 
 void mt_control_timeout(struct mt_control *control, const struct mt_call *call)
 {
-    struct mt_error error;
-    mt_service_lock();
-    if (inquire(control, call, MANTA_PLAN_NONE)) {
-        mt_verdict_timeout(control, call, &error);
-        mt_control_fail_locked(control, &error);
-    }
-    close_inquiry(control);
-    mt_service_unlock();
+    inquire(control, call, MANTA_PLAN_NONE);
 }
 
 void mt_control_mismatch(struct mt_control *control, const struct mt_call *call, uint32_t peer)
 {
-    struct mt_error error;
-    mt_service_lock();
-    if (inquire(control, call, peer)) {
-        mt_verdict_mismatch(control, call, peer, &error);
-        mt_control_fail_locked(control, &error);
-    }
-    close_inquiry(control);
-    mt_service_unlock();
+    inquire(control, call, peer);
 }

@@ -165,16 +165,15 @@ static void word_not_called(const struct mt_control *control, const struct mt_ca
                       (unsigned long long)call->sequence, wanted, last, more);
 }
 
-static void word_left(const struct mt_control *control, const struct mt_call *call, int rank,
-                      struct mt_error *error)
+void mt_verdict_left(const struct mt_control *control, const struct mt_call *call, uint32_t rank,
+                     struct mt_error *error_out)
 {
     char text[CALL_TEXT];
     mt_call_describe(call, text, sizeof text);
-    mt_error_set_rank(
-        error, MANTA_ELEFT, rank,
-        "rank %d has destroyed its communicator, but rank %u called #%llu %s; destroy "
-        "it after the last call on all ranks",
-        rank, control->group->rank, (unsigned long long)call->sequence, text);
+    mt_error_set_rank(error_out, MANTA_ELEFT, (int)rank,
+                      "rank %u has destroyed its communicator, but rank %u called #%llu %s; "
+                      "destroy it after the last call on all ranks",
+                      rank, control->group->rank, (unsigned long long)call->sequence, text);
 }
 
 static void word_nobody(const struct mt_control *control, const struct mt_call *call,
@@ -184,8 +183,10 @@ static void word_nobody(const struct mt_control *control, const struct mt_call *
     mt_call_describe(call, text, sizeof text);
     word_waited(call, waited, sizeof waited);
     mt_error_set(error, MANTA_ETIMEOUT,
-                 "rank %u waited %s in #%llu %s; %s in it or %s ended it, so the transfer is slow "
-                 "or stuck: raise MANTA_TIMEOUT, or see MANTA_LOG=debug for the transport",
+                 "rank %u waited %s in #%llu %s; %s in it or %s ended it, so the transfer is slow, "
+                 "or a rank that posted the call does not wait for it (posted calls move on in "
+                 "manta_wait, manta_test and other calls): raise MANTA_TIMEOUT, or see "
+                 "MANTA_LOG=debug for the transport",
                  control->group->rank, waited, (unsigned long long)call->sequence, text,
                  is_pair(call) ? "its peer is" : "all ranks are", is_pair(call) ? "has" : "have");
 }
@@ -207,26 +208,27 @@ static enum fault find_gravest(const struct mt_control *control, const struct mt
     return NO_FAULT;
 }
 
-void mt_verdict_timeout(const struct mt_control *control, const struct mt_call *call,
-                        struct mt_error *error_out)
+int mt_verdict_timeout(const struct mt_control *control, const struct mt_call *call,
+                       struct mt_error *error_out)
 {
     int rank;
     uint32_t others;
     switch (find_gravest(control, call, &rank, &others)) {
     case SILENT:
         word_silent(control, call, rank, others, error_out);
-        break;
+        return 1;
     case DIFFERENT:
         word_different(control, call, rank, error_out);
-        break;
+        return 1;
     case NOT_CALLED:
         word_not_called(control, call, rank, others, error_out);
-        break;
+        return 1;
     case LEFT:
-        word_left(control, call, rank, error_out);
-        break;
+        mt_verdict_left(control, call, (uint32_t)rank, error_out);
+        return 1;
     default:
         word_nobody(control, call, error_out);
+        return 0;
     }
 }
 

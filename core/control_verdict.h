@@ -7,9 +7,12 @@
 
 /* The deadline of `call` has passed here. At fault is, in this order: who does not answer, who
  * called something else, who has not called, who has left; never one that waits in the call or has
- * ended it. */
-void mt_verdict_timeout(const struct mt_control *control, const struct mt_call *call,
-                        struct mt_error *error_out);
+ * ended it. 1 if somebody is at fault, 0 if nobody is (then, too, there is an error to tell). */
+int mt_verdict_timeout(const struct mt_control *control, const struct mt_call *call,
+                       struct mt_error *error_out);
+/* `rank` has left, and `call` needs it. */
+void mt_verdict_left(const struct mt_control *control, const struct mt_call *call, uint32_t rank,
+                     struct mt_error *error_out);
 /* A message of `peer` does not fit `call`. */
 void mt_verdict_mismatch(const struct mt_control *control, const struct mt_call *call,
                          uint32_t peer, struct mt_error *error_out);

@@ -143,6 +143,16 @@ int mt_record_open(const struct mt_record *record, struct mt_call *call_out)
     return find_back(record, call_out, fits_open, NULL);
 }
 
+int mt_record_oldest_open(const struct mt_record *record, struct mt_call *call_out)
+{
+    uint64_t begun = atomic_load_explicit(&record->begun, memory_order_acquire);
+    uint64_t number = begun > MT_RECORD_CALLS ? begun - MT_RECORD_CALLS : 0;
+    for (; number < begun; number++)
+        if (read_slot(record, number, call_out) && call_out->ended_ns == 0)
+            return 1;
+    return 0;
+}
+
 uint64_t mt_record_last_collective(const struct mt_record *record)
 {
     return atomic_load_explicit(&record->last_collective, memory_order_acquire);

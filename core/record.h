@@ -32,9 +32,11 @@ void mt_record_destroy(struct mt_record *record);
 /* Returns the slot to end the call with. Wait-free, one writer at a time. */
 uint32_t mt_record_begin(struct mt_record *record, const struct mt_call *call);
 void mt_record_end(struct mt_record *record, uint32_t slot, int result, uint64_t now_ns);
-/* The last call begun; the call with this sequence (collectives only). 1 if there is one. */
+/* The last call begun; the last and the first that have not ended; the collective with this
+ * sequence. 1 if there is one. */
 int mt_record_last(const struct mt_record *record, struct mt_call *call_out);
 int mt_record_open(const struct mt_record *record, struct mt_call *call_out);
+int mt_record_oldest_open(const struct mt_record *record, struct mt_call *call_out);
 int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out);
 /* The sequence of the last collective begun, however many sends have followed; 0: none. */
 uint64_t mt_record_last_collective(const struct mt_record *record);

@@ -230,6 +230,41 @@ static void test_deadline(void **state)
     }
 }
 
+/* A call is posted, the thread goes elsewhere, and rank 1 never calls it: all are told. */
+static int deadline_of_posted(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_error_info info = {.size = sizeof(info)};
+    struct manta_request *request;
+    struct timespec pause = {.tv_nsec = 5000000};
+    float in = 1, out;
+    if (manta_barrier(comm))
+        return 1;
+    if (manta_comm_rank(comm) != 1 &&
+        manta_allreduce_post(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM, &request))
+        return rank_fail(comm, "cannot post");
+    uint64_t start_ns = mt_clock_now_ns();
+    do {
+        nanosleep(&pause, NULL);
+        manta_comm_error(comm, &info);
+    } while (info.code == 0 && mt_clock_now_ns() - start_ns < 10 * MT_SECOND);
+    if (info.code != MANTA_ETIMEOUT || info.rank != 1 || !strstr(info.sentence, "has not called"))
+        return rank_fail(comm, "told %d, rank %d, '%s'", info.code, info.rank, info.sentence);
+    if (manta_comm_rank(comm) != 1 && manta_wait(request, UINT64_MAX) != MANTA_ETIMEOUT)
+        return rank_fail(comm, "the request does not fail");
+    return 0;
+}
+
+static void test_deadline_of_posted(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {
+            .ranks = 3, .transports = transports[t], .timeout_ns = 700000000};
+        assert_int_equal(ranks_run(&options, deadline_of_posted, NULL), 0);
+    }
+}
+
 /* A wait that runs out of its own time harms nothing. */
 static int short_wait(struct manta_comm *comm, void *arg)
 {
@@ -323,10 +358,15 @@ static void test_leaves_pollers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crossing),       cmocka_unit_test(test_many),
-        cmocka_unit_test(test_abort),          cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_short_wait),     cmocka_unit_test(test_leaves),
-        cmocka_unit_test(test_leaves_pollers), cmocka_unit_test(test_split_while_posted),
+        cmocka_unit_test(test_crossing),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_short_wait),
+        cmocka_unit_test(test_leaves),
+        cmocka_unit_test(test_leaves_pollers),
+        cmocka_unit_test(test_split_while_posted),
+        cmocka_unit_test(test_deadline_of_posted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
