@@ -100,9 +100,8 @@ static void number_call(struct manta_request *request, const struct mt_arguments
         .root = arguments->root,
         .posted_ns = mt_clock_now_ns(),
         .result = MANTA_INPROGRESS,
+        .algorithm = algorithm ? algorithm->name : NULL,
     };
-    if (algorithm)
-        strncpy(call->algorithm, algorithm->name, sizeof(call->algorithm) - 1);
     request->id = (struct manta_transport_id){
         .call = call->sequence | (between_two ? POINT_TO_POINT : 0),
         .epoch = comm->group->epoch,

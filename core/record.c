@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The flight recorder: a ring of slots, each guarded by a version (a seqlock): odd while its writer
- * is in it. Calls are kept as atomic words, so that a reader that comes at a bad time reads a torn
- * entry, sees the version change, and no rule of the language is broken.
+ * The flight recorder: a ring of slots, a cache line each, guarded by a version (a seqlock): odd
+ * while its writer fills it. Calls are kept as atomic words, so that a reader that comes at a bad
+ * time reads a torn entry, sees the version change, and no rule of the language is broken. The end
+ * of a call needs no new version: `ended` is written after the result, and read before it.
  */
 #include "core/record.h"
 
@@ -14,13 +15,16 @@
 
 #include "core/dtype.h"
 
-enum { CALL_WORDS = sizeof(struct mt_call) / 8, READ_TRIES = 8 };
-_Static_assert(sizeof(struct mt_call) % 8 == 0, "a call is copied in words of 8 bytes");
+enum { READ_TRIES = 8 };
 
 struct slot {
-    _Atomic uint64_t version; /* 2 * number of the call + 2, minus 1 while it is written */
-    _Atomic uint64_t words[CALL_WORDS];
+    _Alignas(64) _Atomic uint64_t version; /* 2 * number of the call + 2, less 1 while filled */
+    _Atomic uint64_t sequence, count;
+    _Atomic uint64_t kind; /* collective, dtype: 8 bits each; op: 16; root: 32 */
+    _Atomic uint64_t posted_ns, ended_ns, result;
+    const char *_Atomic algorithm;
 };
+_Static_assert(sizeof(struct slot) == 64, "a slot is a cache line");
 
 struct mt_record {
     _Atomic uint64_t begun; /* calls so far; call number i is in slot i % MT_RECORD_CALLS */
@@ -30,7 +34,10 @@ struct mt_record {
 
 struct mt_record *mt_record_create(void)
 {
-    return calloc(1, sizeof(struct mt_record));
+    struct mt_record *record = aligned_alloc(_Alignof(struct mt_record), sizeof *record);
+    if (record)
+        memset(record, 0, sizeof *record);
+    return record;
 }
 
 void mt_record_destroy(struct mt_record *record)
@@ -38,31 +45,59 @@ void mt_record_destroy(struct mt_record *record)
     free(record);
 }
 
+static void put(_Atomic uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_release);
+}
+
+static uint64_t get(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_acquire);
+}
+
+static uint64_t kind_of(const struct mt_call *call)
+{
+    return (call->collective & 0xff) | (call->dtype & 0xff) << 8 | (call->op & 0xffff) << 16 |
+           (uint64_t)call->root << 32;
+}
+
 /* The releases order each word after the odd version (pairs with the acquires in read_slot). */
 static void write_slot(struct slot *slot, uint64_t version, const struct mt_call *call)
 {
-    uint64_t words[CALL_WORDS];
-    memcpy(words, call, sizeof words);
     atomic_store_explicit(&slot->version, version - 1, memory_order_relaxed);
-    for (int i = 0; i < CALL_WORDS; i++)
-        atomic_store_explicit(&slot->words[i], words[i], memory_order_release);
-    atomic_store_explicit(&slot->version, version, memory_order_release);
+    put(&slot->sequence, call->sequence);
+    put(&slot->count, call->count);
+    put(&slot->kind, kind_of(call));
+    put(&slot->posted_ns, call->posted_ns);
+    put(&slot->ended_ns, 0);
+    put(&slot->result, (uint64_t)(int64_t)MANTA_INPROGRESS);
+    atomic_store_explicit(&slot->algorithm, call->algorithm, memory_order_release);
+    put(&slot->version, version);
 }
 
 /* 1 if the slot holds call `number`, whole. */
 static int read_slot(const struct mt_record *record, uint64_t number, struct mt_call *call_out)
 {
     const struct slot *slot = &record->slots[number % MT_RECORD_CALLS];
-    uint64_t words[CALL_WORDS], version = 2 * number + 2;
+    uint64_t version = 2 * number + 2;
     for (int attempt = 0; attempt < READ_TRIES; attempt++) {
-        uint64_t before = atomic_load_explicit(&slot->version, memory_order_acquire);
+        uint64_t before = get(&slot->version);
         if (before > version)
             return 0;
-        for (int i = 0; i < CALL_WORDS; i++)
-            words[i] = atomic_load_explicit(&slot->words[i], memory_order_acquire);
+        uint64_t kind = get(&slot->kind);
+        struct mt_call call = {.sequence = get(&slot->sequence),
+                               .count = get(&slot->count),
+                               .collective = kind & 0xff,
+                               .dtype = kind >> 8 & 0xff,
+                               .op = kind >> 16 & 0xffff,
+                               .root = (uint32_t)(kind >> 32),
+                               .posted_ns = get(&slot->posted_ns)};
+        call.ended_ns = get(&slot->ended_ns); /* before the result: pairs with mt_record_end() */
+        call.result = (int32_t)get(&slot->result);
+        call.algorithm = atomic_load_explicit(&slot->algorithm, memory_order_acquire);
         uint64_t after = atomic_load_explicit(&slot->version, memory_order_relaxed);
         if (before == version && after == version) {
-            memcpy(call_out, words, sizeof words);
+            *call_out = call;
             return 1;
         }
     }
@@ -88,13 +123,10 @@ void mt_record_end(struct mt_record *record, uint32_t slot_number, int result, u
 {
     struct slot *slot = &record->slots[slot_number % MT_RECORD_CALLS];
     uint64_t version = atomic_load_explicit(&slot->version, memory_order_relaxed);
-    struct mt_call call;
-    if ((uint32_t)(version / 2 - 1) != slot_number || version == 0 ||
-        !read_slot(record, version / 2 - 1, &call))
+    if ((uint32_t)(version / 2 - 1) != slot_number || version == 0)
         return; /* 1,024 calls have begun since: this one's place is taken */
-    call.result = result;
-    call.ended_ns = now_ns ? now_ns : 1;
-    write_slot(slot, version, &call);
+    put(&slot->result, (uint64_t)(int64_t)result);
+    put(&slot->ended_ns, now_ns ? now_ns : 1);
 }
 
 /* Walk back from the newest call. */
@@ -222,10 +254,10 @@ uint32_t mt_call_hash(const struct mt_call *call)
 
 static void dump_call(const struct mt_call *call, FILE *stream)
 {
-    char text[160], algorithm[sizeof call->algorithm + 1];
+    char text[160], algorithm[24] = "";
     mt_call_describe(call, text, sizeof text);
-    memcpy(algorithm, call->algorithm, sizeof call->algorithm);
-    algorithm[sizeof call->algorithm] = 0;
+    if (call->algorithm)
+        strncpy(algorithm, call->algorithm, sizeof algorithm - 1);
     for (char *at = algorithm; *at; at++)
         if (*at < 0x20 || *at > 0x7e || *at == '"' || *at == '\\')
             *at = '?';

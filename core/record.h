@@ -20,10 +20,10 @@ struct mt_call {
     uint32_t collective;
     uint32_t dtype, op;
     uint32_t root;                /* or peer, or MANTA_PLAN_NONE */
-    uint64_t posted_ns, ended_ns; /* CLOCK_MONOTONIC of that rank; 0: not ended */
+    uint64_t posted_ns, ended_ns; /* CLOCK_MONOTONIC of that rank; 0: not ended; equal: within
+                                   * microseconds */
     int32_t result;
-    uint32_t reserved;
-    char algorithm[24];
+    const char *algorithm; /* text that outlives the recorder, or NULL */
 };
 
 struct mt_record;
