@@ -76,6 +76,13 @@ static const char *check_buffers(const struct manta_comm *comm, const struct mt_
     return NULL;
 }
 
+/* What may be wrong with a call though one with the same arguments was right. */
+static int recheck(struct manta_comm *comm, const struct mt_arguments *a)
+{
+    const char *fault = a->count && a->collective != MANTA_BARRIER ? check_buffers(comm, a) : NULL;
+    return fault ? refuse(comm, a, fault) : 0;
+}
+
 static int check(struct manta_comm *comm, const struct mt_arguments *a)
 {
     uint64_t bytes;
@@ -92,8 +99,7 @@ static int check(struct manta_comm *comm, const struct mt_arguments *a)
         return refuse(comm, a, "peer must be another rank");
     if (__builtin_mul_overflow(a->count, size * (uint64_t)comm->ranks, &bytes) || bytes > INT64_MAX)
         return refuse(comm, a, "count times the size of the dtype is more than memory can hold");
-    const char *fault = a->count && a->collective != MANTA_BARRIER ? check_buffers(comm, a) : NULL;
-    return fault ? refuse(comm, a, fault) : 0;
+    return recheck(comm, a);
 }
 
 /* Blocking when request_out is NULL. */
@@ -105,10 +111,11 @@ static int call(struct manta_comm *comm, const struct mt_arguments *arguments,
     int rc = mt_comm_enter(comm);
     if (rc)
         return rc;
-    rc = check(comm, arguments);
+    struct mt_shape *shape = mt_shape_find(comm, arguments);
+    rc = shape ? recheck(comm, arguments) : check(comm, arguments);
     if (!rc)
-        rc = request_out ? mt_call_post(comm, arguments, request_out)
-                         : mt_call_block(comm, arguments);
+        rc = request_out ? mt_call_post(comm, arguments, shape, request_out)
+                         : mt_call_block(comm, arguments, shape);
     mt_comm_leave(comm);
     return rc;
 }

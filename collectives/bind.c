@@ -59,12 +59,11 @@ uint64_t mt_bind_scratch_bytes(const struct manta_request *request)
     return stride_bytes(request) * request->entry->scratch_blocks;
 }
 
-void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uint64_t segment)
+void mt_bind_blocks(const struct manta_request *request, uint64_t first, uint64_t length,
+                    uint64_t *start_out, uint64_t *bytes_out)
 {
     const struct manta_plan *plan = request->entry->plan;
     uint64_t size = request->element_bytes;
-    uint64_t first = segment * request->segment_elements;
-    uint64_t length = min_u64(request->segment_elements, request->count - first);
     uint32_t vectors = plan->layout == MANTA_PLAN_RANKS ? plan->ranks : 1;
     uint32_t parts = plan->blocks / vectors;
 
@@ -72,11 +71,18 @@ void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uin
         uint64_t vector = b / parts, part = b % parts;
         uint64_t start = part_start(length, part, parts, size);
         uint64_t end = part_start(length, part + 1, parts, size);
-        slot->block_start[b] = (vector * request->count + first + start) * size;
-        slot->block_bytes[b] = (end - start) * size;
+        start_out[b] = (vector * request->count + first + start) * size;
+        start_out[b + 1] = start_out[b] + (end - start) * size;
+        if (bytes_out)
+            bytes_out[b] = (end - start) * size;
     }
-    slot->block_start[plan->blocks] =
-        slot->block_start[plan->blocks - 1] + slot->block_bytes[plan->blocks - 1];
+}
+
+void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uint64_t segment)
+{
+    uint64_t first = segment * request->segment_elements;
+    uint64_t length = min_u64(request->segment_elements, request->count - first);
+    mt_bind_blocks(request, first, length, slot->block_start, slot->block_bytes);
     slot->stride_bytes = stride_bytes(request);
     slot->segment = segment;
 }

@@ -102,7 +102,8 @@ static struct mt_entry *entry_create(struct manta_plan *plan)
         entry->region_first[i] = entry->scratch_blocks;
         entry->scratch_blocks += plan->regions[i].block_count;
     }
-    entry->whole = runs_whole(plan);
+    entry->direct = plan->step_count == 1 && plan->steps[0].kind == MANTA_PLAN_FUSED;
+    entry->whole = entry->direct || runs_whole(plan);
     sort_lanes(entry);
     collect_peers(entry);
     return entry;
@@ -119,8 +120,10 @@ static struct mt_entry **place_for_new(struct manta_comm *comm)
         if ((*place)->users == 0 && (!oldest || (*place)->used_at < (*oldest)->used_at))
             oldest = place;
     }
-    if (oldest)
+    if (oldest) {
+        mt_shapes_forget(comm, *oldest);
         entry_free(*oldest);
+    }
     return oldest;
 }
 
@@ -238,6 +241,7 @@ void mt_cache_release(struct mt_entry *entry, struct mt_instance *instance)
 
 void mt_cache_clear(struct manta_comm *comm)
 {
+    mt_shapes_forget(comm, NULL);
     for (uint32_t i = 0; i < comm->entry_count; i++)
         entry_free(comm->entries[i]);
     comm->entry_count = 0;

@@ -9,6 +9,7 @@
 #include "core/dtype.h"
 
 #define POINT_TO_POINT (UINT64_C(1) << 63)
+enum { SHORT_BYTES = 1024 };
 
 static struct manta_request *request_take(struct manta_comm *comm)
 {
@@ -54,26 +55,6 @@ static void set_bases(struct manta_request *request, const struct mt_arguments *
     }
 }
 
-static int is_in_place(const struct manta_comm *comm, const struct mt_arguments *arguments)
-{
-    uint64_t part = arguments->count * manta_dtype_size((int)arguments->dtype);
-    uintptr_t src = (uintptr_t)arguments->src, dst = (uintptr_t)arguments->dst;
-    switch (arguments->collective) {
-    case MANTA_ALLREDUCE:
-        return src == dst;
-    case MANTA_REDUCE:
-        return src == dst && comm->rank == arguments->root;
-    case MANTA_ALLGATHER:
-        return src == dst + comm->rank * part;
-    case MANTA_REDUCE_SCATTER:
-        return dst == src + comm->rank * part;
-    case MANTA_BARRIER:
-        return 1;
-    default:
-        return 0;
-    }
-}
-
 /* Collectives count per communicator; sends and receives per pair and direction. */
 static uint64_t next_sequence(struct manta_comm *comm, const struct mt_arguments *arguments)
 {
@@ -84,51 +65,81 @@ static uint64_t next_sequence(struct manta_comm *comm, const struct mt_arguments
     return ++comm->sequence;
 }
 
-static void number_call(struct manta_request *request, const struct mt_arguments *arguments,
-                        const struct mt_algorithm *algorithm)
+/* Give the call its number, its time and its line in the recorder. */
+static void number_call(struct manta_request *request, const struct mt_arguments *arguments)
 {
     struct manta_comm *comm = request->comm;
     struct mt_call *call = &request->call;
-    int between_two = arguments->collective == MANTA_SEND || arguments->collective == MANTA_RECV;
+    call->sequence = next_sequence(comm, arguments);
+    call->posted_ns = mt_quick_now_ns(&comm->clock);
+    request->deadline_ns = call->posted_ns + comm->settings.timeout_ns;
+    request->record_slot = mt_record_begin(comm->record, call);
+}
 
-    *call = (struct mt_call){
-        .sequence = next_sequence(comm, arguments),
+static void describe_call(struct manta_request *request, const struct mt_arguments *arguments,
+                          const struct mt_algorithm *algorithm)
+{
+    request->call = (struct mt_call){
         .count = arguments->count,
         .collective = arguments->collective,
         .dtype = arguments->dtype,
         .op = arguments->op,
         .root = arguments->root,
-        .posted_ns = mt_clock_now_ns(),
-        .result = MANTA_INPROGRESS,
         .algorithm = algorithm ? algorithm->name : NULL,
     };
-    request->id = (struct manta_transport_id){
-        .call = call->sequence | (between_two ? POINT_TO_POINT : 0),
-        .epoch = comm->group->epoch,
-        .hash = mt_call_hash(call),
-    };
-    request->deadline_ns = call->posted_ns + comm->settings.timeout_ns;
-    request->record_slot = mt_record_begin(comm->record, call);
 }
 
-static int prepare(struct manta_request *request, const struct mt_arguments *arguments,
-                   const struct mt_algorithm **algorithm_out, struct mt_error *error)
+/* How messages of this call are named; fused calls have theirs in the shape. */
+static void name_messages(struct manta_request *request)
 {
-    struct manta_comm *comm = request->comm;
-    int rc = mt_choose(comm, arguments, algorithm_out, error);
+    const struct mt_call *call = &request->call;
+    int between_two = call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+    request->id = (struct manta_transport_id){
+        .call = call->sequence | (between_two ? POINT_TO_POINT : 0),
+        .epoch = request->comm->group->epoch,
+        .hash = mt_call_hash(call),
+    };
+}
+
+static int prepare_slots(struct manta_request *request, struct mt_error *error)
+{
+    mt_bind_segments(request->comm, request);
+    int rc = mt_cache_instance(request->entry, mt_bind_scratch_bytes(request), &request->instance);
     if (rc)
-        return rc;
-    rc = mt_cache_get(comm, *algorithm_out, arguments, is_in_place(comm, arguments),
-                      &request->entry, error);
-    if (rc)
-        return rc;
-    mt_bind_segments(comm, request);
-    rc = mt_cache_instance(request->entry, mt_bind_scratch_bytes(request), &request->instance);
-    if (rc)
-        return mt_error_set(error, rc, "no memory for the scratch of %s", (*algorithm_out)->name);
+        return mt_error_set(error, rc, "no memory for the scratch of %s",
+                            request->entry->algorithm->name);
     for (uint32_t i = 0; i < MT_PLAN_DEPTH; i++)
         request->instance->slots[i].running = 0;
     return 0;
+}
+
+/* Find out how to carry out a call that was not made before, or does not fit a shape. */
+static int prepare(struct manta_request *request, const struct mt_arguments *arguments,
+                   struct mt_error *error)
+{
+    struct manta_comm *comm = request->comm;
+    const struct mt_algorithm *algorithm;
+    int rc = mt_choose(comm, arguments, &algorithm, error);
+    if (!rc)
+        rc = mt_cache_get(comm, algorithm, arguments, mt_is_in_place(comm, arguments),
+                          &request->entry, error);
+    if (rc)
+        return rc;
+    describe_call(request, arguments, algorithm);
+    if (request->entry->direct)
+        request->shape = mt_shape_make(request, arguments);
+    return request->shape ? 0 : prepare_slots(request, error);
+}
+
+static void use_shape(struct manta_request *request)
+{
+    struct mt_shape *shape = request->shape;
+    request->entry = shape->entry;
+    request->call = shape->call;
+    request->segments = 1;
+    request->transfer.status = MANTA_EAGAIN;
+    shape->users++;
+    shape->entry->users++;
 }
 
 static void activate(struct manta_request *request)
@@ -152,22 +163,12 @@ static void deactivate(struct manta_request *request)
         mt_wait_posted(comm, -1);
 }
 
-static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
-                 struct manta_request **request_out)
+static void fill(struct manta_request *request, struct manta_comm *comm,
+                 const struct mt_arguments *arguments, struct mt_shape *shape)
 {
-    struct mt_error error;
-    const struct mt_algorithm *algorithm = NULL;
-    if (mt_control_failed(comm->control))
-        mt_wait_fail(comm);
-    int failed = atomic_load_explicit(&comm->failed, memory_order_relaxed);
-    if (failed)
-        return failed;
-
-    struct manta_request *request = request_take(comm);
-    if (!request)
-        return MANTA_ENOMEM;
     request->comm = comm;
     request->entry = NULL;
+    request->shape = shape;
     request->instance = NULL;
     request->count = arguments->count;
     request->dtype = arguments->dtype;
@@ -176,52 +177,103 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
     request->next_segment = request->done_segments = request->segments = 0;
     request->result = MANTA_INPROGRESS;
     request->posted = 0;
-    comm->quiet_since_ns = 0;
+}
+
+/* A short call that ended in its first look took no time worth a second reading of the clock. */
+static uint64_t ended_ns(struct manta_request *request)
+{
+    if (request->count * request->element_bytes <= SHORT_BYTES)
+        return request->call.posted_ns;
+    return mt_quick_now_ns(&request->comm->clock);
+}
+
+/* A request with its plan, its slots or its shape, and its number. */
+static int open_call(struct manta_comm *comm, const struct mt_arguments *arguments,
+                     struct mt_shape *shape, struct manta_request **request_out)
+{
+    struct mt_error error;
+    struct manta_request *request = request_take(comm);
+    if (!request)
+        return MANTA_ENOMEM;
+    fill(request, comm, arguments, shape);
     if (arguments->count > 0) {
-        int rc = prepare(request, arguments, &algorithm, &error);
+        int rc = shape ? 0 : prepare(request, arguments, &error);
         if (rc) {
             mt_comm_set_error(comm, &error);
             request_give(comm, request);
             return rc;
         }
         set_bases(request, arguments);
+    } else {
+        describe_call(request, arguments, NULL);
     }
-    number_call(request, arguments, algorithm);
-    activate(request);
-    if (arguments->count == 0)
-        mt_call_complete(request, 0);
+    if (request->shape)
+        use_shape(request);
+    number_call(request, arguments);
+    if (!request->shape)
+        name_messages(request);
     *request_out = request;
     return 0;
 }
 
-int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
-                 struct manta_request **request_out)
+/* The call is over: give back what it held, record the result. */
+static void end(struct manta_request *request, int result, uint64_t now_ns)
 {
-    int rc = start(comm, arguments, request_out);
-    if (rc == 0 && (*request_out)->result == MANTA_INPROGRESS) {
-        (*request_out)->posted = 1;
-        mt_wait_posted(comm, 1);
-        (void)mt_engine_progress(comm); /* an error is kept for test or wait */
+    struct manta_comm *comm = request->comm;
+    const struct mt_call *call = &request->call;
+    if (request->instance)
+        mt_cache_release(request->entry, request->instance);
+    if (request->shape) {
+        request->shape->users--;
+        request->entry->users--;
     }
-    return rc;
+    request->instance = NULL;
+    request->result = result;
+    mt_record_end(comm->record, request->record_slot, result, now_ns);
+    if (result)
+        return;
+    uint64_t bytes = call->collective == MANTA_BARRIER ? 0 : call->count * request->element_bytes;
+    mt_count(&comm->counters.calls[call->collective], 1);
+    mt_count(&comm->counters.bytes[call->collective], bytes);
 }
 
 void mt_call_complete(struct manta_request *request, int result)
 {
-    struct manta_comm *comm = request->comm;
-    const struct mt_call *call = &request->call;
-
     deactivate(request);
-    if (request->instance)
-        mt_cache_release(request->entry, request->instance);
-    request->instance = NULL;
-    request->result = result;
-    mt_record_end(comm->record, request->record_slot, result, mt_clock_now_ns());
-    if (result)
-        return;
-    uint64_t bytes = call->collective == MANTA_BARRIER ? 0 : call->count * request->element_bytes;
-    atomic_fetch_add_explicit(&comm->counters.calls[call->collective], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&comm->counters.bytes[call->collective], bytes, memory_order_relaxed);
+    end(request, result, mt_quick_now_ns(&request->comm->clock));
+}
+
+static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
+                 struct mt_shape *shape, uint32_t looks, struct manta_request **request_out)
+{
+    if (atomic_load_explicit(comm->failed_flag, memory_order_acquire))
+        mt_wait_fail(comm);
+    int rc = atomic_load_explicit(&comm->failed, memory_order_relaxed);
+    rc = rc ? rc : open_call(comm, arguments, shape, request_out);
+    if (rc)
+        return rc;
+    struct manta_request *request = *request_out;
+    comm->quiet_since_ns = 0;
+    if (request->shape && request->entry->connected)
+        mt_engine_post(request, looks);
+    if (arguments->count == 0 || (request->shape && request->done_segments))
+        end(request, 0, ended_ns(request));
+    else
+        activate(request);
+    return 0;
+}
+
+int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
+                 struct mt_shape *shape, struct manta_request **request_out)
+{
+    int rc = start(comm, arguments, shape, 1, request_out);
+    if (rc == 0 && (*request_out)->result == MANTA_INPROGRESS) {
+        (*request_out)->posted = 1;
+        mt_wait_posted(comm, 1);
+        if (!(*request_out)->shape)
+            (void)mt_engine_progress(comm); /* an error is kept for test or wait */
+    }
+    return rc;
 }
 
 int mt_call_finish(struct manta_request *request)
@@ -231,13 +283,14 @@ int mt_call_finish(struct manta_request *request)
     return result;
 }
 
-int mt_call_block(struct manta_comm *comm, const struct mt_arguments *arguments)
+int mt_call_block(struct manta_comm *comm, const struct mt_arguments *arguments,
+                  struct mt_shape *shape)
 {
     struct manta_request *request;
-    int rc = start(comm, arguments, &request);
+    int rc = start(comm, arguments, shape, comm->looks, &request);
     if (rc)
         return rc;
-    rc = mt_wait(request, UINT64_MAX);
-    mt_call_finish(request);
-    return rc;
+    if (request->result == MANTA_INPROGRESS)
+        (void)mt_wait(request, UINT64_MAX);
+    return mt_call_finish(request);
 }

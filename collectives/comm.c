@@ -16,7 +16,11 @@
 #include "scheduler/scheduler.h"
 #include "topology/host.h"
 
-enum { FINGERPRINT_BYTES = 8192, DRAIN_MS = 1000 };
+enum {
+    FINGERPRINT_BYTES = 8192,
+    DRAIN_MS = 1000,
+    LOOKS = 500 /* some microseconds, after which the clock is worth reading */
+};
 
 /* Last error of this thread without a communicator. */
 static _Thread_local struct mt_error thread_error;
@@ -40,7 +44,7 @@ void mt_comm_set_error(struct manta_comm *comm, const struct mt_error *error)
     error_unlock(comm);
 }
 
-int mt_comm_enter(struct manta_comm *comm)
+int mt_comm_enter_late(struct manta_comm *comm)
 {
     uint32_t owner = MT_OWNER_NONE;
     if (mt_fork_happened(comm->fork_generation))
@@ -54,11 +58,6 @@ int mt_comm_enter(struct manta_comm *comm)
         owner = MT_OWNER_NONE;
     }
     return 0;
-}
-
-void mt_comm_leave(struct manta_comm *comm)
-{
-    atomic_store_explicit(&comm->owner, MT_OWNER_NONE, memory_order_release);
 }
 
 /* A communicator of one rank needs nobody's word, and makes a session of its own. */
@@ -201,15 +200,14 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
         return rc;
     comm->control = comm->group->control;
     mt_control_set_record(comm->control, comm->record);
-    uint32_t local = 0;
-    for (uint32_t r = 0; r < comm->ranks; r++) {
+    comm->failed_flag = mt_control_flag(comm->control);
+    for (uint32_t r = 0; r < comm->ranks; r++)
         comm->nodes[r] = comm->group->members[r].node;
-        local += comm->nodes[r] == comm->group->members[comm->rank].node;
-    }
-    comm->settings.oversubscribed = local > mt_host_cpus();
-    comm->spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
     mt_cost_defaults(&comm->cost, comm->ranks, comm->nodes, comm->settings.segment_bytes);
-    return mt_routes_open(comm, deadline_ns, error);
+    rc = mt_routes_open(comm, deadline_ns, error);
+    comm->spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
+    comm->looks = comm->settings.oversubscribed ? 1 : LOOKS;
+    return rc;
 }
 
 static int create(const struct mt_scheduler_job *job, const struct mt_settings *settings,

@@ -3,6 +3,7 @@
  * The communicator and what hangs on it. Files of this folder, in reading order:
  *   api.c     the public calls: check the arguments, make a struct mt_call, hand it to call.c
  *   call.c    a call's life: number it, choose its plan, start it, finish it
+ *   shape.c   calls that were made before: what is the same each time, ready for use
  *   choose.c  which algorithm, remembered per size class
  *   cache.c   compiled plans and what one execution of a plan needs
  *   bind.c    blocks of a plan -> bytes of a buffer
@@ -21,7 +22,9 @@
 #include "core/control.h"
 #include "core/error.h"
 #include "core/group.h"
+#include "core/quick_clock.h"
 #include "core/record.h"
+#include "core/service.h"
 #include "plan/builder.h"
 #include "plan/cost.h"
 #include "plan/select.h"
@@ -31,6 +34,7 @@ enum {
     MT_ENDPOINTS = 4,     /* transports of one communicator, at most */
     MT_PLANS = 256,       /* compiled plans kept */
     MT_SIZE_CLASSES = 65, /* floor(log2(bytes)) + 1 */
+    MT_SHAPES = 64,       /* calls remembered; a power of two */
     MT_ROUTE_NONE = 0xff,
 };
 
@@ -84,10 +88,22 @@ struct mt_entry {
     uint32_t whole;          /* must run as one segment */
     uint32_t users;          /* calls under way */
     uint32_t connected;      /* all peers are */
+    uint32_t direct;         /* one fused step and nothing else: needs no slot (shape.c) */
     uint32_t peer_count;
     uint32_t *peers;  /* ranks that the plan names */
     uint64_t used_at; /* for LRU */
     struct mt_instance *idle;
+};
+
+/* A call that was made before and may be made again with other buffers: its plan is one fused step,
+ * and nothing of it but buffers and number remains to be found out. */
+struct mt_shape {
+    struct mt_entry *entry; /* NULL: the place is free */
+    uint32_t users;         /* calls under way */
+    uint32_t in_place;
+    struct mt_call call; /* but for sequence and time */
+    struct manta_transport_fused_call fused;
+    uint64_t *offsets; /* [blocks + 1] of the blocks; room for ranks + 1 */
 };
 
 struct manta_request {
@@ -95,6 +111,7 @@ struct manta_request {
     struct manta_request *next; /* in comm->active, or in the pool */
     struct manta_request *made; /* in comm->requests */
     struct mt_entry *entry;     /* NULL: nothing to move */
+    struct mt_shape *shape;     /* `transfer` is all there is to the call; or NULL: see instance */
     struct mt_instance *instance;
     const char *src; /* bases: block b lies at base + block_start[b] */
     char *dst;
@@ -109,6 +126,7 @@ struct manta_request {
     int32_t result;  /* MANTA_INPROGRESS until finished */
     uint32_t posted; /* the caller went on: waits on other communicators may help */
     uint64_t token;  /* the barrier's one byte lives here */
+    struct manta_transport_request transfer;
 };
 
 struct mt_settings {
@@ -147,6 +165,9 @@ struct manta_comm {
     struct manta_request *active, **active_tail; /* posted, in order */
     struct manta_request *request_pool;
     struct manta_request *requests; /* all that were ever made, chained by `made` */
+    struct mt_quick_clock clock;
+    uint32_t looks;                 /* for the others, by a blocking call before it waits */
+    const _Atomic int *failed_flag; /* of the control plane */
     uint64_t quiet_since_ns; /* when waits saw something move for the last time; 0: just now */
     uint64_t spin_ns;        /* how long waits spin at present: adapts, at most settings.spin_ns */
     struct mt_record *record;
@@ -157,6 +178,7 @@ struct manta_comm {
     /* What was chosen, by size class and, where an override rules, by its range; NULL: not yet. */
     const struct mt_algorithm *chosen[MANTA_COLLECTIVE_COUNT][MT_SIZE_CLASSES];
     const struct mt_algorithm *forced[MANTA_COLLECTIVE_COUNT][MT_SELECT_RANGES];
+    struct mt_shape shapes[MT_SHAPES];
     struct mt_entry *entries[MT_PLANS];
     uint32_t entry_count;
     uint64_t entry_clock;
@@ -168,9 +190,31 @@ struct manta_comm {
     _Atomic uint32_t posted;                              /* requests under way: others may help */
 };
 
-/* comm.c: owner flag. 0, MANTA_EBUSY or MANTA_EFORK. */
-int mt_comm_enter(struct manta_comm *comm);
-void mt_comm_leave(struct manta_comm *comm);
+/* Counters have one writer, the thread that owns the communicator, and any reader. */
+static inline void mt_count(_Atomic uint64_t *counter, uint64_t amount)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount,
+                          memory_order_relaxed);
+}
+
+/* comm.c: it is forked, or taken: 0 when it has become free, MANTA_EBUSY or MANTA_EFORK. */
+int mt_comm_enter_late(struct manta_comm *comm);
+/* Take the communicator for this thread. 0, MANTA_EBUSY or MANTA_EFORK. */
+static inline int mt_comm_enter(struct manta_comm *comm)
+{
+    uint32_t none = MT_OWNER_NONE;
+    if (__builtin_expect(
+            !mt_fork_happened(comm->fork_generation) &&
+                atomic_compare_exchange_strong_explicit(&comm->owner, &none, MT_OWNER_CALLER,
+                                                        memory_order_acquire, memory_order_relaxed),
+            1))
+        return 0;
+    return mt_comm_enter_late(comm);
+}
+static inline void mt_comm_leave(struct manta_comm *comm)
+{
+    atomic_store_explicit(&comm->owner, MT_OWNER_NONE, memory_order_release);
+}
 void mt_comm_set_error(struct manta_comm *comm, const struct mt_error *error);
 
 /* settings.c: from the environment and the caller's config; the text all ranks must agree on. */
@@ -199,7 +243,20 @@ int mt_cache_instance(struct mt_entry *entry, uint64_t scratch_bytes,
 void mt_cache_release(struct mt_entry *entry, struct mt_instance *instance);
 void mt_cache_clear(struct manta_comm *comm);
 
+/* shape.c */
+/* The same call was made before, or NULL. */
+struct mt_shape *mt_shape_find(struct manta_comm *comm, const struct mt_arguments *arguments);
+/* Remember the call of this request, whose plan (request->entry) is direct. NULL: no place or no
+ * memory for it. */
+struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_arguments *arguments);
+/* The plan will not be there any more; NULL: none will. */
+void mt_shapes_forget(struct manta_comm *comm, const struct mt_entry *entry);
+int mt_is_in_place(const struct manta_comm *comm, const struct mt_arguments *arguments);
+
 /* bind.c */
+/* Where the blocks of a segment lie: `length` elements (of a rank's part) from `first` on. */
+void mt_bind_blocks(const struct manta_request *request, uint64_t first, uint64_t length,
+                    uint64_t *start_out, uint64_t *bytes_out);
 void mt_bind_segments(const struct manta_comm *comm, struct manta_request *request);
 uint64_t mt_bind_scratch_bytes(const struct manta_request *request);
 void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uint64_t segment);
@@ -210,11 +267,14 @@ char *mt_bind_location(const struct manta_request *request, uint32_t slot,
 /* engine.c: move all calls of the communicator on. 1 if anything happened, 0 if not, or an error
  * that has already failed the communicator. */
 int mt_engine_progress(struct manta_comm *comm);
+/* Post the one step of a direct call, looking for the others that often. */
+void mt_engine_post(struct manta_request *request, uint32_t looks);
 
-/* call.c */
+/* call.c; shape: of these arguments, or NULL */
 int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
-                 struct manta_request **request_out);
-int mt_call_block(struct manta_comm *comm, const struct mt_arguments *arguments);
+                 struct mt_shape *shape, struct manta_request **request_out);
+int mt_call_block(struct manta_comm *comm, const struct mt_arguments *arguments,
+                  struct mt_shape *shape);
 /* The call is over: take it off the communicator's list, give back its instance, record the result.
  */
 void mt_call_complete(struct manta_request *request, int result);

@@ -11,12 +11,6 @@
 
 enum { STEP_DONE = 0 }; /* besides MANTA_INPROGRESS, MANTA_EAGAIN and errors */
 
-static void count_bytes(_Atomic uint64_t *counter, uint64_t bytes)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + bytes,
-                          memory_order_relaxed);
-}
-
 static const struct mt_endpoint *endpoint_of(const struct manta_comm *comm, uint32_t peer)
 {
     return &comm->endpoints[comm->route[peer]];
@@ -58,7 +52,7 @@ static int issue_message(struct manta_request *request, uint32_t slot_index,
                   : endpoint->transport->recv(endpoint->handle, &message, transfer);
     if (rc)
         return rc;
-    count_bytes(send ? &comm->counters.sent_bytes : &comm->counters.received_bytes, message.bytes);
+    mt_count(send ? &comm->counters.sent_bytes : &comm->counters.received_bytes, message.bytes);
     return transfer->status;
 }
 
@@ -97,7 +91,7 @@ static int run_local(struct manta_request *request, uint32_t slot_index,
         return STEP_DONE;
     if (step->kind == MANTA_PLAN_COPY) {
         memmove(target, left, bytes);
-        count_bytes(&request->comm->counters.copied_bytes, bytes);
+        mt_count(&request->comm->counters.copied_bytes, bytes);
         return STEP_DONE;
     }
     const char *right = mt_bind_location(request, slot_index, &locations[2], &bytes);
@@ -203,18 +197,25 @@ static void start_segment(struct manta_request *request, uint32_t slot_index)
     slot->running = 1;
 }
 
-static void finish_segment(struct manta_request *request, struct mt_slot *slot)
+/* AVG is a sum in the plan. bytes: of the blocks; NULL: they are adjacent. */
+static void divide_blocks(const struct manta_request *request, const uint64_t *start,
+                          const uint64_t *bytes)
 {
     const struct manta_plan *plan = request->entry->plan;
+    for (uint32_t b = 0; b < plan->blocks; b++) {
+        uint64_t length = bytes ? bytes[b] : start[b + 1] - start[b];
+        if (mt_plan_owns_dst(plan, b))
+            mt_reduce_divide((int)request->dtype, request->dst + start[b],
+                             length / request->element_bytes, plan->ranks);
+    }
+}
+
+static void finish_segment(struct manta_request *request, struct mt_slot *slot)
+{
     slot->running = 0;
     request->done_segments++;
-    if (request->op != MANTA_AVG)
-        return;
-    for (uint32_t b = 0; b < plan->blocks; b++) {
-        if (mt_plan_owns_dst(plan, b))
-            mt_reduce_divide((int)request->dtype, request->dst + slot->block_start[b],
-                             slot->block_bytes[b] / request->element_bytes, plan->ranks);
-    }
+    if (request->op == MANTA_AVG)
+        divide_blocks(request, slot->block_start, slot->block_bytes);
 }
 
 static int advance_slot(struct manta_request *request, uint32_t slot_index, uint32_t *peer_out)
@@ -262,9 +263,56 @@ static int connect_peers(struct manta_request *request, uint32_t *peer_out)
     return connected;
 }
 
+/* The one step of a direct call is complete. */
+static void finish_direct(struct manta_request *request)
+{
+    request->done_segments = 1;
+    if (request->op == MANTA_AVG)
+        divide_blocks(request, request->shape->offsets, NULL);
+}
+
+void mt_engine_post(struct manta_request *request, uint32_t looks)
+{
+    struct manta_transport_request *transfer = &request->transfer;
+    const struct mt_endpoint *endpoint = &request->comm->endpoints[request->comm->fused_endpoint];
+    struct manta_transport_fused_call *call = &request->shape->fused;
+    call->id.call = request->call.sequence;
+    call->src = request->src;
+    call->dst = request->dst;
+    call->looks = looks;
+    transfer->peer = MANTA_PLAN_NONE;
+    int rc = endpoint->transport->fused_post(endpoint->handle, call, transfer);
+    if (rc)
+        transfer->status = rc; /* MANTA_EAGAIN: to be posted again */
+    else if (transfer->status == 0)
+        finish_direct(request);
+}
+
+static int advance_direct(struct manta_request *request, uint32_t *peer_out)
+{
+    const struct manta_transport_request *transfer = &request->transfer;
+    if (request->done_segments == request->segments)
+        return 1;
+    if (transfer->status == MANTA_EAGAIN) {
+        int rc = request->entry->connected ? 1 : connect_peers(request, peer_out);
+        if (rc <= 0)
+            return rc;
+        mt_engine_post(request, 0);
+        return transfer->status == 0;
+    }
+    *peer_out = transfer->peer;
+    if (transfer->status == MANTA_INPROGRESS)
+        return 0;
+    if (transfer->status == 0)
+        finish_direct(request);
+    return transfer->status ? transfer->status : 1;
+}
+
 static int advance(struct manta_request *request, uint32_t *peer_out)
 {
     int moved = 0;
+    if (request->shape)
+        return advance_direct(request, peer_out);
     if (!request->entry->connected) {
         int rc = connect_peers(request, peer_out);
         if (rc <= 0)

@@ -11,11 +11,14 @@
 #include "collectives/comm.h"
 #include "core/log.h"
 #include "core/service.h"
+#include "topology/cpus.h"
+#include "topology/host.h"
 #include "transport/registry.h"
 
-/* What a rank tells the others: for each transport of the list, in order, its length and address.
- */
+/* What a rank tells the others: the CPUs that it may run on and, for each transport of the list, in
+ * order, its length and address. */
 struct offer {
+    struct mt_cpus cpus;
     uint16_t bytes[MT_ENDPOINTS];
     uint8_t blobs[MT_ENDPOINTS][MANTA_TRANSPORT_ADDRESS_MAX];
 };
@@ -70,6 +73,7 @@ static int open_all(struct manta_comm *comm, const struct manta_transport *const
     struct manta_transport_error reason = {.size = sizeof(reason)};
     memset(offer, 0, sizeof(*offer));
     memset(&opened, 0, sizeof(opened));
+    mt_cpus_of_thread(&offer->cpus);
     for (uint32_t i = 0; i < count; i++) {
         place[i] = MT_ROUTE_NONE;
         if (open_endpoint(comm, transports[i], &opened, &reason))
@@ -171,10 +175,16 @@ static int open_sleep_fd(struct manta_comm *comm)
                : 0;
 }
 
-/* On the wire an offer is, for each transport of the list, two bytes of length and the address. */
+/* On the wire an offer is the number of words of CPUs that are not 0, those words, and, for each
+ * transport of the list, two bytes of length and the address. */
 static size_t offer_pack(const struct offer *offer, uint32_t count, uint8_t *packed)
 {
-    size_t used = 0;
+    uint16_t words = MT_CPUS_WORDS;
+    while (words > 0 && offer->cpus.words[words - 1] == 0)
+        words--;
+    memcpy(packed, &words, sizeof(words));
+    memcpy(packed + sizeof(words), offer->cpus.words, words * sizeof(uint64_t));
+    size_t used = sizeof(words) + words * sizeof(uint64_t);
     for (uint32_t i = 0; i < count; i++) {
         memcpy(packed + used, &offer->bytes[i], sizeof(uint16_t));
         memcpy(packed + used + sizeof(uint16_t), offer->blobs[i], offer->bytes[i]);
@@ -183,8 +193,25 @@ static size_t offer_pack(const struct offer *offer, uint32_t count, uint8_t *pac
     return used;
 }
 
+static int cpus_unpack(const uint8_t **packed, size_t *bytes, struct mt_cpus *cpus)
+{
+    uint16_t words;
+    if (*bytes < sizeof(words))
+        return MANTA_EVERSION;
+    memcpy(&words, *packed, sizeof(words));
+    size_t length = sizeof(words) + words * sizeof(uint64_t);
+    if (words > MT_CPUS_WORDS || *bytes < length)
+        return MANTA_EVERSION;
+    memcpy(cpus->words, *packed + sizeof(words), length - sizeof(words));
+    *packed += length;
+    *bytes -= length;
+    return 0;
+}
+
 static int offer_unpack(const uint8_t *packed, size_t bytes, uint32_t count, struct offer *offer)
 {
+    if (cpus_unpack(&packed, &bytes, &offer->cpus))
+        return MANTA_EVERSION;
     for (uint32_t i = 0; i < count; i++) {
         if (bytes < sizeof(uint16_t))
             return MANTA_EVERSION;
@@ -249,6 +276,26 @@ static int connect_routes(struct manta_comm *comm, const struct offer *offers, u
     return 0;
 }
 
+/* More ranks than CPUs for them: those that wait must give way at once. */
+static int find_sharing(struct manta_comm *comm, const struct offer *offers, struct mt_error *error)
+{
+    const struct mt_cpus **ranks = calloc(comm->ranks, sizeof(*ranks));
+    uint64_t quota = mt_host()->quota_millicpus;
+    uint32_t local = 0, me = 0;
+    if (!ranks)
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", comm->ranks);
+    for (uint32_t r = 0; r < comm->ranks; r++) {
+        if (r == comm->rank)
+            me = local;
+        if (mt_group_same_node(comm->group, comm->rank, r))
+            ranks[local++] = &offers[r].cpus;
+    }
+    comm->settings.oversubscribed =
+        mt_cpus_are_shared(ranks, local, me) || (quota > 0 && local * UINT64_C(1000) > quota);
+    free(ranks);
+    return 0;
+}
+
 int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error)
 {
     const struct manta_transport *transports[MT_ENDPOINTS];
@@ -266,6 +313,8 @@ int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_erro
         rc = open_all(comm, transports, count, mine, place, error);
     if (!rc)
         rc = exchange(comm, mine, count, offers, deadline_ns, error);
+    if (!rc)
+        rc = find_sharing(comm, offers, error);
     if (!rc)
         rc = connect_routes(comm, offers, count, place, error);
     if (!rc)

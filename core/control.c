@@ -22,6 +22,11 @@ int mt_control_failed(const struct mt_control *control)
     return atomic_load_explicit(&control->failed, memory_order_acquire);
 }
 
+const _Atomic int *mt_control_flag(const struct mt_control *control)
+{
+    return &control->failed;
+}
+
 void mt_control_failure(const struct mt_control *control, struct mt_error *error_out)
 {
     memset(error_out, 0, sizeof *error_out);

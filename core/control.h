@@ -19,6 +19,8 @@
 
 /* The group has failed (dead, abort, timeout, mismatch). One relaxed load: for wait loops. */
 int mt_control_failed(const struct mt_control *control);
+/* What mt_control_failed() reads, for callers in a hurry. */
+const _Atomic int *mt_control_flag(const struct mt_control *control);
 /* The failure in words, with the rank at fault; code 0 if none. Any thread. */
 void mt_control_failure(const struct mt_control *control, struct mt_error *error_out);
 /* Readable when the group has failed: for sleepers' epoll sets. Never read from it. */

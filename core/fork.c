@@ -21,9 +21,9 @@ enum {
     RESET_LIMIT = 8
 };
 
+_Atomic uint32_t mt_fork_count;
 static _Atomic uint64_t fd_set_words[FD_LIMIT / WORD_BITS];
 static _Atomic int fd_highest = -1;
-static _Atomic uint32_t generation;
 static _Atomic(mt_fork_reset_fn *) resets[RESET_LIMIT];
 static _Atomic int reset_count;
 static pthread_once_t installed = PTHREAD_ONCE_INIT;
@@ -39,7 +39,7 @@ static void close_word(int word, uint64_t bits)
 
 static void child_after_fork(void)
 {
-    atomic_fetch_add(&generation, 1);
+    atomic_fetch_add(&mt_fork_count, 1);
     int last = atomic_load(&fd_highest) / WORD_BITS;
     for (int word = 0; atomic_load(&fd_highest) >= 0 && word <= last; word++)
         close_word(word, atomic_exchange(&fd_set_words[word], 0));
@@ -70,16 +70,6 @@ void mt_fork_on_child(mt_fork_reset_fn *reset)
         atomic_store(&resets[count], reset);
         atomic_store(&reset_count, count + 1);
     }
-}
-
-uint32_t mt_fork_generation(void)
-{
-    return atomic_load_explicit(&generation, memory_order_relaxed);
-}
-
-int mt_fork_happened(uint32_t then)
-{
-    return then != mt_fork_generation();
 }
 
 void mt_fd_enter(int fd)

@@ -8,6 +8,7 @@
 #ifndef MT_CORE_SERVICE_H
 #define MT_CORE_SERVICE_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "core/error.h"
@@ -49,9 +50,17 @@ void mt_service_signal(void);
 /* 1 in the service thread. */
 int mt_service_is_self(void);
 
-/* 1 in a child that was forked after the library was first used: every object refuses to work. */
-int mt_fork_happened(uint32_t generation);
-uint32_t mt_fork_generation(void);
+/* How many forks lie between this process and the one that loaded the library. */
+extern _Atomic uint32_t mt_fork_count;
+static inline uint32_t mt_fork_generation(void)
+{
+    return atomic_load_explicit(&mt_fork_count, memory_order_relaxed);
+}
+/* 1 in a child that was forked after the object was made: every object refuses to work. */
+static inline int mt_fork_happened(uint32_t generation)
+{
+    return generation != mt_fork_generation();
+}
 
 /* Descriptors that a forked child must close (doorbells, data sockets, memfds): core/fork.c keeps
  * the set; every descriptor the library opens is entered and removed. Async-signal-safe in the

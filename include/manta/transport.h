@@ -73,6 +73,10 @@ struct manta_transport_request {
  * All members post the steps that they share in the same order. The struct may be reused when
  * fused_post has returned; fused, block_offsets and the memory stay until completion. In allgather
  * and reduce_scatter the members' parts are equally long, and each is contiguous.
+ *
+ * What does not depend on id, src and dst may be prepared once: transport_private is all 0 at the
+ * first post of such a call, and what the transport leaves there is there at its next. It owns
+ * nothing, for nobody tells when the call is forgotten.
  */
 struct manta_transport_fused_call {
     struct manta_transport_id id;
@@ -83,7 +87,9 @@ struct manta_transport_fused_call {
     uint32_t dtype, op; /* AVG is given as SUM; the engine divides */
     const uint64_t *block_offsets;
     uint32_t blocks;
-    uint32_t reserved;
+    uint32_t looks; /* a caller that can only wait: how often to look for the others before the post
+                     * returns (some ns each); 0: as a post that others follow */
+    uint64_t transport_private[24];
 };
 
 /* Properties of a transport between this rank and a peer, for cost model and explain. */
@@ -195,7 +201,7 @@ struct manta_transport {
     /* Can the members carry out this declared step? 0, MANTA_ENOTSUP. Same answer on all members.
      */
     int (*fused_query)(void *endpoint, const struct manta_plan_fused *fused);
-    int (*fused_post)(void *endpoint, const struct manta_transport_fused_call *call,
+    int (*fused_post)(void *endpoint, struct manta_transport_fused_call *call,
                       struct manta_transport_request *request);
 
     void (*counters)(void *endpoint, struct manta_transport_counters *counters_out); /* [service] */

@@ -156,9 +156,7 @@ static int place(const struct mt_shm_team *team, const struct manta_transport_fu
         break;
     default: {
         uint32_t reader = fused->collective == MANTA_BROADCAST ? op->root : 0;
-        uint64_t offset = call->block_offsets[fused->members[reader].read_first];
-        op->dst += offset;
-        op->src = fused->collective == MANTA_BROADCAST ? op->dst : op->src + offset;
+        op->at = call->block_offsets[fused->members[reader].read_first];
         return 0;
     }
     }
@@ -166,14 +164,26 @@ static int place(const struct mt_shm_team *team, const struct manta_transport_fu
     return op->elements * team->count == call->count ? 0 : MANTA_EINVAL;
 }
 
-static int prepare(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
-                   const struct manta_transport_fused_call *call, struct mt_shm_op *op)
+/* What the call's private words hold from its first post on. */
+struct prepared {
+    struct mt_shm_team *team;
+    struct mt_shm_op op; /* but for request and hash; src and dst count from the call's */
+} __attribute__((may_alias));
+
+_Static_assert(sizeof(struct prepared) <=
+                   sizeof((struct manta_transport_fused_call *)0)->transport_private,
+               "a call has room for what is prepared");
+
+static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transport_fused_call *call,
+                   struct prepared *prepared)
 {
     uint32_t collective = call->fused->collective;
+    struct mt_shm_op *op = &prepared->op;
+    struct mt_shm_team *team;
+    int code = mt_shm_team_get(endpoint, call->fused, &team);
+    if (code != 0)
+        return code;
     memset(op, 0, sizeof(*op));
-    op->src = call->src;
-    op->dst = call->dst;
-    op->hash = hash_of(&call->id);
     op->collective = (uint8_t)collective;
     op->dtype = (uint8_t)call->dtype;
     op->op = (uint8_t)call->op;
@@ -198,6 +208,7 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *t
     if (op->two_phase)
         op->publishes = 1;
     cut(team, op);
+    prepared->team = team;
     return 0;
 }
 
@@ -258,25 +269,34 @@ static int team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
     return happened;
 }
 
-int mt_shm_fused_post(void *handle, const struct manta_transport_fused_call *call,
+/* The prepared operation, with the buffers and the number of this call. */
+static void make_op(const struct prepared *prepared, const struct manta_transport_fused_call *call,
+                    struct manta_transport_request *request, struct mt_shm_op *op)
+{
+    *op = prepared->op;
+    op->dst = (uint8_t *)call->dst + op->at;
+    op->src = op->collective == MANTA_BROADCAST ? op->dst : (const uint8_t *)call->src + op->at;
+    op->hash = hash_of(&call->id);
+    op->request = request;
+    request->peer = MANTA_PLAN_NONE;
+    request->status = MANTA_INPROGRESS;
+}
+
+int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
                       struct manta_transport_request *request)
 {
     struct mt_shm_endpoint *endpoint = handle;
-    struct mt_shm_team *team;
-    if (endpoint->aborted != 0)
-        return endpoint->aborted;
-    int code = mt_shm_team_get(endpoint, call->fused, &team);
+    struct prepared *prepared = (struct prepared *)(void *)call->transport_private;
+    struct mt_shm_op *op = (struct mt_shm_op *)(void *)request->transport_private;
+    int code = endpoint->aborted;
+    if (code == 0 && prepared->team == NULL)
+        code = prepare(endpoint, call, prepared);
+    struct mt_shm_team *team = prepared->team;
     if (code == 0)
         code = team->failed;
     if (code != 0)
         return code;
-    struct mt_shm_op *op = (struct mt_shm_op *)(void *)request->transport_private;
-    code = prepare(endpoint, team, call, op);
-    if (code != 0)
-        return code;
-    op->request = request;
-    request->peer = MANTA_PLAN_NONE;
-    request->status = MANTA_INPROGRESS;
+    make_op(prepared, call, request, op);
     if (team->count == 1) {
         alone(op);
         request->status = 0;
@@ -288,7 +308,10 @@ int mt_shm_fused_post(void *handle, const struct manta_transport_fused_call *cal
         return 0;
     }
     team->head = team->tail = op;
-    team_progress(endpoint, team);
+    uint32_t looks = call->looks;
+    do
+        team_progress(endpoint, team);
+    while (request->status == MANTA_INPROGRESS && looks-- > 1);
     return 0;
 }
 

@@ -24,6 +24,7 @@ struct mt_shm_op {
     uint8_t *dst;
     const uint64_t
         *offsets;      /* of the members' parts (allgather, reduce_scatter), every stride-th */
+    uint64_t at;       /* where the vector begins, from the call's src and dst */
     uint64_t elements; /* of the vector, or of one member's part */
     uint64_t chunk_elements;
     uint8_t *region[2]; /* two-phase: where chunk c lies in the own ring, [c mod 2] */

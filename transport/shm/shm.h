@@ -154,7 +154,7 @@ int mt_shm_wire_up(struct mt_shm_endpoint *a, struct mt_shm_endpoint *b);
 
 /* fused.c */
 int mt_shm_fused_query(void *endpoint, const struct manta_plan_fused *fused);
-int mt_shm_fused_post(void *endpoint, const struct manta_transport_fused_call *call,
+int mt_shm_fused_post(void *endpoint, struct manta_transport_fused_call *call,
                       struct manta_transport_request *request);
 int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint);
 void mt_shm_fused_abort(struct mt_shm_endpoint *endpoint, int code);

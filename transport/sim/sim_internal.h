@@ -60,7 +60,7 @@ int mt_sim_send(void *handle, const struct manta_transport_message *message,
                 struct manta_transport_request *request);
 int mt_sim_recv(void *handle, const struct manta_transport_message *message,
                 struct manta_transport_request *request);
-int mt_sim_fused_post(void *handle, const struct manta_transport_fused_call *call,
+int mt_sim_fused_post(void *handle, struct manta_transport_fused_call *call,
                       struct manta_transport_request *request);
 /* Post what was held back long enough, pass on what has ended; 1 if anything happened. */
 int mt_sim_look(struct mt_sim *sim);

@@ -358,7 +358,7 @@ int mt_sim_recv(void *handle, const struct manta_transport_message *message,
     return post_message(handle, MT_SIM_RECV, message, request);
 }
 
-int mt_sim_fused_post(void *handle, const struct manta_transport_fused_call *call,
+int mt_sim_fused_post(void *handle, struct manta_transport_fused_call *call,
                       struct manta_transport_request *request)
 {
     struct mt_sim *sim = handle;
@@ -377,6 +377,7 @@ int mt_sim_fused_post(void *handle, const struct manta_transport_fused_call *cal
         return out_of_memory(sim, NULL);
     work->inner = route;
     work->call = *call;
+    work->call.looks = 0; /* faults strike between looks */
     request->peer = work->request.peer = MANTA_PLAN_NONE;
     if (mt_sim_hit(sim, MT_FAULT_MISMATCH, sim->rank, &call->id, step, NULL)) {
         work->call.id.hash ^= 1;

@@ -208,7 +208,7 @@ static int post(struct runner *self, struct call *call, uint32_t index,
         memcpy(dst, src, call->src_bytes);
         src = dst;
     }
-    const struct manta_transport_fused_call posted = {
+    struct manta_transport_fused_call posted = {
         .id = {.call = index + 1, .epoch = 7, .hash = 1234 + index},
         .fused = &call->fused,
         .src = src,
@@ -217,7 +217,8 @@ static int post(struct runner *self, struct call *call, uint32_t index,
         .dtype = call->dtype,
         .op = call->op,
         .block_offsets = call->offsets,
-        .blocks = call->blocks};
+        .blocks = call->blocks,
+        .looks = world_random(&self->random) % 3 ? 0 : world_random(&self->random) % 50};
     struct mt_shm_endpoint *endpoint = self->script->world.endpoints[self->rank];
     int code = mt_transport_shm.fused_query(endpoint, &call->fused);
     if (code == 0)

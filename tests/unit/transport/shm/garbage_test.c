@@ -27,7 +27,7 @@ static int post(struct world *world, uint32_t rank, uint32_t collective, uint64_
                                       .member_count = 2,
                                       .order = MANTA_PLAN_ORDER_BINARY,
                                       .members = both};
-    const struct manta_transport_fused_call call = {.id = {.call = call_number, .epoch = 7},
+    struct manta_transport_fused_call call = {.id = {.call = call_number, .epoch = 7},
                                                     .fused = &fused,
                                                     .src = buffer,
                                                     .dst = buffer,
@@ -112,7 +112,7 @@ static void test_credit(void **state)
     struct manta_plan_fused fused = {MANTA_BROADCAST, 0, 2, MANTA_PLAN_ORDER_BINARY, both};
     const uint64_t offsets[2] = {0, 8};
     for (uint64_t call_number = 1; call_number < 100 && code == 0; call_number++) {
-        const struct manta_transport_fused_call call = {.id = {.call = call_number, .epoch = 7},
+        struct manta_transport_fused_call call = {.id = {.call = call_number, .epoch = 7},
                                                         .fused = &fused,
                                                         .dst = buffer,
                                                         .count = 8,

@@ -92,7 +92,7 @@ static void declare(struct step *step, uint32_t collective, uint32_t ranks, uint
 static int post(struct endpoints_rank *self, const struct step *step, uint64_t call_number,
                 uint32_t hash, void *buffer, struct manta_transport_request *request)
 {
-    const struct manta_transport_fused_call call = {
+    struct manta_transport_fused_call call = {
         .id = {.call = call_number, .epoch = self->group->epoch, .hash = hash},
         .fused = &step->fused,
         .src = buffer,

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shapes: calls that were made before. A program makes the same few calls again and again, with the
+ * same arguments and perhaps other buffers. Where the plan is a single fused step, checking, choice,
+ * plan, binding and what the transport prepares are then the same too, and are kept here; such a
+ * call costs a look into this table, a number and a line in the recorder.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "collectives/comm.h"
+#include "core/dtype.h"
+
+enum { WAYS = 4 }; /* places in which a shape may be */
+
+int mt_is_in_place(const struct manta_comm *comm, const struct mt_arguments *arguments)
+{
+    uint64_t part = arguments->count * manta_dtype_size((int)arguments->dtype);
+    uintptr_t src = (uintptr_t)arguments->src, dst = (uintptr_t)arguments->dst;
+    switch (arguments->collective) {
+    case MANTA_ALLREDUCE:
+        return src == dst;
+    case MANTA_REDUCE:
+        return src == dst && comm->rank == arguments->root;
+    case MANTA_ALLGATHER:
+        return src == dst + comm->rank * part;
+    case MANTA_REDUCE_SCATTER:
+        return dst == src + comm->rank * part;
+    case MANTA_BARRIER:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static uint32_t first_place(const struct mt_arguments *arguments)
+{
+    uint64_t mixed = arguments->count ^ (uint64_t)arguments->root << 40 ^
+                     (uint64_t)arguments->collective << 24 ^ (uint64_t)arguments->dtype << 16 ^
+                     (uint64_t)arguments->op << 8;
+    return (uint32_t)(mixed * UINT64_C(0x9e3779b97f4a7c15) >> 58) & (MT_SHAPES - 1);
+}
+
+static int is_same(const struct mt_shape *shape, const struct mt_arguments *arguments)
+{
+    const struct mt_call *call = &shape->call;
+    return shape->entry && call->count == arguments->count &&
+           call->collective == arguments->collective && call->dtype == arguments->dtype &&
+           call->op == arguments->op && call->root == arguments->root;
+}
+
+struct mt_shape *mt_shape_find(struct manta_comm *comm, const struct mt_arguments *arguments)
+{
+    uint32_t place = first_place(arguments);
+    for (uint32_t way = 0; way < WAYS; way++) {
+        struct mt_shape *shape = &comm->shapes[(place + way) % MT_SHAPES];
+        if (is_same(shape, arguments) &&
+            shape->in_place == (uint32_t)mt_is_in_place(comm, arguments))
+            return shape;
+    }
+    return NULL;
+}
+
+/* A free place, else one that no call is using. */
+static struct mt_shape *place_for(struct manta_comm *comm, const struct mt_arguments *arguments)
+{
+    uint32_t place = first_place(arguments);
+    struct mt_shape *found = NULL;
+    for (uint32_t way = 0; way < WAYS; way++) {
+        struct mt_shape *shape = &comm->shapes[(place + way) % MT_SHAPES];
+        if (!shape->entry)
+            return shape;
+        if (shape->users == 0)
+            found = shape;
+    }
+    return found;
+}
+
+struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_arguments *arguments)
+{
+    struct manta_comm *comm = request->comm;
+    struct mt_entry *entry = request->entry;
+    const struct manta_plan *plan = entry->plan;
+    struct mt_shape *shape = place_for(comm, arguments);
+    uint64_t *offsets = shape ? shape->offsets : NULL;
+    if (shape && !offsets)
+        offsets = malloc(((size_t)comm->ranks + 1) * sizeof(*offsets));
+    if (!offsets || plan->blocks > comm->ranks)
+        return NULL;
+    memset(shape, 0, sizeof(*shape));
+    shape->entry = entry;
+    shape->in_place = (uint32_t)mt_is_in_place(comm, arguments);
+    shape->offsets = offsets;
+    shape->call = (struct mt_call){.count = arguments->count,
+                                   .collective = arguments->collective,
+                                   .dtype = arguments->dtype,
+                                   .op = arguments->op,
+                                   .root = arguments->root,
+                                   .algorithm = entry->algorithm->name};
+    mt_bind_blocks(request, 0, request->count, offsets, NULL);
+    shape->fused = (struct manta_transport_fused_call){
+        .id = {.epoch = comm->group->epoch, .hash = mt_call_hash(&shape->call)},
+        .fused = &plan->fused[plan->steps[0].number],
+        .count = (offsets[plan->blocks] - offsets[0]) / request->element_bytes,
+        .dtype = arguments->dtype,
+        .op = arguments->op == MANTA_AVG ? MANTA_SUM : arguments->op,
+        .block_offsets = offsets,
+        .blocks = plan->blocks,
+    };
+    return shape;
+}
+
+void mt_shapes_forget(struct manta_comm *comm, const struct mt_entry *entry)
+{
+    for (uint32_t i = 0; i < MT_SHAPES; i++) {
+        struct mt_shape *shape = &comm->shapes[i];
+        if (!entry)
+            free(shape->offsets);
+        if (!entry || shape->entry == entry)
+            shape->entry = NULL;
+    }
+}

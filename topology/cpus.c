@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "topology/cpus.h"
+
+#include <sched.h>
+#include <string.h>
+
+void mt_cpus_of_thread(struct mt_cpus *cpus_out)
+{
+    memset(cpus_out, 0, sizeof(*cpus_out));
+    if (sched_getaffinity(0, sizeof(cpus_out->words), (cpu_set_t *)(void *)cpus_out->words) != 0)
+        memset(cpus_out, 0, sizeof(*cpus_out)); /* a kernel for more CPUs */
+}
+
+static int overlap(const struct mt_cpus *a, const struct mt_cpus *b)
+{
+    for (int w = 0; w < MT_CPUS_WORDS; w++)
+        if (a->words[w] & b->words[w])
+            return 1;
+    return 0;
+}
+
+static int is_within(const struct mt_cpus *inner, const struct mt_cpus *outer)
+{
+    for (int w = 0; w < MT_CPUS_WORDS; w++)
+        if (inner->words[w] & ~outer->words[w])
+            return 0;
+    return 1;
+}
+
+static uint32_t size_of(const struct mt_cpus *cpus)
+{
+    uint32_t size = 0;
+    for (int w = 0; w < MT_CPUS_WORDS; w++)
+        size += (uint32_t)__builtin_popcountll(cpus->words[w]);
+    return size;
+}
+
+int mt_cpus_are_shared(const struct mt_cpus *const *ranks, uint32_t count, uint32_t me)
+{
+    struct mt_cpus reach = *ranks[me];
+    uint32_t own = 0, inside = 0;
+    int grown = 1;
+    if (size_of(&reach) == 0)
+        return 0;
+    /* More ranks than CPUs inside this rank's own set: they share it wherever others may go. */
+    for (uint32_t r = 0; r < count; r++)
+        own += size_of(ranks[r]) > 0 && is_within(ranks[r], ranks[me]);
+    while (grown) {
+        grown = 0;
+        for (uint32_t r = 0; r < count; r++) {
+            if (!overlap(ranks[r], &reach) || is_within(ranks[r], &reach))
+                continue;
+            for (int w = 0; w < MT_CPUS_WORDS; w++)
+                reach.words[w] |= ranks[r]->words[w];
+            grown = 1;
+        }
+    }
+    for (uint32_t r = 0; r < count; r++)
+        inside += size_of(ranks[r]) > 0 && is_within(ranks[r], &reach);
+    return own > size_of(ranks[me]) || inside > size_of(&reach);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sets of CPUs that ranks may run on, and whether ranks of a node have to share CPUs. */
+#ifndef MT_TOPOLOGY_CPUS_H
+#define MT_TOPOLOGY_CPUS_H
+
+#include <stdint.h>
+
+enum { MT_CPUS_WORDS = 64 }; /* CPUs from 4,096 on are not looked at */
+
+struct mt_cpus {
+    uint64_t words[MT_CPUS_WORDS]; /* bit c % 64 of word c / 64: CPU c */
+};
+
+/* What the calling thread may run on; all 0 if that cannot be read. */
+void mt_cpus_of_thread(struct mt_cpus *cpus_out);
+
+/*
+ * 1 if rank `me` of the `count` ranks of a node must share CPUs: some set of ranks that can get into
+ * each other's way (their sets overlap, directly or through others) is larger than the number of
+ * its CPUs. Ranks whose set is empty (unknown) stay out of it. Pure; count^2 work at most.
+ */
+int mt_cpus_are_shared(const struct mt_cpus *const *ranks, uint32_t count, uint32_t me);
+
+#endif
