@@ -158,7 +158,7 @@ static int entry_compile(struct manta_comm *comm, const struct mt_algorithm *alg
     entry->root = arguments->root;
     entry->in_place = (uint32_t)in_place;
     *place = *entry_out = entry;
-    atomic_fetch_add_explicit(&comm->counters.plans_compiled, 1, memory_order_relaxed);
+    mt_count(&comm->counters.plans_compiled, 1);
     return 0;
 }
 

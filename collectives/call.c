@@ -65,13 +65,24 @@ static uint64_t next_sequence(struct manta_comm *comm, const struct mt_arguments
     return ++comm->sequence;
 }
 
-/* Give the call its number, its time and its line in the recorder. */
-static void number_call(struct manta_request *request, const struct mt_arguments *arguments)
+/* Give the call its number, its time and its line in the recorder, and name its messages. */
+static void number_call(struct manta_request *request, const struct mt_arguments *arguments,
+                        uint32_t call_hash)
 {
     struct manta_comm *comm = request->comm;
     struct mt_call *call = &request->call;
+    int between_two = call->collective == MANTA_SEND || call->collective == MANTA_RECV;
     call->sequence = next_sequence(comm, arguments);
     call->posted_ns = mt_quick_now_ns(&comm->clock);
+    if (!between_two) {
+        comm->history = mt_call_history(comm->history, call_hash);
+        call_hash = call->history = (uint32_t)(comm->history >> 32);
+    }
+    request->id = (struct manta_transport_id){
+        .call = call->sequence | (between_two ? POINT_TO_POINT : 0),
+        .epoch = comm->group->epoch,
+        .hash = call_hash,
+    };
     request->deadline_ns = call->posted_ns + comm->settings.timeout_ns;
     request->record_slot = mt_record_begin(comm->record, call);
 }
@@ -86,18 +97,6 @@ static void describe_call(struct manta_request *request, const struct mt_argumen
         .op = arguments->op,
         .root = arguments->root,
         .algorithm = algorithm ? algorithm->name : NULL,
-    };
-}
-
-/* How messages of this call are named; fused calls have theirs in the shape. */
-static void name_messages(struct manta_request *request)
-{
-    const struct mt_call *call = &request->call;
-    int between_two = call->collective == MANTA_SEND || call->collective == MANTA_RECV;
-    request->id = (struct manta_transport_id){
-        .call = call->sequence | (between_two ? POINT_TO_POINT : 0),
-        .epoch = request->comm->group->epoch,
-        .hash = mt_call_hash(call),
     };
 }
 
@@ -209,11 +208,23 @@ static int open_call(struct manta_comm *comm, const struct mt_arguments *argumen
     }
     if (request->shape)
         use_shape(request);
-    number_call(request, arguments);
-    if (!request->shape)
-        name_messages(request);
+    number_call(request, arguments,
+                request->shape ? request->shape->call_hash : mt_call_hash(&request->call));
     *request_out = request;
     return 0;
+}
+
+/* Which collectives are over: a message of one of them that still comes belongs to no step. */
+static void note_end(struct manta_comm *comm)
+{
+    uint64_t first_open = comm->sequence + 1;
+    for (const struct manta_request *open = comm->active; open; open = open->next) {
+        const struct mt_call *call = &open->call;
+        int between_two = call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+        if (!between_two && call->sequence < first_open)
+            first_open = call->sequence;
+    }
+    comm->ended_calls = first_open - 1;
 }
 
 /* The call is over: give back what it held, record the result. */
@@ -229,6 +240,7 @@ static void end(struct manta_request *request, int result, uint64_t now_ns)
     }
     request->instance = NULL;
     request->result = result;
+    note_end(comm);
     mt_record_end(comm->record, request->record_slot, result, now_ns);
     if (result)
         return;

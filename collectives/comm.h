@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 
 #include "core/control.h"
+#include "core/counter.h"
 #include "core/error.h"
 #include "core/group.h"
 #include "core/quick_clock.h"
@@ -101,7 +102,8 @@ struct mt_shape {
     struct mt_entry *entry; /* NULL: the place is free */
     uint32_t users;         /* calls under way */
     uint32_t in_place;
-    struct mt_call call; /* but for sequence and time */
+    uint32_t call_hash;
+    struct mt_call call; /* but for sequence, history and time */
     struct manta_transport_fused_call fused;
     uint64_t *offsets; /* [blocks + 1] of the blocks; room for ranks + 1 */
 };
@@ -161,6 +163,8 @@ struct manta_comm {
     int sleep_fd;            /* epoll over the endpoints' wait_fds and the control plane's */
 
     uint64_t sequence;                           /* of the last collective */
+    uint64_t history;                            /* of all of them: mt_call_history() */
+    uint64_t ended_calls;                        /* all collectives up to this one are over */
     uint64_t *sent_sequence, *received_sequence; /* [ranks] of the last send to, recv from each */
     struct manta_request *active, **active_tail; /* posted, in order */
     struct manta_request *request_pool;
@@ -189,13 +193,6 @@ struct manta_comm {
     struct manta_comm *registry_next, *registry_previous; /* all of this process */
     _Atomic uint32_t posted;                              /* requests under way: others may help */
 };
-
-/* Counters have one writer, the thread that owns the communicator, and any reader. */
-static inline void mt_count(_Atomic uint64_t *counter, uint64_t amount)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount,
-                          memory_order_relaxed);
-}
 
 /* comm.c: it is forked, or taken: 0 when it has become free, MANTA_EBUSY or MANTA_EFORK. */
 int mt_comm_enter_late(struct manta_comm *comm);

@@ -276,7 +276,7 @@ void mt_engine_post(struct manta_request *request, uint32_t looks)
     struct manta_transport_request *transfer = &request->transfer;
     const struct mt_endpoint *endpoint = &request->comm->endpoints[request->comm->fused_endpoint];
     struct manta_transport_fused_call *call = &request->shape->fused;
-    call->id.call = request->call.sequence;
+    call->id = request->id;
     call->src = request->src;
     call->dst = request->dst;
     call->looks = looks;

@@ -43,6 +43,7 @@ static int open_endpoint(struct manta_comm *comm, const struct manta_transport *
         .local_ranks = local_ranks(comm),
         .timeout_ns = comm->settings.timeout_ns,
         .group = comm->group,
+        .ended_calls = &comm->ended_calls,
     };
     struct mt_endpoint *endpoint = &comm->endpoints[comm->endpoint_count];
     size_t bytes = 0;

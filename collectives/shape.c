@@ -97,9 +97,9 @@ struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_ar
                                    .op = arguments->op,
                                    .root = arguments->root,
                                    .algorithm = entry->algorithm->name};
+    shape->call_hash = mt_call_hash(&shape->call);
     mt_bind_blocks(request, 0, request->count, offsets, NULL);
     shape->fused = (struct manta_transport_fused_call){
-        .id = {.epoch = comm->group->epoch, .hash = mt_call_hash(&shape->call)},
         .fused = &plan->fused[plan->steps[0].number],
         .count = (offsets[plan->blocks] - offsets[0]) / request->element_bytes,
         .dtype = arguments->dtype,

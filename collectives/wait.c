@@ -164,6 +164,7 @@ int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint_index, in
                             uint32_t peer, const struct manta_request *request)
 {
     struct manta_transport_error detail = {.size = sizeof(detail), .peer = MANTA_PLAN_NONE};
+    struct mt_call last;
     if (mt_control_failed(comm->control))
         return code;
     /* A helper does not wait for a verdict: the communicator's own thread meets the error again. */
@@ -175,8 +176,9 @@ int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint_index, in
     endpoint->transport->error(endpoint->handle, &detail);
     if (peer == MANTA_PLAN_NONE)
         peer = detail.peer;
-    if (code == MANTA_EMISMATCH && request && peer != MANTA_PLAN_NONE) {
-        mt_control_mismatch(comm->control, &request->call, peer);
+    if (code == MANTA_EMISMATCH && peer != MANTA_PLAN_NONE &&
+        (request || mt_record_find(comm->record, comm->sequence, &last))) {
+        mt_control_mismatch(comm->control, request ? &request->call : &last, peer);
         return code;
     }
 

@@ -36,7 +36,7 @@ static void look(struct mt_service_timer *timer)
         if (!is_due && left_ns < again_ns - now_ns)
             again_ns = now_ns + left_ns;
         if (is_due && !control->inquiry.is_open)
-            mt_inquiry_open(control, &call, MANTA_PLAN_NONE, 0);
+            mt_inquiry_open(control, &call, MANTA_PLAN_NONE, MT_JUDGE_POSTED);
     }
     mt_service_timer_set(timer, again_ns);
 }

@@ -39,10 +39,18 @@ struct mt_gather {
     uint32_t *piece_bytes;
 };
 
+/* What an inquiry is for. */
+enum mt_purpose {
+    MT_JUDGE_WAITED, /* a thread waits in the call: it ends with an error, whoever is at fault */
+    MT_JUDGE_POSTED, /* no thread does: only a fault of another rank ends it */
+    MT_ASK           /* the thread that asks reads the answers itself */
+};
+
 /* The question this rank asks, one at a time. */
 struct mt_inquiry {
-    int is_open;
-    int is_waited_for; /* a thread waits in the call: it ends with an error, whoever is at fault */
+    int is_open;     /* also while answers wait to be read */
+    int is_answered; /* MT_ASK: they may be read */
+    enum mt_purpose purpose;
     struct mt_call call;
     uint32_t target; /* the rank that is asked; MANTA_PLAN_NONE: all */
     struct mt_service_timer limit;
@@ -138,7 +146,7 @@ void mt_deadlines_close(struct mt_control *control);
 /* Ask `target` (MANTA_PLAN_NONE: all) about a call; the verdict fails the group. No other inquiry
  * is open. */
 void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uint32_t target,
-                     int is_waited_for);
+                     enum mt_purpose purpose);
 /* Somebody has left, or answered: it may have been the last that was waited for. */
 void mt_inquiry_check(struct mt_control *control);
 void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame *frame,

@@ -69,29 +69,35 @@ static int is_waiting_for_answers(const struct mt_control *control)
     return 0;
 }
 
+static void close_inquiry(struct mt_control *control)
+{
+    control->inquiry.is_open = control->inquiry.is_answered = 0;
+    memset(control->inquiry.asked, 0, control->group->ranks);
+}
+
 /* All have answered, or will not: judge, and make way for the next question. */
 static void end_inquiry(struct mt_control *control)
 {
     struct mt_inquiry *inquiry = &control->inquiry;
     struct mt_error error;
-    int is_fault = 0;
-    if (!mt_control_failed(control) && inquiry->target != MANTA_PLAN_NONE) {
-        mt_verdict_mismatch(control, &inquiry->call, inquiry->target, &error);
-        is_fault = 1;
-    } else if (!mt_control_failed(control)) {
-        is_fault = mt_verdict_timeout(control, &inquiry->call, &error) || inquiry->is_waited_for;
-    }
-    inquiry->is_open = 0;
-    memset(inquiry->asked, 0, control->group->ranks);
     mt_service_timer_set(&inquiry->limit, 0);
-    if (is_fault)
-        mt_control_fail_locked(control, &error);
+    if (inquiry->purpose == MT_ASK) {
+        inquiry->is_answered = 1;
+    } else {
+        int is_fault =
+            !mt_control_failed(control) && (mt_verdict_timeout(control, &inquiry->call, &error) ||
+                                            inquiry->purpose == MT_JUDGE_WAITED);
+        close_inquiry(control);
+        if (is_fault)
+            mt_control_fail_locked(control, &error);
+    }
     mt_service_signal();
 }
 
 void mt_inquiry_check(struct mt_control *control)
 {
-    if (control->inquiry.is_open && !is_waiting_for_answers(control))
+    struct mt_inquiry *inquiry = &control->inquiry;
+    if (inquiry->is_open && !inquiry->is_answered && !is_waiting_for_answers(control))
         end_inquiry(control);
 }
 
@@ -115,7 +121,7 @@ void mt_inquiry_answered(struct mt_control *control, const struct mt_wire_frame 
 }
 
 void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uint32_t target,
-                     int is_waited_for)
+                     enum mt_purpose purpose)
 {
     struct mt_inquiry *inquiry = &control->inquiry;
     uint32_t ranks = control->group->ranks, rank = control->group->rank;
@@ -127,7 +133,7 @@ void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uin
         inquiry->asked[r] = r != rank && (target == MANTA_PLAN_NONE || target == r);
     inquiry->call = *call;
     inquiry->target = target;
-    inquiry->is_waited_for = is_waited_for;
+    inquiry->purpose = purpose;
     inquiry->is_open = 1;
     inquiry->limit.fire = limit_passed;
     inquiry->limit.arg = control;
@@ -138,25 +144,77 @@ void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uin
     mt_inquiry_check(control);
 }
 
-/* Ask, once others' questions are over, and wait for the verdict. */
-static void inquire(struct mt_control *control, const struct mt_call *call, uint32_t target)
+void mt_control_timeout(struct mt_control *control, const struct mt_call *call)
 {
     mt_service_lock();
     while (!mt_control_failed(control)) {
-        if (!control->inquiry.is_open)
-            mt_inquiry_open(control, call, target, 1);
+        if (!control->inquiry.is_open) /* else another thread's, or an answer to be read */
+            mt_inquiry_open(control, call, MANTA_PLAN_NONE, MT_JUDGE_WAITED);
         if (!mt_control_failed(control))
             mt_service_wait(mt_clock_now_ns() + ANSWER_NS);
     }
     mt_service_unlock();
 }
 
-void mt_control_timeout(struct mt_control *control, const struct mt_call *call)
+/* Lock held. Ask `peer` about the call; 1 when there is something to read, which the next question
+ * overwrites; 0 when the group has failed. */
+static int ask(struct mt_control *control, const struct mt_call *call, uint32_t peer)
 {
-    inquire(control, call, MANTA_PLAN_NONE);
+    struct mt_inquiry *inquiry = &control->inquiry;
+    while (inquiry->is_open && !mt_control_failed(control))
+        mt_service_wait(mt_clock_now_ns() + ANSWER_NS);
+    if (mt_control_failed(control))
+        return 0;
+    mt_inquiry_open(control, call, peer, MT_ASK);
+    while (!inquiry->is_answered)
+        mt_service_wait(mt_clock_now_ns() + ANSWER_NS);
+    close_inquiry(control);
+    return !mt_control_failed(control);
+}
+
+/* 1 if the peer answered, and has made the same collectives as this rank up to this call. */
+static int is_history_equal(const struct mt_control *control, const struct mt_call *call,
+                            uint32_t peer)
+{
+    const struct mt_told_call *same = &control->inquiry.answers[peer].same;
+    return control->inquiry.answered[peer] && same->there && same->call.history == call->history;
+}
+
+/* Lock held. Messages carry the history of calls, so what differs may be an earlier call than the
+ * one in which it was noticed: find the first, by halving, as far as the recorder goes back. */
+static void find_difference(struct mt_control *control, struct mt_call *call, uint32_t peer)
+{
+    uint64_t last = call->sequence;
+    uint64_t first = last >= MT_RECORD_CALLS ? last - MT_RECORD_CALLS + 1 : 1;
+    if (call->collective == MANTA_SEND || call->collective == MANTA_RECV)
+        return;
+    while (first < last) {
+        uint64_t middle = first + (last - first) / 2;
+        struct mt_call tried;
+        if (!control->record || !mt_record_find(control->record, middle, &tried)) {
+            first = middle + 1;
+            continue;
+        }
+        if (!ask(control, &tried, peer))
+            return;
+        if (is_history_equal(control, &tried, peer)) {
+            first = middle + 1;
+        } else {
+            last = middle;
+            *call = tried;
+        }
+    }
 }
 
 void mt_control_mismatch(struct mt_control *control, const struct mt_call *call, uint32_t peer)
 {
-    inquire(control, call, peer);
+    struct mt_call first = *call;
+    struct mt_error error;
+    mt_service_lock();
+    find_difference(control, &first, peer);
+    if (ask(control, &first, peer)) {
+        mt_verdict_mismatch(control, &first, peer, &error);
+        mt_control_fail_locked(control, &error);
+    }
+    mt_service_unlock();
 }

@@ -21,7 +21,8 @@ struct slot {
     _Alignas(64) _Atomic uint64_t version; /* 2 * number of the call + 2, less 1 while filled */
     _Atomic uint64_t sequence, count;
     _Atomic uint64_t kind; /* collective, dtype: 8 bits each; op: 16; root: 32 */
-    _Atomic uint64_t posted_ns, ended_ns, result;
+    _Atomic uint64_t posted_ns, ended_ns;
+    _Atomic uint64_t outcome; /* result; upper 32 bits: history */
     const char *_Atomic algorithm;
 };
 _Static_assert(sizeof(struct slot) == 64, "a slot is a cache line");
@@ -61,6 +62,11 @@ static uint64_t kind_of(const struct mt_call *call)
            (uint64_t)call->root << 32;
 }
 
+static uint64_t outcome_of(int32_t result, uint64_t history)
+{
+    return (uint32_t)result | history << 32;
+}
+
 /* The releases order each word after the odd version (pairs with the acquires in read_slot). */
 static void write_slot(struct slot *slot, uint64_t version, const struct mt_call *call)
 {
@@ -70,7 +76,7 @@ static void write_slot(struct slot *slot, uint64_t version, const struct mt_call
     put(&slot->kind, kind_of(call));
     put(&slot->posted_ns, call->posted_ns);
     put(&slot->ended_ns, 0);
-    put(&slot->result, (uint64_t)(int64_t)MANTA_INPROGRESS);
+    put(&slot->outcome, outcome_of(MANTA_INPROGRESS, call->history));
     atomic_store_explicit(&slot->algorithm, call->algorithm, memory_order_release);
     put(&slot->version, version);
 }
@@ -93,7 +99,9 @@ static int read_slot(const struct mt_record *record, uint64_t number, struct mt_
                                .root = (uint32_t)(kind >> 32),
                                .posted_ns = get(&slot->posted_ns)};
         call.ended_ns = get(&slot->ended_ns); /* before the result: pairs with mt_record_end() */
-        call.result = (int32_t)get(&slot->result);
+        uint64_t outcome = get(&slot->outcome);
+        call.result = (int32_t)outcome;
+        call.history = (uint32_t)(outcome >> 32);
         call.algorithm = atomic_load_explicit(&slot->algorithm, memory_order_acquire);
         uint64_t after = atomic_load_explicit(&slot->version, memory_order_relaxed);
         if (before == version && after == version) {
@@ -125,7 +133,7 @@ void mt_record_end(struct mt_record *record, uint32_t slot_number, int result, u
     uint64_t version = atomic_load_explicit(&slot->version, memory_order_relaxed);
     if ((uint32_t)(version / 2 - 1) != slot_number || version == 0)
         return; /* 1,024 calls have begun since: this one's place is taken */
-    put(&slot->result, (uint64_t)(int64_t)result);
+    put(&slot->outcome, outcome_of(result, get(&slot->outcome) >> 32));
     put(&slot->ended_ns, now_ns ? now_ns : 1);
 }
 

@@ -23,6 +23,7 @@ struct mt_call {
     uint64_t posted_ns, ended_ns; /* CLOCK_MONOTONIC of that rank; 0: not ended; equal: within
                                    * microseconds */
     int32_t result;
+    uint32_t history;      /* of all collectives up to this one: see mt_call_history() */
     const char *algorithm; /* text that outlives the recorder, or NULL */
 };
 
@@ -48,6 +49,13 @@ void mt_call_describe(const struct mt_call *call, char *text, size_t text_bytes)
 /* Hash of what all ranks must pass alike; never 0. What the collective does not take (the op of a
  * broadcast, the root of an allreduce, the peer of a send) does not count. */
 uint32_t mt_call_hash(const struct mt_call *call);
+/* The history after a call with this hash: ranks whose histories differ have made different calls,
+ * now or before. The upper 32 bits stand for it in messages. */
+static inline uint64_t mt_call_history(uint64_t history, uint32_t call_hash)
+{
+    history = (history ^ call_hash) * UINT64_C(0x9e3779b97f4a7c15);
+    return history ^ history >> 29;
+}
 /* JSON to a stream. */
 int mt_record_dump(const struct mt_record *record, uint32_t rank, uint32_t ranks, FILE *stream);
 

@@ -205,6 +205,7 @@ static void put_told(struct mt_writer *writer, const struct mt_told_call *told)
     mt_put_u32(writer, call->op);
     mt_put_u32(writer, call->root);
     mt_put_u32(writer, (uint32_t)call->result);
+    mt_put_u32(writer, call->history);
     mt_put_u32(writer, call->ended_ns != 0);
     mt_put_u64(writer, told->posted_ago_ns);
     mt_put_u64(writer, told->ended_ago_ns);
@@ -226,6 +227,7 @@ static void get_told(struct mt_reader *reader, struct mt_told_call *told)
     call->op = mt_get_u32(reader);
     call->root = mt_get_u32(reader);
     call->result = (int32_t)mt_get_u32(reader);
+    call->history = mt_get_u32(reader);
     uint32_t ended = mt_get_u32(reader);
     told->posted_ago_ns = mt_get_u64(reader);
     told->ended_ago_ns = mt_get_u64(reader);

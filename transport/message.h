@@ -71,6 +71,7 @@ struct mt_message_settings {
     uint32_t rank, ranks, epoch;
     uint64_t eager_bytes;  /* at most MT_MESSAGE_CHUNK * MT_MESSAGE_SINK_PIECES */
     uint64_t window_bytes; /* memory for eager data per peer, >= eager_bytes; equal on all ranks */
+    const uint64_t *ended_calls; /* as in struct manta_transport_open */
     const struct mt_wire *wire;
     void *wire_arg;
 };
@@ -94,6 +95,10 @@ int mt_messages_send(struct mt_messages *messages, const struct manta_transport_
                      struct manta_transport_request *request);
 int mt_messages_recv(struct mt_messages *messages, const struct manta_transport_message *message,
                      struct manta_transport_request *request);
+
+/* MANTA_EMISMATCH once a message has come that no step will take, else 0. No request may carry that
+ * error, so the progress op returns it. */
+int mt_messages_stray(const struct mt_messages *messages);
 
 /* The wire has room for frames to this peer: hand over what waits. Returns 1 if frames were handed
  * over. */

@@ -28,6 +28,28 @@ static int is_here(const struct mt_peer *peer, const struct manta_transport_id *
     return mt_recent_has(peer, id) || mt_window_find(peer, id, &conflict) != MT_NO_CHUNK;
 }
 
+/* A message that no step will ever take: the sender is in another call than this rank was. */
+static int is_stray(const struct mt_messages *messages, const struct mt_peer *peer,
+                    const struct mt_frame *frame)
+{
+    const uint64_t *ended = messages->settings.ended_calls;
+    return ended != NULL && frame->id.call <= *ended && !is_here(peer, &frame->id);
+}
+
+static int refuse_stray(struct mt_messages *messages, const struct mt_peer *peer,
+                        const struct mt_frame *frame)
+{
+    mt_messages_fail(messages, peer->rank, MT_MESSAGE_BOTH, MANTA_EMISMATCH, 0,
+                     "rank %u sent a message of collective #%llu, which is over here and took none",
+                     peer->rank, (unsigned long long)frame->id.call);
+    return messages->stray = MANTA_EMISMATCH;
+}
+
+int mt_messages_stray(const struct mt_messages *messages)
+{
+    return messages->stray;
+}
+
 static void sink_set(struct mt_peer *peer, enum mt_sink_mode mode,
                      struct manta_transport_request *request, int32_t arrival)
 {
@@ -51,6 +73,8 @@ static int begin_eager(struct mt_messages *messages, struct mt_peer *peer,
     struct manta_transport_request *request = match(messages, peer, frame);
     if (request != NULL && mt_work_of(request)->done == 0) {
         sink_set(peer, MT_SINK_REQUEST, request, MT_NO_CHUNK);
+    } else if (request == NULL && is_stray(messages, peer, frame)) {
+        return refuse_stray(messages, peer, frame);
     } else if (request == NULL && !is_here(peer, &frame->id)) {
         peer->charged = 0;
         sink_set(peer, MT_SINK_WINDOW, NULL, mt_window_store(peer, frame));
@@ -90,6 +114,8 @@ static int begin_rts(struct mt_messages *messages, struct mt_peer *peer,
     }
     if (is_here(peer, &frame->id))
         return mt_peer_have(messages, peer, &frame->id);
+    if (is_stray(messages, peer, frame))
+        return refuse_stray(messages, peer, frame);
     for (uint32_t i = 0; i < peer->offer_count; i++) {
         if (mt_id_equal(&peer->offers[i].frame.id, &frame->id))
             return 0;

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "core/counter.h"
 #include "transport/message.h"
 
 enum { MT_NO_CHUNK = -1, MT_MESSAGE_RECENT = 256 };
@@ -110,16 +111,10 @@ struct mt_messages {
     struct mt_peer **peers; /* [ranks], NULL until opened */
     uint32_t window_chunks;
     int aborted; /* code, or 0 */
+    int stray;   /* MANTA_EMISMATCH: a message has come that no step will take */
     struct manta_transport_error error;
     _Atomic uint64_t sent_messages, sent_bytes, received_messages, received_bytes, copied_bytes;
 };
-
-/* One thread writes a counter, any reads it. */
-static inline void mt_count(_Atomic uint64_t *counter, uint64_t amount)
-{
-    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    atomic_store_explicit(counter, value + amount, memory_order_relaxed);
-}
 
 static inline uint32_t mt_chunks_of(uint64_t bytes)
 {

@@ -134,6 +134,10 @@ struct manta_transport_open {
     uint32_t rank, ranks, epoch, local_ranks;
     uint64_t timeout_ns;
     const void *group; /* built-in transports: struct mt_group; plugins: NULL */
+    /* Where the host keeps the number of the last collective such that it and all before it are
+     * over on this rank (written between ops). A message of one of those that comes after all
+     * belongs to no step: MANTA_EMISMATCH. NULL: not known. */
+    const uint64_t *ended_calls;
 };
 
 struct manta_transport {

@@ -272,10 +272,10 @@ static int take(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
         violation(endpoint, peer, "position");
         return MANTA_ETRANSPORT;
     }
-    if (mt_messages_begin(endpoint->messages, peer->rank, &frame) != 0) {
+    int code = mt_messages_begin(endpoint->messages, peer->rank, &frame);
+    if (code != 0) {
         peer->state = MT_SHM_LOST;
-        peer->failure = MANTA_ETRANSPORT;
-        return MANTA_ETRANSPORT;
+        return peer->failure = code;
     }
     if (frame.part > 0)
         mt_messages_deliver(endpoint->messages, peer->rank, payload, frame.part);

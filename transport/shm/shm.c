@@ -137,6 +137,7 @@ static int open_messages(struct mt_shm_endpoint *endpoint, struct manta_transpor
         .epoch = endpoint->epoch,
         .eager_bytes = mt_shm_eager_bytes(endpoint),
         .window_bytes = WINDOW_BYTES,
+        .ended_calls = endpoint->ended_calls,
         .wire = &mt_shm_wire,
         .wire_arg = endpoint,
     };
@@ -179,6 +180,7 @@ static struct mt_shm_endpoint *create(const struct manta_transport_open *params)
     endpoint->ranks = params->ranks;
     endpoint->epoch = params->epoch;
     endpoint->timeout_ns = params->timeout_ns;
+    endpoint->ended_calls = params->ended_calls;
     endpoint->segment_fd = endpoint->doorbell = endpoint->timer = endpoint->wait_fd = -1;
     endpoint->scratch = params->host->alloc((size_t)MT_SHM_TILES * MT_SHM_TILE_BYTES, 64);
     if (endpoint->scratch == NULL || find_local(endpoint) != 0) {
@@ -329,7 +331,9 @@ static int progress(void *handle)
     struct mt_shm_endpoint *endpoint = handle;
     uint32_t channels =
         endpoint->local_ranks < CHANNELS_IN_TURN ? endpoint->local_ranks : CHANNELS_IN_TURN;
-    return progress_some(endpoint, channels);
+    int happened = progress_some(endpoint, channels);
+    int stray = mt_messages_stray(endpoint->messages);
+    return __builtin_expect(stray, 0) ? stray : happened;
 }
 
 static int peer_status(void *handle, uint32_t rank)

@@ -18,6 +18,7 @@
 
 #include <manta/transport.h>
 
+#include "core/counter.h"
 #include "core/error.h"
 #include "core/group.h"
 #include "transport/message.h"
@@ -67,6 +68,7 @@ struct mt_shm_endpoint {
     uint32_t rank, ranks, epoch;
     uint32_t local, local_ranks; /* index among the ranks of this node, and their number */
     uint64_t timeout_ns;
+    const uint64_t *ended_calls; /* as in struct manta_transport_open */
 
     struct mt_shm_identity identity;
     uint8_t *base;
@@ -109,13 +111,6 @@ static inline uint64_t mt_shm_eager_bytes(const struct mt_shm_endpoint *endpoint
 {
     uint64_t most = endpoint->identity.geometry.slice_bytes / 4;
     return most < MT_SHM_EAGER_MAX ? most : MT_SHM_EAGER_MAX;
-}
-
-/* Counters have one writer, the endpoint's thread, and any reader. */
-static inline void mt_shm_count(_Atomic uint64_t *counter, uint64_t amount)
-{
-    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    atomic_store_explicit(counter, value + amount, memory_order_relaxed);
 }
 
 static inline struct mt_shm_peer *mt_shm_peer_of(struct mt_shm_endpoint *endpoint, uint32_t rank)

@@ -30,13 +30,13 @@ static void pack(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *tea
         if (op->collective == MANTA_ALLGATHER)
             from += mt_shm_part(op, team->me);
         mt_shm_copy_in(payload, from + first, bytes);
-        mt_shm_count(&endpoint->copied_bytes, bytes);
+        mt_count(&endpoint->copied_bytes, bytes);
         return;
     }
     for (uint32_t i = 0; i < team->count; i++)
         if (i != team->me)
             mt_shm_copy_in(payload + i * bytes, op->src + mt_shm_part(op, i) + first, bytes);
-    mt_shm_count(&endpoint->copied_bytes, (team->count - 1) * bytes);
+    mt_count(&endpoint->copied_bytes, (team->count - 1) * bytes);
 }
 
 static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
@@ -56,8 +56,8 @@ static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     }
     pack(endpoint, team, op, chunk, payload);
     mt_shm_team_publish(endpoint, team, tick, op->hash, payload);
-    mt_shm_count(&endpoint->fused_sent, 1);
-    mt_shm_count(&endpoint->fused_sent_bytes, bytes);
+    mt_count(&endpoint->fused_sent, 1);
+    mt_count(&endpoint->fused_sent_bytes, bytes);
     return 0;
 }
 
@@ -74,8 +74,8 @@ static void take(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
 {
     uint64_t first = mt_shm_chunk_first(op, op->chunk) * op->size;
     uint64_t bytes = mt_shm_chunk_length(op, op->chunk) * op->size;
-    mt_shm_count(&endpoint->fused_received, 1);
-    mt_shm_count(&endpoint->fused_received_bytes, bytes);
+    mt_count(&endpoint->fused_received, 1);
+    mt_count(&endpoint->fused_received_bytes, bytes);
     switch (op->collective) {
     case MANTA_BROADCAST:
         mt_shm_copy_out(op->dst + first, payload, bytes);
@@ -90,7 +90,7 @@ static void take(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
         team->sources[member] = payload;
         return;
     }
-    mt_shm_count(&endpoint->copied_bytes, bytes);
+    mt_count(&endpoint->copied_bytes, bytes);
 }
 
 /* All payloads of the chunk are there. */
@@ -157,7 +157,7 @@ static int consume(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, s
     op->chunk++;
     op->member = 0;
     mt_shm_team_consumed(endpoint, team, team->tick + op->chunk,
-                         ring_bytes(payload_bytes(op, team, op->chunk - 1)));
+                         ring_bytes(payload_bytes(op, team, op->chunk - 1)), op->hash);
     return 0;
 }
 
@@ -176,7 +176,7 @@ int mt_shm_stream_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *tea
         result = MANTA_INPROGRESS;
         if (!op->consumes)
             mt_shm_team_consumed(endpoint, team, team->tick + op->published,
-                                 ring_bytes(payload_bytes(op, team, op->published - 1)));
+                                 ring_bytes(payload_bytes(op, team, op->published - 1)), op->hash);
     }
     if (!op->consumes)
         return op->published == op->chunks ? 0 : result;

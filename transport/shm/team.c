@@ -14,6 +14,12 @@ static uint64_t flag_of(uint64_t tick, uint32_t hash)
     return (tick + 1) << HASH_BITS | ((hash ^ hash >> HASH_BITS) & HASH_MASK);
 }
 
+/* The hash of the operation that had this tick, of the last MT_SHM_HISTORY. */
+static uint32_t *hash_at(struct mt_shm_team *team, uint64_t tick)
+{
+    return &team->hashes[tick % MT_SHM_HISTORY];
+}
+
 /* Never 0. */
 static uint64_t key_of(const struct manta_plan_fused *fused)
 {
@@ -195,6 +201,21 @@ static int nonsense(struct mt_shm_endpoint *endpoint, uint32_t rank, const char 
                        "rank %u has written nonsense into its shared memory (%s)", rank, what);
 }
 
+static int mismatch(struct mt_shm_endpoint *endpoint, uint32_t rank)
+{
+    return mt_shm_fail(endpoint, MANTA_EMISMATCH, rank, 0,
+                       "rank %u has called something else than this rank", rank);
+}
+
+/* `done` is a flag of the last tick that is done with. Who only publishes learns from it, at the
+ * latest when it runs out of room, that the others are in other operations. */
+static int fits_history(struct mt_shm_team *team, uint64_t word, uint64_t done)
+{
+    if (done == 0 || done > team->consumed || done + MT_SHM_HISTORY <= team->consumed)
+        return 1;
+    return word == flag_of(done - 1, *hash_at(team, done - 1));
+}
+
 /* Look at the others' `done`. */
 static int refresh(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t *peer_out)
 {
@@ -204,11 +225,13 @@ static int refresh(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, u
             continue;
         mt_shm_hook(endpoint);
         /* Pairs with the release store in mt_shm_team_consumed(). */
-        uint64_t done = atomic_load_explicit(team->members[i].done, memory_order_acquire);
-        if (done > team->consumed + MT_SHM_TICKS) {
-            *peer_out = team->members[i].rank;
+        uint64_t word = atomic_load_explicit(team->members[i].done, memory_order_acquire);
+        uint64_t done = word >> HASH_BITS;
+        *peer_out = team->members[i].rank;
+        if (done > team->consumed + MT_SHM_TICKS)
             return nonsense(endpoint, *peer_out, "credit");
-        }
+        if (!fits_history(team, word, done))
+            return mismatch(endpoint, *peer_out);
         if (done < least)
             least = done;
     }
@@ -325,9 +348,10 @@ int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, const struct mt_shm_tea
 }
 
 void mt_shm_team_consumed(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
-                          uint64_t ring_bytes)
+                          uint64_t ring_bytes, uint32_t hash)
 {
-    team->consumed = tick;
+    for (; team->consumed < tick; team->consumed++)
+        *hash_at(team, team->consumed) = hash;
     team->unreported_bytes += ring_bytes;
     if (tick - team->reported < MT_SHM_TICKS / 4 && team->unreported_bytes < team->chunk_bytes)
         return;
@@ -335,6 +359,6 @@ void mt_shm_team_consumed(struct mt_shm_endpoint *endpoint, struct mt_shm_team *
     team->unreported_bytes = 0;
     mt_shm_hook(endpoint);
     /* Pairs with the acquire load in refresh(). */
-    atomic_store_explicit(team->done, tick, memory_order_release);
+    atomic_store_explicit(team->done, flag_of(tick - 1, hash), memory_order_release);
     ring_members(endpoint, team);
 }

@@ -21,6 +21,8 @@
 
 #include "transport/shm/shm.h"
 
+enum { MT_SHM_HISTORY = 2 * MT_SHM_TICKS }; /* ticks whose operations are remembered */
+
 struct mt_shm_op;
 
 struct mt_shm_member {
@@ -48,6 +50,8 @@ struct mt_shm_team {
     uint64_t ring_bytes, chunk_bytes;
     uint64_t ring_head, ring_tail;                            /* ever handed out, ever released */
     uint64_t mark_tick[MT_SHM_TICKS], mark_end[MT_SHM_TICKS]; /* tick + 1, or 0 */
+
+    uint32_t hashes[MT_SHM_HISTORY]; /* by tick, of what was consumed */
 
     struct mt_shm_op *head, *tail;
     const void **sources; /* [count] room for mt_shm_combine() */
@@ -87,9 +91,10 @@ int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
 int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
                        uint32_t member, const uint8_t *entry, uint64_t bytes,
                        const uint8_t **payload_out);
-/* This rank is done with all ticks below, the last of which took this much of a ring. */
+/* This rank is done with all ticks below, the last of which took this much of a ring; those not yet
+ * consumed were of the operation with this hash. */
 void mt_shm_team_consumed(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
-                          uint64_t ring_bytes);
+                          uint64_t ring_bytes, uint32_t hash);
 
 /* All others are known to be done with all ticks below. */
 static inline void mt_shm_team_known(struct mt_shm_team *team, uint64_t tick)

@@ -66,9 +66,9 @@ static int stage(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, str
     const uint8_t *from = op->src + mt_shm_chunk_first(op, chunk) * op->size;
     mt_shm_copy_in(region, from, own);
     mt_shm_copy_in(region + own_end, from + own_end, bytes - own_end);
-    mt_shm_count(&endpoint->copied_bytes, bytes - (own_end - own));
-    mt_shm_count(&endpoint->fused_sent, 1);
-    mt_shm_count(&endpoint->fused_sent_bytes, bytes - (own_end - own));
+    mt_count(&endpoint->copied_bytes, bytes - (own_end - own));
+    mt_count(&endpoint->fused_sent, 1);
+    mt_count(&endpoint->fused_sent_bytes, bytes - (own_end - own));
     op->region[chunk % 2] = region;
     op->region_end[chunk % 2] = team->ring_head;
     mt_shm_team_publish(endpoint, team, tick, op->hash, region);
@@ -103,7 +103,7 @@ static int gather(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, st
             return code;
         team->sources[op->member] = region + own.at;
     }
-    mt_shm_count(&endpoint->fused_received_bytes, own.bytes * (team->count - 1));
+    mt_count(&endpoint->fused_received_bytes, own.bytes * (team->count - 1));
     return 0;
 }
 
@@ -122,7 +122,7 @@ static void combine(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                    endpoint->scratch);
     if (op->consumes && target == hole) {
         mt_shm_copy_out(op->dst + at, hole, own.bytes);
-        mt_shm_count(&endpoint->copied_bytes, own.bytes);
+        mt_count(&endpoint->copied_bytes, own.bytes);
     }
 }
 
@@ -137,8 +137,8 @@ static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     if (op->root == team->me)
         return 0;
     mt_shm_team_publish(endpoint, team, tick, op->hash, op->region[op->chunk % 2]);
-    mt_shm_count(&endpoint->fused_sent, 1);
-    mt_shm_count(&endpoint->fused_sent_bytes, block_of(op, team, team->me).bytes);
+    mt_count(&endpoint->fused_sent, 1);
+    mt_count(&endpoint->fused_sent_bytes, block_of(op, team, team->me).bytes);
     return 0;
 }
 
@@ -155,8 +155,8 @@ static int collect(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, s
         if (code != 0)
             return code;
         mt_shm_copy_out(to + block.at, region + block.at, block.bytes);
-        mt_shm_count(&endpoint->copied_bytes, block.bytes);
-        mt_shm_count(&endpoint->fused_received_bytes, block.bytes);
+        mt_count(&endpoint->copied_bytes, block.bytes);
+        mt_count(&endpoint->fused_received_bytes, block.bytes);
         op->member++;
     }
     return 0;
@@ -171,7 +171,7 @@ static void end_chunk(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team
     if (op->root == MT_SHM_NOBODY)
         mt_shm_team_known(team, team->tick + stage_tick(op->chunk));
     uint64_t done = op->chunk == op->chunks ? mt_shm_op_ticks(op) : stage_tick(op->chunk);
-    mt_shm_team_consumed(endpoint, team, team->tick + done, bytes);
+    mt_shm_team_consumed(endpoint, team, team->tick + done, bytes, op->hash);
 }
 
 int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,

@@ -253,7 +253,8 @@ static int wire_data(void *wire, uint32_t peer, const struct mt_frame *frame,
 
 const struct mt_wire mt_tcp_wire = {.put = wire_put, .data = wire_data};
 
-/* Use what is in the read buffer. 0, or MANTA_ETRANSPORT when the peer sent no frame. */
+/* Use what is in the read buffer. 0, MANTA_ETRANSPORT when the peer sent no frame, MANTA_EMISMATCH
+ * when it sent one that belongs to no call of this rank. */
 static int digest(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *sock)
 {
     struct mt_messages *messages = endpoint->messages;
@@ -338,7 +339,12 @@ int mt_tcp_socket_read(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *s
             return 1;
         }
         total += (uint64_t)got;
-        if (digest(endpoint, sock) != 0) {
+        int code = digest(endpoint, sock);
+        if (code == MANTA_EMISMATCH) { /* nothing is wrong with the connection */
+            sock->state = MT_TCP_LOST;
+            return 1;
+        }
+        if (code != 0) {
             mt_tcp_socket_close(&endpoint->peers[sock->peer].out);
             mt_tcp_socket_close(&endpoint->peers[sock->peer].in);
             return 1;

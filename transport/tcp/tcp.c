@@ -134,6 +134,7 @@ static int open_endpoint(const struct manta_transport_open *params, void **endpo
         .epoch = params->epoch,
         .eager_bytes = MT_TCP_EAGER_BYTES,
         .window_bytes = MT_TCP_WINDOW_BYTES,
+        .ended_calls = params->ended_calls,
         .wire = &mt_tcp_wire,
         .wire_arg = endpoint,
     };
@@ -283,7 +284,8 @@ static int progress(void *handle)
     moved |= count > 0;
     moved |= read_active(endpoint);
     moved |= mt_tcp_flush_answers(endpoint);
-    return moved;
+    int stray = mt_messages_stray(endpoint->messages);
+    return stray ? stray : moved;
 }
 
 static int wait_fd(void *handle)

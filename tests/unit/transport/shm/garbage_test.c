@@ -28,14 +28,14 @@ static int post(struct world *world, uint32_t rank, uint32_t collective, uint64_
                                       .order = MANTA_PLAN_ORDER_BINARY,
                                       .members = both};
     struct manta_transport_fused_call call = {.id = {.call = call_number, .epoch = 7},
-                                                    .fused = &fused,
-                                                    .src = buffer,
-                                                    .dst = buffer,
-                                                    .count = bytes,
-                                                    .dtype = MANTA_UINT8,
-                                                    .op = MANTA_SUM,
-                                                    .block_offsets = offsets,
-                                                    .blocks = 1};
+                                              .fused = &fused,
+                                              .src = buffer,
+                                              .dst = buffer,
+                                              .count = bytes,
+                                              .dtype = MANTA_UINT8,
+                                              .op = MANTA_SUM,
+                                              .block_offsets = offsets,
+                                              .blocks = 1};
     return mt_transport_shm.fused_post(world->endpoints[rank], &call, request);
 }
 
@@ -105,7 +105,7 @@ static void test_credit(void **state)
     uint8_t buffer[8] = {0};
     (void)state;
     assert_int_equal(world_open(&world, 2), 0);
-    uint64_t done = 100000;
+    uint64_t done = UINT64_C(100000) << 20;
     memcpy(lines_of(world.endpoints[1]), &done, sizeof(done));
     both[0] = (struct manta_plan_fused_member){0, 0, 1, 0, 1};
     int code = 0;
@@ -113,12 +113,12 @@ static void test_credit(void **state)
     const uint64_t offsets[2] = {0, 8};
     for (uint64_t call_number = 1; call_number < 100 && code == 0; call_number++) {
         struct manta_transport_fused_call call = {.id = {.call = call_number, .epoch = 7},
-                                                        .fused = &fused,
-                                                        .dst = buffer,
-                                                        .count = 8,
-                                                        .dtype = MANTA_UINT8,
-                                                        .block_offsets = offsets,
-                                                        .blocks = 1};
+                                                  .fused = &fused,
+                                                  .dst = buffer,
+                                                  .count = 8,
+                                                  .dtype = MANTA_UINT8,
+                                                  .block_offsets = offsets,
+                                                  .blocks = 1};
         code = mt_transport_shm.fused_post(world.endpoints[0], &call, &request);
         if (code == 0 && request.status != 0)
             code = request.status;

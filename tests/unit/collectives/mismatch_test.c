@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ranks that call different things are told, both calls named, also where the calls themselves end
+ * well on each rank because none of them waits for another. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <manta/manta.h>
+
+#include "tests/support/ranks.h"
+
+enum { RANKS = 4, COUNT = 100, CALLS_BEFORE = 3, CALLS = 700 };
+
+/* What a rank calls where all should call the same. */
+typedef int disagree_fn(struct manta_comm *comm, int rank, float *data);
+
+static int every_rank_is_root(struct manta_comm *comm, int rank, float *data)
+{
+    return manta_broadcast(comm, data, COUNT, MANTA_FLOAT32, rank);
+}
+
+static int one_has_another_root(struct manta_comm *comm, int rank, float *data)
+{
+    return manta_broadcast(comm, data, COUNT, MANTA_FLOAT32, rank == 2 ? 2 : 0);
+}
+
+static int one_broadcasts_others_reduce(struct manta_comm *comm, int rank, float *data)
+{
+    float result[COUNT];
+    return rank == 0 ? manta_broadcast(comm, data, COUNT, MANTA_FLOAT32, 0)
+                     : manta_reduce(comm, data, result, COUNT, MANTA_FLOAT32, MANTA_SUM, 0);
+}
+
+static int one_has_another_op(struct manta_comm *comm, int rank, float *data)
+{
+    return manta_allreduce(comm, data, data, COUNT, MANTA_FLOAT32, rank ? MANTA_SUM : MANTA_MAX);
+}
+
+static int one_has_nothing(struct manta_comm *comm, int rank, float *data)
+{
+    return manta_broadcast(comm, data, rank == 1 ? 0 : COUNT, MANTA_FLOAT32, 0);
+}
+
+/* The first call that differs is named, whichever call the difference is noticed in. */
+static int check(struct manta_comm *comm, int rc)
+{
+    struct manta_error_info info = {.size = sizeof(info)};
+    char number[32];
+    manta_comm_error(comm, &info);
+    snprintf(number, sizeof(number), "as #%d, rank ", CALLS_BEFORE + 1);
+    const char *at = strstr(info.sentence, number);
+    if (rc != MANTA_EMISMATCH || info.code != MANTA_EMISMATCH || !at ||
+        strncmp(info.sentence, "rank ", 5) != 0 || !strstr(at, "called"))
+        return rank_fail(comm, "told %d: '%s'", rc, info.sentence);
+    return 0;
+}
+
+/* Called once, then something on which all agree. */
+static int once(struct manta_comm *comm, void *arg)
+{
+    disagree_fn *const *disagree = arg;
+    float data[COUNT] = {0};
+    int rc = 0;
+    for (int i = 0; i < CALLS_BEFORE && !rc; i++)
+        rc = manta_allreduce(comm, data, data, COUNT, MANTA_FLOAT32, MANTA_SUM);
+    rc = rc ? rc : (*disagree)(comm, manta_comm_rank(comm), data);
+    rc = rc ? rc : manta_barrier(comm);
+    return check(comm, rc);
+}
+
+/* And nothing else, ever. */
+static int again_and_again(struct manta_comm *comm, void *arg)
+{
+    disagree_fn *const *disagree = arg;
+    float data[COUNT] = {0};
+    int rc = 0;
+    for (int i = 0; i < CALLS_BEFORE && !rc; i++)
+        rc = manta_barrier(comm);
+    for (int i = 0; i < CALLS && !rc; i++)
+        rc = (*disagree)(comm, manta_comm_rank(comm), data);
+    return check(comm, rc);
+}
+
+static void run(rank_fn *body, disagree_fn *disagree)
+{
+    static const char *const transports[] = {"shm", "tcp", NULL};
+    for (int t = 0; t < 3; t++) {
+        const struct ranks_options options = {
+            .ranks = RANKS, .transports = transports[t], .nodes = transports[t] ? 1 : 2};
+        assert_int_equal(ranks_run(&options, body, &disagree), 0);
+    }
+}
+
+static void test_once(void **state)
+{
+    (void)state;
+    run(once, every_rank_is_root);
+    run(once, one_has_another_root);
+    run(once, one_broadcasts_others_reduce);
+    run(once, one_has_another_op);
+    run(once, one_has_nothing);
+}
+
+static void test_again_and_again(void **state)
+{
+    (void)state;
+    run(again_and_again, every_rank_is_root);
+    run(again_and_again, one_has_another_root);
+    run(again_and_again, one_broadcasts_others_reduce);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_once),
+        cmocka_unit_test(test_again_and_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
