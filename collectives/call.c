@@ -65,7 +65,20 @@ static uint64_t next_sequence(struct manta_comm *comm, const struct mt_arguments
     return ++comm->sequence;
 }
 
-/* Give the call its number, its time and its line in the recorder, and name its messages. */
+/* Give the call its time and its line in the recorder. */
+static uint32_t record_call(struct manta_comm *comm, struct mt_call *call)
+{
+    call->posted_ns = mt_quick_now_ns(&comm->clock);
+    return mt_record_begin(comm->record, call);
+}
+
+/* Give a collective its place in what was called on this communicator. */
+static void enter_history(struct manta_comm *comm, struct mt_call *call, uint32_t call_hash)
+{
+    comm->history = mt_call_history(comm->history, call_hash);
+    call->history = (uint32_t)(comm->history >> 32);
+}
+
 static void number_call(struct manta_request *request, const struct mt_arguments *arguments,
                         uint32_t call_hash)
 {
@@ -73,18 +86,15 @@ static void number_call(struct manta_request *request, const struct mt_arguments
     struct mt_call *call = &request->call;
     int between_two = call->collective == MANTA_SEND || call->collective == MANTA_RECV;
     call->sequence = next_sequence(comm, arguments);
-    call->posted_ns = mt_quick_now_ns(&comm->clock);
-    if (!between_two) {
-        comm->history = mt_call_history(comm->history, call_hash);
-        call_hash = call->history = (uint32_t)(comm->history >> 32);
-    }
+    if (!between_two)
+        enter_history(comm, call, call_hash);
     request->id = (struct manta_transport_id){
         .call = call->sequence | (between_two ? POINT_TO_POINT : 0),
         .epoch = comm->group->epoch,
-        .hash = call_hash,
+        .hash = between_two ? call_hash : call->history,
     };
+    request->record_slot = record_call(comm, call);
     request->deadline_ns = call->posted_ns + comm->settings.timeout_ns;
-    request->record_slot = mt_record_begin(comm->record, call);
 }
 
 static void describe_call(struct manta_request *request, const struct mt_arguments *arguments,
@@ -247,6 +257,20 @@ static void end(struct manta_request *request, int result, uint64_t now_ns)
     uint64_t bytes = call->collective == MANTA_BARRIER ? 0 : call->count * request->element_bytes;
     mt_count(&comm->counters.calls[call->collective], 1);
     mt_count(&comm->counters.bytes[call->collective], bytes);
+}
+
+uint32_t mt_call_begin_split(struct manta_comm *comm, struct mt_call *call_out)
+{
+    *call_out = (struct mt_call){
+        .collective = MT_CALL_SPLIT, .root = MANTA_PLAN_NONE, .sequence = ++comm->sequence};
+    enter_history(comm, call_out, mt_call_hash(call_out));
+    return record_call(comm, call_out);
+}
+
+void mt_call_end_split(struct manta_comm *comm, uint32_t record_slot, int result)
+{
+    note_end(comm);
+    mt_record_end(comm->record, record_slot, result, mt_quick_now_ns(&comm->clock));
 }
 
 void mt_call_complete(struct manta_request *request, int result)

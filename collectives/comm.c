@@ -245,6 +245,7 @@ struct creation {
     const struct mt_scheduler_job *job;
     const struct mt_settings *settings;
     struct manta_comm *parent; /* to split, with colour and key; or NULL */
+    const struct mt_call *call;
     int colour, key, result;
     struct manta_comm **comm_out;
     struct mt_error *error;
@@ -282,8 +283,9 @@ int manta_comm_create(const struct manta_config *config, struct manta_comm **com
 
 /* What each rank tells about itself in a split, and the session of a group's first rank. */
 struct split_entry {
+    uint64_t sequence;
     int32_t colour, key;
-    uint32_t rank;
+    uint32_t rank, history;
 };
 
 static int compare_entries(const void *a, const void *b)
@@ -294,8 +296,8 @@ static int compare_entries(const void *a, const void *b)
     return x->rank < y->rank ? -1 : x->rank > y->rank;
 }
 
-static int split_gather(struct manta_comm *comm, const void *mine, size_t bytes,
-                        size_t each_bytes_max, char *all, struct mt_error *error)
+static int split_gather(struct manta_comm *comm, const struct mt_call *call, const void *mine,
+                        size_t bytes, size_t each_bytes_max, char *all, struct mt_error *error)
 {
     const void **parts = calloc(comm->ranks, sizeof(*parts));
     size_t *lengths = calloc(comm->ranks, sizeof(*lengths));
@@ -304,7 +306,7 @@ static int split_gather(struct manta_comm *comm, const void *mine, size_t bytes,
                  ? 0
                  : mt_error_set(error, MANTA_ENOMEM, "no memory to split %u ranks", comm->ranks);
     if (!rc)
-        rc = mt_control_allgather(comm->control, mine, bytes, parts, lengths, &storage,
+        rc = mt_control_allgather(comm->control, call, mine, bytes, parts, lengths, &storage,
                                   mt_clock_now_ns() + comm->settings.timeout_ns, error);
     for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
         if (lengths[r] > each_bytes_max)
@@ -336,25 +338,45 @@ static void split_place(struct split_entry *entries, uint32_t ranks, const struc
     }
 }
 
-static int split(struct manta_comm *comm, int colour, int key, struct manta_comm **comm_out,
-                 struct mt_error *error)
+/* All have come to a split; it must be the same one, after the same calls. */
+static int split_compare(struct manta_comm *comm, const struct mt_call *call,
+                         const struct split_entry *entries, struct mt_error *error)
+{
+    for (uint32_t r = 0; r < comm->ranks; r++) {
+        if (entries[r].sequence == call->sequence && entries[r].history == call->history)
+            continue;
+        mt_control_mismatch(comm->control, call, r);
+        mt_control_failure(comm->control, error);
+        return error->code;
+    }
+    return 0;
+}
+
+static int split(struct manta_comm *comm, const struct mt_call *call, int colour, int key,
+                 struct manta_comm **comm_out, struct mt_error *error)
 {
     enum { SESSION_BYTES = 1024 };
     struct mt_scheduler_job job = {0};
-    const struct split_entry mine = {.colour = colour, .key = key, .rank = comm->rank};
+    const struct split_entry mine = {.sequence = call->sequence,
+                                     .colour = colour,
+                                     .key = key,
+                                     .rank = comm->rank,
+                                     .history = call->history};
     uint32_t first = comm->rank;
     struct split_entry *entries = calloc(comm->ranks, sizeof(*entries));
     char *sessions = calloc(comm->ranks, SESSION_BYTES);
     int rc = entries && sessions ? 0 : mt_error_set(error, MANTA_ENOMEM, "no memory to split");
     if (!rc)
-        rc = split_gather(comm, &mine, sizeof(mine), sizeof(mine), (char *)entries, error);
+        rc = split_gather(comm, call, &mine, sizeof(mine), sizeof(mine), (char *)entries, error);
+    if (!rc)
+        rc = split_compare(comm, call, entries, error);
     if (!rc && colour >= 0)
         split_place(entries, comm->ranks, &mine, &job, &first);
     if (!rc && colour >= 0 && first == comm->rank &&
         manta_session_create(job.session, sizeof(job.session)))
         rc = mt_error_set(error, MANTA_ESYSTEM, "no listener for the new communicator");
     if (!rc)
-        rc = split_gather(comm, job.session, strlen(job.session) + 1, SESSION_BYTES, sessions,
+        rc = split_gather(comm, call, job.session, strlen(job.session) + 1, SESSION_BYTES, sessions,
                           error);
     if (!rc && colour >= 0) {
         memcpy(job.session, sessions + (size_t)first * SESSION_BYTES, SESSION_BYTES - 1);
@@ -375,7 +397,7 @@ static void run_split(void *arg)
 {
     struct creation *c = arg;
     struct mt_control *control = c->parent->control;
-    c->result = split(c->parent, c->colour, c->key, c->comm_out, c->error);
+    c->result = split(c->parent, c->call, c->colour, c->key, c->comm_out, c->error);
     if (c->result && !mt_control_failed(control)) {
         struct mt_error error = *c->error;
         mt_error_set_rank(&error, c->result, (int)c->parent->rank,
@@ -400,10 +422,17 @@ int manta_comm_split(struct manta_comm *comm, int colour, int key, struct manta_
         return rc;
     rc = atomic_load(&comm->failed);
     if (!rc) {
-        struct creation creation = {
-            .parent = comm, .colour = colour, .key = key, .comm_out = comm_out, .error = &error};
+        struct mt_call call;
+        uint32_t slot = mt_call_begin_split(comm, &call);
+        struct creation creation = {.parent = comm,
+                                    .call = &call,
+                                    .colour = colour,
+                                    .key = key,
+                                    .comm_out = comm_out,
+                                    .error = &error};
         mt_wait_beside(comm, run_split, &creation);
         rc = creation.result;
+        mt_call_end_split(comm, slot, rc);
         if (rc)
             mt_comm_set_error(comm, &error);
     }

@@ -241,8 +241,8 @@ static int exchange(struct manta_comm *comm, const struct offer *mine, uint32_t 
         rc = mt_error_set(error, MANTA_ENOMEM, "no memory for the addresses of %u ranks",
                           comm->ranks);
     if (!rc)
-        rc = mt_control_allgather(comm->control, packed, offer_pack(mine, count, packed), parts,
-                                  bytes, &storage, deadline_ns, error);
+        rc = mt_control_allgather(comm->control, NULL, packed, offer_pack(mine, count, packed),
+                                  parts, bytes, &storage, deadline_ns, error);
     for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
         if (offer_unpack(parts[r], bytes[r], count, &offers[r]))
             rc = mt_error_set_rank(error, MANTA_EVERSION, (int)r,

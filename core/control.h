@@ -56,9 +56,9 @@ int mt_control_left(const struct mt_control *control, uint32_t rank, uint64_t *s
 
 /* Exchange: every rank gives bytes (<= 64 KiB, may differ between ranks), all get all. Collective;
  * blocking, with deadline and failure checks. out[r] points into *storage_out, which the caller
- * frees. */
-int mt_control_allgather(struct mt_control *control, const void *mine, size_t bytes,
-                         const void **out, size_t *out_bytes, void **storage_out,
+ * frees. call: what the exchange belongs to, for errors; NULL: the creation of the group. */
+int mt_control_allgather(struct mt_control *control, const struct mt_call *call, const void *mine,
+                         size_t bytes, const void **out, size_t *out_bytes, void **storage_out,
                          uint64_t deadline_ns, struct mt_error *error);
 
 #endif

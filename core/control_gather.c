@@ -10,7 +10,11 @@
 
 #include "core/clock.h"
 #include "core/control_impl.h"
+#include "core/control_verdict.h"
 #include "core/ranks.h"
+
+/* Pieces go from rank to rank, and a goodbye may overtake them. */
+#define LEAVERS_PIECE_NS (300 * (uint64_t)MT_MS)
 
 int mt_gather_init(struct mt_control *control)
 {
@@ -89,28 +93,70 @@ void mt_gather_received(struct mt_control *control, const struct mt_wire_frame *
     mt_control_fail_locked(control, &error);
 }
 
-/* Lock held. */
-static int wait_for_pieces(struct mt_control *control, const struct mt_gather *gather,
-                           uint64_t deadline_ns, struct mt_error *error)
+/* The lowest rank whose piece will not come because it has left, or MT_NOBODY. */
+static int find_departed(const struct mt_control *control, const struct mt_gather *gather)
+{
+    if (mt_control_departures(control) == 0)
+        return MT_NOBODY;
+    for (uint32_t r = 0; r < control->group->ranks; r++)
+        if (gather->pieces[r] == NULL && mt_control_has_left(control, r))
+            return (int)r;
+    return MT_NOBODY;
+}
+
+static void word_missing(struct mt_control *control, const struct mt_gather *gather,
+                         struct mt_error *error)
 {
     uint32_t ranks = control->group->ranks;
     char who[160];
-    while (gather->have < ranks && !mt_control_failed(control) && mt_clock_now_ns() < deadline_ns)
-        mt_service_wait(deadline_ns);
-    if (gather->have == ranks)
-        return 0;
-    if (!mt_control_failed(control)) {
-        uint8_t *missing = control->marked;
-        for (uint32_t r = 0; r < ranks; r++)
-            missing[r] = gather->pieces[r] == NULL;
-        int lowest = mt_ranks_describe(missing, ranks, who, sizeof who);
-        memset(missing, 0, ranks);
-        mt_error_set_rank(error, MANTA_ETIMEOUT, lowest,
-                          "%s did not come to the exchange in which the communicator is set up; "
-                          "all ranks must create it, in the same order",
-                          who);
-        mt_control_fail_locked(control, error);
+    for (uint32_t r = 0; r < ranks; r++)
+        control->marked[r] = gather->pieces[r] == NULL;
+    int lowest = mt_ranks_describe(control->marked, ranks, who, sizeof who);
+    memset(control->marked, 0, ranks);
+    mt_error_set_rank(error, MANTA_ETIMEOUT, lowest,
+                      "%s did not come to the exchange in which the communicator is set up; "
+                      "all ranks must create it, in the same order",
+                      who);
+}
+
+static void word_departed(const struct mt_control *control, const struct mt_call *call, int rank,
+                          struct mt_error *error)
+{
+    if (call)
+        mt_verdict_left(control, call, (uint32_t)rank, error);
+    else
+        mt_error_set_rank(error, MANTA_ELEFT, rank,
+                          "rank %d gave up while the communicator was set up; see its own error",
+                          rank);
+}
+
+/* Lock held. Until all pieces are here, or the group has failed. */
+static int wait_for_pieces(struct mt_control *control, const struct mt_gather *gather,
+                           const struct mt_call *call, uint64_t deadline_ns, struct mt_error *error)
+{
+    uint64_t grace_ns = 0; /* until when the piece of one that has left may come */
+    while (gather->have < control->group->ranks && !mt_control_failed(control)) {
+        int departed = find_departed(control, gather);
+        uint64_t now_ns = mt_clock_now_ns();
+        int is_late = now_ns >= deadline_ns;
+        if (departed == MT_NOBODY)
+            grace_ns = 0;
+        else if (grace_ns == 0)
+            grace_ns = now_ns + LEAVERS_PIECE_NS;
+        if (grace_ns != 0 && now_ns >= grace_ns) {
+            word_departed(control, call, departed, error);
+            mt_control_fail_locked(control, error);
+        } else if (is_late && call) {
+            mt_inquire_timeout(control, call);
+        } else if (is_late) {
+            word_missing(control, gather, error);
+            mt_control_fail_locked(control, error);
+        } else {
+            mt_service_wait(grace_ns && grace_ns < deadline_ns ? grace_ns : deadline_ns);
+        }
     }
+    if (gather->have == control->group->ranks)
+        return 0;
     mt_control_failure(control, error);
     return error->code;
 }
@@ -135,8 +181,8 @@ static int hand_over(const struct mt_gather *gather, uint32_t ranks, const void 
     return 0;
 }
 
-int mt_control_allgather(struct mt_control *control, const void *mine, size_t bytes,
-                         const void **out, size_t *out_bytes, void **storage_out,
+int mt_control_allgather(struct mt_control *control, const struct mt_call *call, const void *mine,
+                         size_t bytes, const void **out, size_t *out_bytes, void **storage_out,
                          uint64_t deadline_ns, struct mt_error *error)
 {
     uint32_t ranks = control->group->ranks;
@@ -154,7 +200,7 @@ int mt_control_allgather(struct mt_control *control, const void *mine, size_t by
     if (rc)
         mt_error_set(error, rc, "no memory for an exchange of %zu bytes", bytes);
     else
-        rc = wait_for_pieces(control, gather, deadline_ns, error);
+        rc = wait_for_pieces(control, gather, call, deadline_ns, error);
     if (rc == 0 && hand_over(gather, ranks, out, out_bytes, storage_out))
         rc = mt_error_set(error, MANTA_ENOMEM, "no memory for an exchange of %zu bytes", bytes);
     free_pieces(gather, ranks);

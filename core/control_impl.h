@@ -147,6 +147,8 @@ void mt_deadlines_close(struct mt_control *control);
  * is open. */
 void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uint32_t target,
                      enum mt_purpose purpose);
+/* Holding the lock once: the deadline of the call has passed here; until the group has failed. */
+void mt_inquire_timeout(struct mt_control *control, const struct mt_call *call);
 /* Somebody has left, or answered: it may have been the last that was waited for. */
 void mt_inquiry_check(struct mt_control *control);
 void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame *frame,

@@ -144,15 +144,20 @@ void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uin
     mt_inquiry_check(control);
 }
 
-void mt_control_timeout(struct mt_control *control, const struct mt_call *call)
+void mt_inquire_timeout(struct mt_control *control, const struct mt_call *call)
 {
-    mt_service_lock();
     while (!mt_control_failed(control)) {
         if (!control->inquiry.is_open) /* else another thread's, or an answer to be read */
             mt_inquiry_open(control, call, MANTA_PLAN_NONE, MT_JUDGE_WAITED);
         if (!mt_control_failed(control))
             mt_service_wait(mt_clock_now_ns() + ANSWER_NS);
     }
+}
+
+void mt_control_timeout(struct mt_control *control, const struct mt_call *call)
+{
+    mt_service_lock();
+    mt_inquire_timeout(control, call);
     mt_service_unlock();
 }
 

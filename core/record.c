@@ -222,11 +222,16 @@ static int takes_root(uint32_t collective)
     return collective == MANTA_BROADCAST || collective == MANTA_REDUCE;
 }
 
+static const char *name_of(const struct mt_call *call)
+{
+    return call->collective == MT_CALL_SPLIT ? "split" : mt_collective_name((int)call->collective);
+}
+
 void mt_call_describe(const struct mt_call *call, char *text, size_t text_bytes)
 {
     char tail[48] = "";
-    const char *name = mt_collective_name((int)call->collective);
-    if (call->collective == MANTA_BARRIER) {
+    const char *name = name_of(call);
+    if (call->collective == MANTA_BARRIER || call->collective == MT_CALL_SPLIT) {
         snprintf(text, text_bytes, "%s()", name);
         return;
     }
@@ -273,7 +278,7 @@ static void dump_call(const struct mt_call *call, FILE *stream)
             "{\"sequence\": %llu, \"call\": \"%s\", \"collective\": \"%s\", \"count\": %llu, "
             "\"dtype\": \"%s\", \"algorithm\": \"%s\", \"posted_ns\": %llu, \"ended_ns\": %llu, "
             "\"state\": \"%s\", \"result\": %d}",
-            (unsigned long long)call->sequence, text, mt_collective_name((int)call->collective),
+            (unsigned long long)call->sequence, text, name_of(call),
             (unsigned long long)call->count, mt_dtype_name((int)call->dtype), algorithm,
             (unsigned long long)call->posted_ns, (unsigned long long)call->ended_ns,
             call->ended_ns == 0 ? "running"

@@ -27,6 +27,9 @@ struct mt_call {
     const char *algorithm; /* text that outlives the recorder, or NULL */
 };
 
+/* What a call of manta_comm_split() stands as among the collectives. */
+enum { MT_CALL_SPLIT = 0xf0 };
+
 struct mt_record;
 struct mt_record *mt_record_create(void);
 void mt_record_destroy(struct mt_record *record);

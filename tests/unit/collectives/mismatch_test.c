@@ -95,6 +95,67 @@ static void run(rank_fn *body, disagree_fn *disagree)
     }
 }
 
+/* Rank 1 splits where the others meet in a barrier: named at the deadline, both. */
+static int one_splits(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_error_info info = {.size = sizeof(info)};
+    struct manta_comm *child;
+    int rc = manta_barrier(comm);
+    if (!rc)
+        rc =
+            manta_comm_rank(comm) == 1 ? manta_comm_split(comm, 0, 0, &child) : manta_barrier(comm);
+    manta_comm_error(comm, &info);
+    if (rc != MANTA_EMISMATCH || !strstr(info.sentence, "called split()") ||
+        !strstr(info.sentence, "called barrier()"))
+        return rank_fail(comm, "told %d: '%s'", rc, info.sentence);
+    return 0;
+}
+
+/* All split, but rank 1 has called something more before. */
+static int one_has_called_more(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_error_info info = {.size = sizeof(info)};
+    struct manta_comm *child;
+    float data[COUNT] = {0};
+    int rc = manta_barrier(comm);
+    if (!rc && manta_comm_rank(comm) == 1)
+        rc = manta_broadcast(comm, data, COUNT, MANTA_FLOAT32, 1);
+    rc = rc ? rc : manta_comm_split(comm, 0, 0, &child);
+    manta_comm_error(comm, &info);
+    if (rc != MANTA_EMISMATCH || !strstr(info.sentence, "called split()") ||
+        !strstr(info.sentence, "called broadcast(100 float32, root 1)"))
+        return rank_fail(comm, "told %d: '%s'", rc, info.sentence);
+    return 0;
+}
+
+static int one_has_left(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_error_info info = {.size = sizeof(info)};
+    struct manta_comm *child;
+    int rc = manta_barrier(comm);
+    if (rc || manta_comm_rank(comm) == 2)
+        return rc ? rc : manta_comm_destroy(comm);
+    rc = manta_comm_split(comm, 0, 0, &child);
+    manta_comm_error(comm, &info);
+    if (rc != MANTA_ELEFT || info.rank != 2 || !strstr(info.sentence, "split()"))
+        return rank_fail(comm, "told %d: '%s'", rc, info.sentence);
+    return manta_comm_destroy(comm);
+}
+
+static void test_splits(void **state)
+{
+    (void)state;
+    struct ranks_options options = {.ranks = RANKS, .timeout_ns = UINT64_C(1500000000)};
+    assert_int_equal(ranks_run(&options, one_splits, NULL), 0);
+    options.timeout_ns = 0;
+    assert_int_equal(ranks_run(&options, one_has_called_more, NULL), 0);
+    options.keep = 1;
+    assert_int_equal(ranks_run(&options, one_has_left, NULL), 0);
+}
+
 static void test_once(void **state)
 {
     (void)state;
@@ -118,6 +179,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_once),
         cmocka_unit_test(test_again_and_again),
+        cmocka_unit_test(test_splits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

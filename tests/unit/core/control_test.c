@@ -385,7 +385,7 @@ static void exchange_large(struct group_rank *rank)
     for (int round = 0; round < 4; round++) {
         size_t bytes = rank->rank % 3 == 0 ? BYTES : rank->rank;
         rank->result =
-            mt_control_allgather(rank->group->control, mine, bytes, out, out_bytes, &storage,
+            mt_control_allgather(rank->group->control, NULL, mine, bytes, out, out_bytes, &storage,
                                  mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
         for (uint32_t r = 0; rank->result == 0 && r < rank->ranks; r++) {
             size_t wanted = r % 3 == 0 ? BYTES : r;
@@ -397,7 +397,7 @@ static void exchange_large(struct group_rank *rank)
         free(storage);
     }
     if (rank->result == 0 &&
-        mt_control_allgather(rank->group->control, mine, BYTES + 1, out, out_bytes, &storage,
+        mt_control_allgather(rank->group->control, NULL, mine, BYTES + 1, out, out_bytes, &storage,
                              mt_clock_now_ns() + MT_SECOND, &rank->error) != MANTA_EINVAL)
         rank->result = -101;
     free(mine);
@@ -421,8 +421,8 @@ static void exchange_but_one(struct group_rank *rank)
     if (rank->rank == 3)
         await_failure(rank);
     else
-        rank->result = mt_control_allgather(rank->group->control, "x", 1, out, out_bytes, &storage,
-                                            mt_clock_now_ns() + MT_SECOND, &rank->error);
+        rank->result = mt_control_allgather(rank->group->control, NULL, "x", 1, out, out_bytes,
+                                            &storage, mt_clock_now_ns() + MT_SECOND, &rank->error);
     pthread_barrier_wait(&phase);
 }
 

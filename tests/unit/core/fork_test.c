@@ -100,8 +100,8 @@ static void exchange_once(struct group_rank *rank)
     const void *out[8];
     size_t out_bytes[8];
     void *storage;
-    rank->result = mt_control_allgather(rank->group->control, "abc", 3, out, out_bytes, &storage,
-                                        mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
+    rank->result = mt_control_allgather(rank->group->control, NULL, "abc", 3, out, out_bytes,
+                                        &storage, mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
     free(storage);
 }
 

@@ -34,9 +34,9 @@ static void join_exchange_leave(struct group_rank *rank)
     char mine[200];
     memset(mine, (int)('a' + rank->rank), sizeof mine);
     for (uint32_t round = 0; round < 3 && rank->result == 0; round++) {
-        rank->result =
-            mt_control_allgather(rank->group->control, mine, rank->rank * 7 + round, out, out_bytes,
-                                 &storage, mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
+        rank->result = mt_control_allgather(rank->group->control, NULL, mine,
+                                            rank->rank * 7 + round, out, out_bytes, &storage,
+                                            mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
         for (uint32_t r = 0; r < rank->ranks && rank->result == 0; r++) {
             const char *bytes = out[r];
             if (out_bytes[r] != r * 7 + round)

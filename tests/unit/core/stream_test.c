@@ -376,7 +376,7 @@ static void exchange_until_flooded(struct group_rank *rank)
     while (go_on && rank->result == 0) {
         char mine = atomic_load(&flood->made) < 10000;
         rank->result =
-            mt_control_allgather(rank->group->control, &mine, 1, out, out_bytes, &storage,
+            mt_control_allgather(rank->group->control, NULL, &mine, 1, out, out_bytes, &storage,
                                  mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
         if (rank->result)
             return;
