@@ -120,14 +120,17 @@ static void *serve(void *arg)
     in_service = 1;
     pthread_mutex_lock(&lock);
     while (!stopping) {
-        fire_due_timers(mt_clock_now_ns());
-        int wait_ms = milliseconds_to_next_timer(mt_clock_now_ns());
+        uint64_t now_ns = mt_clock_now_ns();
+        int wait_ms = milliseconds_to_next_timer(now_ns);
         int fd = epoll_fd;
         pthread_mutex_unlock(&lock);
         int count = epoll_wait(fd, events, EVENT_BATCH, wait_ms);
         pthread_mutex_lock(&lock);
         for (int i = 0; i < count; i++)
             dispatch(&events[i]);
+        /* Only what was due before the descriptors were looked at: a thread that was starved of CPU
+         * finds an answer and the end of its time together, and the answer came first. */
+        fire_due_timers(now_ns);
     }
     pthread_mutex_unlock(&lock);
     return NULL;

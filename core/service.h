@@ -19,7 +19,8 @@ struct mt_service_source {
     void *arg;
     uint32_t slot; /* of the service; 0 when not watched. Zero it before the first watch. */
 };
-/* Zero it before the first use; it must stay at its place while it is armed. */
+/* Zero it before the first use; it must stay at its place while it is armed. It fires after the
+ * callbacks of descriptors that were ready when it was due. */
 struct mt_service_timer {
     uint64_t due_ns; /* 0: not armed */
     void (*fire)(struct mt_service_timer *timer);

@@ -165,6 +165,64 @@ static void unwatched_sources_are_not_called(void **state)
     mt_service_release();
 }
 
+/* A thread that was starved: a descriptor became ready, then a timer was due. */
+struct starved {
+    struct mt_service_source first, second;
+    struct mt_service_timer timer;
+    int second_was_ready, fired, fired_too_early;
+};
+
+static void starve(struct mt_service_source *source, uint32_t events)
+{
+    struct starved *starved = source->arg;
+    uint64_t value;
+    (void)events;
+    assert_int_equal(read(source->fd, &value, sizeof value), sizeof value);
+    ring(starved->second.fd);
+    mt_service_timer_set(&starved->timer, mt_clock_now_ns());
+}
+
+static void second_ready(struct mt_service_source *source, uint32_t events)
+{
+    struct starved *starved = source->arg;
+    (void)events;
+    mt_service_unwatch(source);
+    starved->second_was_ready = 1;
+}
+
+static void late(struct mt_service_timer *timer)
+{
+    struct starved *starved = timer->arg;
+    starved->fired_too_early += !starved->second_was_ready;
+    starved->fired = 1;
+    mt_service_signal();
+}
+
+static void descriptors_come_before_timers(void **state)
+{
+    (void)state;
+    acquire();
+    for (int round = 0; round < 50; round++) {
+        struct starved starved = {.first = {.ready = starve, .arg = &starved},
+                                  .second = {.ready = second_ready, .arg = &starved},
+                                  .timer = {.fire = late, .arg = &starved}};
+        starved.first.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        starved.second.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        mt_service_lock();
+        assert_int_equal(mt_service_watch(&starved.first, EPOLLIN), 0);
+        assert_int_equal(mt_service_watch(&starved.second, EPOLLIN), 0);
+        ring(starved.first.fd);
+        await(&starved.fired, 1);
+        assert_int_equal(starved.fired_too_early, 0);
+        mt_service_unwatch(&starved.first);
+        mt_service_unwatch(&starved.second);
+        mt_service_unlock();
+        close(starved.first.fd);
+        close(starved.second.fd);
+    }
+    mt_service_release();
+}
+
 static void *start_and_stop(void *arg)
 {
     struct mt_error error;
@@ -211,6 +269,7 @@ int main(void)
         cmocka_unit_test(timers_may_be_set_in_their_callback),
         cmocka_unit_test(many_sources_are_watched),
         cmocka_unit_test(unwatched_sources_are_not_called),
+        cmocka_unit_test(descriptors_come_before_timers),
         cmocka_unit_test(starting_and_stopping_races),
         cmocka_unit_test(waiting_ends_at_its_time),
     };
