@@ -10,8 +10,12 @@
  * session of this process is closed. So a flood of strangers never stops the accepting (refusing
  * newcomers instead would let 64 silent connections shut everybody out for 2 s), and a rank is safe
  * from being displaced by them as soon as its hello is there. When all 64 have named one, newcomers
- * wait in the kernel's queue: honest ranks are through after one round trip. Whoever takes longer
- * than 100 ms then gives way, and dials again if it is in earnest.
+ * wait in the kernel's queue: honest ranks are through after one round trip. Who has not sent its
+ * proof 100 ms after its challenge then gives way, and dials again if it is in earnest.
+ *
+ * A hello and a proof may take 2 s each, counted from when this side did its part, so that a
+ * process that is starved of CPU does not lay that to the other's charge. Nothing is closed once
+ * it is accepted: the dialler holds one stream, and would take the end of it for a death.
  */
 #include "core/accept.h"
 
@@ -34,7 +38,7 @@
 struct pending {
     struct mt_service_source source;
     struct mt_service_timer timer;
-    uint64_t since_ns;
+    uint64_t since_ns; /* came, or was sent its challenge */
     int is_unix;
     int is_known; /* its hello names a session of this process */
     size_t have;
@@ -77,19 +81,27 @@ static void drop(struct pending *pending, const char *why)
 
 static int drop_one(void)
 {
-    struct pending *victim = first;
+    struct pending *victim = first, *longest = first;
+    for (struct pending *at = first; at; at = at->next)
+        if (at->since_ns < longest->since_ns)
+            longest = at;
     while (victim && victim->is_known)
         victim = victim->next;
-    if (!victim && first && mt_clock_now_ns() - first->since_ns > KNOWN_NS)
-        victim = first;
+    if (!victim && longest && mt_clock_now_ns() - longest->since_ns > KNOWN_NS)
+        victim = longest;
     if (victim)
         drop(victim, "too many at once");
     return victim != NULL;
 }
 
+int mt_accept_is_full(void)
+{
+    return count >= MT_ACCEPT_PENDING_MAX;
+}
+
 int mt_accept_make_room(void)
 {
-    return count < MT_ACCEPT_PENDING_MAX || drop_one();
+    return !mt_accept_is_full() || drop_one();
 }
 
 void mt_accept_drop_all(void)
@@ -100,7 +112,13 @@ void mt_accept_drop_all(void)
 
 static void expired(struct mt_service_timer *timer)
 {
-    drop(timer->arg, "it took longer than 2 s");
+    drop(timer->arg, "it said nothing for 2 s");
+}
+
+static void wait_for_more(struct pending *pending)
+{
+    pending->since_ns = mt_clock_now_ns();
+    mt_service_timer_set(&pending->timer, pending->since_ns + PENDING_NS);
 }
 
 static int send_whole(int fd, const void *bytes, size_t byte_count)
@@ -163,6 +181,8 @@ static void answer_hello(struct pending *pending)
         drop(pending, "it speaks another version of the protocol");
     else if (challenge.status == MT_CHALLENGE_UNKNOWN)
         drop(pending, "it named a session that is not of this process");
+    else
+        wait_for_more(pending);
 }
 
 static int64_t uid_of_peer(int fd)
@@ -213,7 +233,7 @@ static void ready(struct mt_service_source *source, uint32_t events)
 
 void mt_accept_catch_up(void)
 {
-    if (count < MT_ACCEPT_PENDING_MAX)
+    if (!mt_accept_is_full())
         return;
     for (struct pending *at = first, *next; at; at = next) {
         next = at->next; /* `ready` takes away none but its own */
@@ -232,7 +252,6 @@ void mt_accept_begin(int fd, int is_unix)
     if (!is_unix)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     pending->is_unix = is_unix;
-    pending->since_ns = mt_clock_now_ns();
     pending->source = (struct mt_service_source){.fd = fd, .ready = ready, .arg = pending};
     pending->timer = (struct mt_service_timer){.fire = expired, .arg = pending};
     if (mt_service_watch(&pending->source, EPOLLIN)) {
@@ -240,10 +259,11 @@ void mt_accept_begin(int fd, int is_unix)
         mt_fd_close(fd);
         return;
     }
-    mt_service_timer_set(&pending->timer, pending->since_ns + PENDING_NS);
+    wait_for_more(pending);
     struct pending **link = &first;
     while (*link)
         link = &(*link)->next;
     *link = pending;
     count++;
+    ready(&pending->source, EPOLLIN); /* before the next of its batch can displace it */
 }

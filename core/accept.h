@@ -8,7 +8,8 @@ enum { MT_ACCEPT_PENDING_MAX = 64 };
 /* Before a batch of connections is accepted: read what the waiting ones have sent by now, so that
  * those that are in earnest are known. */
 void mt_accept_catch_up(void);
-/* Make room for one more; 0: none is to be had at the moment. */
+int mt_accept_is_full(void);
+/* Make room for one more that waits; 0: none is to be had at the moment. */
 int mt_accept_make_room(void);
 /* A connection came in: takes over fd. */
 void mt_accept_begin(int fd, int is_unix);

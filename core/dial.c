@@ -15,7 +15,7 @@
 #include "core/service.h"
 
 /* An address that swallows packets is left after this time in the first sweep; each further sweep
- * gives twice as much, up to the handshake's own 2 s. */
+ * gives twice as much, up to the 2 s that whoever answers there has for its challenge. */
 #define CONNECT_NS (300 * (uint64_t)MT_MS)
 #define HANDSHAKE_NS (2 * MT_SECOND)
 #define PAUSE_MAX_NS (100 * (uint64_t)MT_MS)
@@ -142,8 +142,12 @@ static void send_bytes(struct mt_dial *dial, const void *bytes, size_t count, en
     dial->state = then;
     dial->have = 0;
     mt_service_rewatch(&dial->source, EPOLLIN);
-    mt_service_timer_set(&dial->timer,
-                         sooner(mt_clock_now_ns() + HANDSHAKE_NS, dial->plan.deadline_ns));
+    /* Who has the proof may have taken the stream into use. To leave it because it is slow would
+     * look to it like a death, and a second stream would come too late: it has until the end. */
+    uint64_t patience_ns = mt_clock_now_ns() + HANDSHAKE_NS;
+    mt_service_timer_set(&dial->timer, then == PROVING
+                                           ? dial->plan.deadline_ns
+                                           : sooner(patience_ns, dial->plan.deadline_ns));
 }
 
 /* A TCP socket can connect to itself when the port it dials is not listening but free. */

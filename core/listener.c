@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,12 +52,20 @@ static void pause_ports(void)
     mt_service_timer_set(&resume, mt_clock_now_ns() + PAUSE_MS * (uint64_t)MT_MS);
 }
 
+static int somebody_waits(int fd)
+{
+    struct pollfd waiting = {.fd = fd, .events = POLLIN};
+    return poll(&waiting, 1, 0) == 1;
+}
+
 static void accept_ready(struct mt_service_source *source, uint32_t events)
 {
     struct mt_port *port = source->arg;
     (void)events;
     mt_accept_catch_up();
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
+        if (mt_accept_is_full() && !somebody_waits(source->fd))
+            return;
         if (!mt_accept_make_room()) {
             pause_ports();
             return;
