@@ -235,15 +235,15 @@ static void accepted(void *arg, int fd, uint32_t from, uint32_t index)
 {
     struct mt_shm_endpoint *endpoint = arg;
     struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, from);
+    int none = -1;
     mt_fd_enter(fd);
-    if (peer == NULL || from > endpoint->rank || index != 0) {
+    /* A second one never takes the place of the first. Pairs with the exchange in
+     * take_accepted(). */
+    if (peer == NULL || from > endpoint->rank || index != 0 ||
+        !atomic_compare_exchange_strong(&peer->accepted, &none, fd)) {
         mt_fd_close(fd);
         return;
     }
-    /* Pairs with the exchange in take_accepted(). */
-    int previous = atomic_exchange(&peer->accepted, fd);
-    if (previous >= 0)
-        mt_fd_close(previous);
     atomic_fetch_add(&endpoint->arrivals, 1);
     mt_shm_ring_self(endpoint);
 }

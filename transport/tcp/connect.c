@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How connections come about: those this rank dials, and those it accepts. */
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,54 +18,41 @@ static void grow_receive_buffer(int fd)
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof(mark));
 }
 
-/* In the service thread. */
+/* In the service thread. What a peer has dialled waits here until the endpoint looks; a second one
+ * never takes the place of the first, which may carry messages already. */
 static void accepted(void *arg, int fd, uint32_t from, uint32_t index)
 {
     struct mt_tcp_endpoint *endpoint = arg;
-    struct mt_tcp_mail *mail = malloc(sizeof(*mail));
     uint64_t one = 1;
+    int none = -1;
     mt_fd_enter(fd);
     grow_receive_buffer(fd);
-    if (mail == NULL || from >= endpoint->ranks || from == endpoint->rank || index != 0) {
-        free(mail);
+    /* Pairs with the exchange in take(). */
+    if (from >= endpoint->ranks || from == endpoint->rank || index != 0 ||
+        !atomic_compare_exchange_strong(&endpoint->peers[from].accepted, &none, fd)) {
         mt_fd_close(fd);
         return;
     }
-    *mail = (struct mt_tcp_mail){.fd = fd, .from = from, .index = index};
-    pthread_mutex_lock(&endpoint->mail_lock);
-    mail->next = endpoint->mail;
-    endpoint->mail = mail;
-    pthread_mutex_unlock(&endpoint->mail_lock);
     ssize_t written = write(endpoint->mail_fd, &one, sizeof(one));
     (void)written; /* EAGAIN: it is readable already */
 }
 
 int mt_tcp_mailbox_open(struct mt_tcp_endpoint *endpoint)
 {
-    pthread_mutex_init(&endpoint->mail_lock, NULL);
     return mt_stream_listen(endpoint->group, MT_STREAM_TCP, accepted, endpoint);
 }
 
-static struct mt_tcp_mail *take_all(struct mt_tcp_endpoint *endpoint)
+/* The connection that this peer has dialled since the last look, or -1. */
+static int take(struct mt_tcp_endpoint *endpoint, uint32_t peer)
 {
-    pthread_mutex_lock(&endpoint->mail_lock);
-    struct mt_tcp_mail *mail = endpoint->mail;
-    endpoint->mail = NULL;
-    pthread_mutex_unlock(&endpoint->mail_lock);
-    return mail;
+    return atomic_exchange(&endpoint->peers[peer].accepted, -1);
 }
 
 void mt_tcp_mailbox_close(struct mt_tcp_endpoint *endpoint)
 {
     mt_stream_unlisten(endpoint->group, MT_STREAM_TCP);
-    struct mt_tcp_mail *mail = take_all(endpoint);
-    while (mail != NULL) {
-        struct mt_tcp_mail *next = mail->next;
-        mt_fd_close(mail->fd);
-        free(mail);
-        mail = next;
-    }
-    pthread_mutex_destroy(&endpoint->mail_lock);
+    for (uint32_t peer = 0; peer < endpoint->ranks; peer++)
+        mt_fd_close(take(endpoint, peer));
 }
 
 static void attach_or_fail(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *sock, int fd)
@@ -87,17 +71,14 @@ void mt_tcp_mailbox_read(struct mt_tcp_endpoint *endpoint)
 {
     uint64_t count;
     ssize_t got = read(endpoint->mail_fd, &count, sizeof(count));
-    (void)got; /* EAGAIN: an earlier read took it, the mail below may still be new */
-    struct mt_tcp_mail *mail = take_all(endpoint);
-    while (mail != NULL) {
-        struct mt_tcp_mail *next = mail->next;
-        struct mt_tcp_socket *sock = &endpoint->peers[mail->from].in;
-        if (sock->state == MT_TCP_NONE && !endpoint->aborted)
-            attach_or_fail(endpoint, sock, mail->fd);
+    (void)got; /* EAGAIN: an earlier read took it, what lies below may still be new */
+    for (uint32_t peer = 0; peer < endpoint->ranks; peer++) {
+        struct mt_tcp_socket *sock = &endpoint->peers[peer].in;
+        int fd = take(endpoint, peer);
+        if (fd >= 0 && sock->state == MT_TCP_NONE && !endpoint->aborted)
+            attach_or_fail(endpoint, sock, fd);
         else
-            mt_fd_close(mail->fd); /* a peer has one connection to here */
-        free(mail);
-        mail = next;
+            mt_fd_close(fd); /* a peer has one connection to here */
     }
 }
 

@@ -95,6 +95,7 @@ static struct mt_tcp_endpoint *endpoint_create(const struct manta_transport_open
         endpoint->peers[peer].out.fd = endpoint->peers[peer].in.fd = -1;
         endpoint->peers[peer].out.peer = endpoint->peers[peer].in.peer = peer;
         endpoint->peers[peer].out.outgoing = 1;
+        atomic_init(&endpoint->peers[peer].accepted, -1);
     }
     return endpoint;
 }

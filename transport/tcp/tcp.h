@@ -6,13 +6,13 @@
  *
  * The protocol is that of transport/message.h. Payload of long messages goes from the caller's
  * memory to the socket and from the socket to the caller's memory. Everything happens in the
- * endpoint's thread, but for accepted connections, which the service thread drops in a mailbox.
+ * endpoint's thread, but for accepted connections, which the service thread leaves with the peer.
  * Sockets are registered edge-triggered for both directions, so a warm call makes no epoll_ctl.
  */
 #ifndef MT_TRANSPORT_TCP_H
 #define MT_TRANSPORT_TCP_H
 
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "core/address.h"
@@ -57,14 +57,8 @@ struct mt_tcp_socket {
 struct mt_tcp_peer {
     struct mt_tcp_socket out, in;
     struct mt_dial *dial;
-    int offered; /* this peer has the transport open */
-};
-
-/* A connection that was accepted and not taken into use yet. */
-struct mt_tcp_mail {
-    struct mt_tcp_mail *next;
-    int fd;
-    uint32_t from, index;
+    _Atomic int accepted; /* dialled by it and not taken into use yet, or -1 */
+    int offered;          /* this peer has the transport open */
 };
 
 struct mt_tcp_endpoint {
@@ -79,9 +73,6 @@ struct mt_tcp_endpoint {
     uint32_t dialling;
     uint64_t dial_looked_ns;
     int aborted;
-
-    pthread_mutex_t mail_lock;
-    struct mt_tcp_mail *mail; /* under mail_lock */
 };
 
 /* socket.c */
