@@ -186,6 +186,7 @@ static void received_goodbye(struct mt_control *control, struct mt_neighbour *ne
     control->left_after[frame->origin] = sequence;
     atomic_store_explicit(&control->left[frame->origin], 1, memory_order_release);
     atomic_fetch_add_explicit(&control->departures, 1, memory_order_relaxed);
+    mt_mend_stop(control, frame->origin);
     mt_mend_later(control);
     mt_inquiry_check(control);
     mt_service_signal();

@@ -121,6 +121,8 @@ void mt_control_start_link(struct mt_neighbour *neighbour, int fd);
 /* control_mend.c */
 /* Somebody left: make links among those that stay, in a moment. */
 void mt_mend_later(struct mt_control *control);
+/* This rank has left: nobody needs to dial it any more. */
+void mt_mend_stop(struct mt_control *control, uint32_t rank);
 /* One more neighbour, whose link is to come; NULL: no place. */
 struct mt_neighbour *mt_mend_add(struct mt_control *control, uint32_t rank);
 void mt_mend_tell(struct mt_neighbour *neighbour);

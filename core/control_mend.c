@@ -12,7 +12,6 @@
 
 #define QUIET_NS (200 * (uint64_t)MT_MS)
 #define AGAIN_NS MT_SECOND
-#define DIAL_NS (5 * MT_SECOND)
 
 /* The place of a neighbour that has left, or a new one, or NULL. */
 static struct mt_neighbour *free_place(struct mt_control *control)
@@ -61,6 +60,16 @@ static void dialled(void *arg)
         mt_service_timer_set(&control->mend, mt_clock_now_ns() + AGAIN_NS);
 }
 
+void mt_mend_stop(struct mt_control *control, uint32_t rank)
+{
+    int32_t index = control->neighbour_of[rank];
+    struct mt_neighbour *neighbour = index == MT_NOBODY ? NULL : &control->neighbours[index];
+    if (!neighbour || !neighbour->is_mend) /* a link of the beginning must have stood */
+        return;
+    mt_stream_dial_cancel(neighbour->dial);
+    neighbour->dial = NULL;
+}
+
 /* Of each pair the lower rank dials, as in the beginning. */
 static void mend_with(struct mt_control *control, uint32_t rank)
 {
@@ -73,8 +82,11 @@ static void mend_with(struct mt_control *control, uint32_t rank)
         neighbour = &control->neighbours[control->neighbour_of[rank]];
     if (!neighbour || neighbour->is_linked || neighbour->dial || rank < control->group->rank)
         return;
-    if (mt_stream_dial_notify(control->group, rank, MT_STREAM_CONTROL, 0,
-                              mt_clock_now_ns() + DIAL_NS, dialled, neighbour, &neighbour->dial))
+    /* For as long as anything is waited for here: to give up a stream that the other side, slow as
+     * it is, takes for the link would look like a death to it. */
+    uint64_t deadline_ns = mt_clock_now_ns() + control->group->timeout_ns;
+    if (mt_stream_dial_notify(control->group, rank, MT_STREAM_CONTROL, 0, deadline_ns, dialled,
+                              neighbour, &neighbour->dial))
         mt_service_timer_set(&control->mend, mt_clock_now_ns() + AGAIN_NS);
 }
 
