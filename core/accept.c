@@ -127,24 +127,10 @@ static int send_whole(int fd, const void *bytes, size_t byte_count)
     return sent == (ssize_t)byte_count ? 0 : MANTA_EPEER;
 }
 
-static int is_for(const struct mt_door *door, const struct mt_hello *hello)
-{
-    return mt_auth_equal(door->session_id, hello->session_id, MT_ID_BYTES) &&
-           door->rank == hello->to;
-}
-
-static struct mt_door *door_of(const struct mt_hello *hello)
-{
-    struct mt_door *door = mt_door_find(hello->session_id);
-    while (door && !is_for(door, hello))
-        door = door->next;
-    return door;
-}
-
 static int make_challenge(struct pending *pending, struct mt_challenge *challenge)
 {
     uint8_t key[MT_AUTH_KEY_BYTES];
-    struct mt_door *door = door_of(&pending->hello);
+    struct mt_door *door = mt_door_for(&pending->hello);
     if (!door) {
         challenge->status = MT_CHALLENGE_UNKNOWN;
         return 0;
@@ -200,12 +186,14 @@ static void check_proof(struct pending *pending)
         drop(pending, "its proof is wrong");
         return;
     }
-    if (send_whole(fd, mt_accepted, sizeof mt_accepted)) {
-        drop(pending, "it was closed");
+    struct mt_parked *room = mt_stream_room();
+    if (!room || send_whole(fd, mt_accepted, sizeof mt_accepted)) {
+        free(room);
+        drop(pending, room ? "it was closed" : "there is no room for its stream");
         return;
     }
     forget(pending);
-    mt_stream_deliver(fd, &hello, is_unix ? uid_of_peer(fd) : -1);
+    mt_stream_deliver(fd, &hello, is_unix ? uid_of_peer(fd) : -1, room);
 }
 
 static void ready(struct mt_service_source *source, uint32_t events)

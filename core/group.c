@@ -11,6 +11,9 @@
 #include "core/session.h"
 #include "core/session_own.h"
 
+/* So that a time plus a timeout never wraps around. */
+#define TIMEOUT_NS_MAX (UINT64_MAX / 4)
+
 /* A group with its door, through which its streams come. */
 struct housed_group {
     struct mt_group group;
@@ -38,6 +41,7 @@ static void open_door(struct housed_group *housed, const struct mt_session *sess
     memcpy(door->secret, session->secret, sizeof door->secret);
     memcpy(door->session_id, housed->group.session_id, MT_ID_BYTES);
     door->rank = housed->group.rank;
+    door->patience_ns = housed->group.timeout_ns;
     mt_service_lock();
     mt_door_open(door);
     mt_service_unlock();
@@ -82,16 +86,10 @@ static int bootstrap(struct mt_group *group, const struct mt_group_join *join,
     return rc ? mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256") : 0;
 }
 
-static uint64_t deadline_of(const struct mt_group_join *join)
-{
-    uint64_t now_ns = mt_clock_now_ns();
-    return join->timeout_ns < UINT64_MAX / 2 - now_ns ? now_ns + join->timeout_ns : UINT64_MAX / 2;
-}
-
 static int join_session(const struct mt_group_join *join, const struct mt_session *session,
                         struct mt_group **group_out, struct mt_error *error)
 {
-    uint64_t deadline_ns = deadline_of(join);
+    uint64_t start_ns = mt_clock_now_ns();
     int rc = mt_listener_acquire(error);
     if (rc)
         return rc;
@@ -103,8 +101,9 @@ static int join_session(const struct mt_group_join *join, const struct mt_sessio
     struct mt_group *group = &housed->group;
     group->rank = join->rank;
     group->ranks = join->ranks;
-    group->timeout_ns = join->timeout_ns;
+    group->timeout_ns = join->timeout_ns < TIMEOUT_NS_MAX ? join->timeout_ns : TIMEOUT_NS_MAX;
     group->generation = mt_fork_generation();
+    uint64_t deadline_ns = start_ns + group->timeout_ns;
     rc = mt_auth_session_id(session->secret, group->session_id);
     open_door(housed, session);
     if (group->rank == 0) /* the group's door stands in for the one of manta_session_create() */

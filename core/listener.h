@@ -21,6 +21,7 @@ struct mt_door {
     uint8_t session_id[MT_ID_BYTES];
     uint8_t secret[MT_AUTH_KEY_BYTES];
     uint32_t rank;
+    uint64_t patience_ns; /* streams that come early wait this long for who listens for them */
     struct mt_door *next;
 };
 
@@ -40,8 +41,8 @@ void mt_listener_release(void);
 /* The rest under the service's lock. */
 void mt_door_open(struct mt_door *door);
 void mt_door_close(struct mt_door *door);
-/* The first door of this session, or NULL. */
-struct mt_door *mt_door_find(const uint8_t session_id[MT_ID_BYTES]);
+/* Where this hello wants to go, or NULL. */
+struct mt_door *mt_door_for(const struct mt_hello *hello);
 
 /* unix_name and addresses of the listener. */
 void mt_listener_describe(struct mt_member *member);
@@ -53,8 +54,12 @@ int mt_listener_has(const struct mt_address *address);
 int mt_port_open(const struct mt_address *address, struct mt_port **port_out);
 void mt_port_close(struct mt_port *port);
 
-/* A stream that has proved itself (core/stream.c). Takes over fd. peer_uid: of a unix socket's
- * other end, else -1. */
-void mt_stream_deliver(int fd, const struct mt_hello *hello, int64_t peer_uid);
+/* Room for a stream that may have to wait, or NULL: to be had before the stream is accepted. Who
+ * does not deliver a stream frees it. */
+struct mt_parked *mt_stream_room(void);
+/* A stream that has proved itself (core/stream.c). Takes over fd and room. peer_uid: of a unix
+ * socket's other end, else -1. */
+void mt_stream_deliver(int fd, const struct mt_hello *hello, int64_t peer_uid,
+                       struct mt_parked *room);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who listens for which streams of which group. A stream may come before its listener does (a peer
- * that is a little faster): it waits here, proved but unread, at most a minute; its dialler closing
- * it, or the session's end, takes it away earlier.
+ * that is faster): it waits here, proved but unread, for as long as the group waits for anything;
+ * its dialler closing it, or the session's end, takes it away earlier.
  */
 #include "core/stream.h"
 
@@ -19,19 +19,20 @@
 #include "core/stream_inbox.h"
 
 enum { PARKED_MAX = 4096 };
-#define PARKED_NS (60 * MT_SECOND)
+/* In a session that rank 0 has not joined yet; who finds its stream closed dials again. */
+#define UNHOSTED_NS (60 * MT_SECOND)
 
-struct parked {
+struct mt_parked {
     struct mt_service_source source;
     struct mt_service_timer timer;
     struct mt_hello hello;
-    struct parked *next;
+    struct mt_parked *next;
 };
 
 /* Guarded by the service's lock. */
 static struct mt_door *doors;
 static struct mt_inbox *inboxes;
-static struct parked *parked_first;
+static struct mt_parked *parked_first;
 static uint32_t parked_count;
 static struct mt_service_timer hand_out; /* due when an inbox was opened */
 
@@ -44,9 +45,9 @@ static void reset_in_child(void)
     memset(&hand_out, 0, sizeof hand_out);
 }
 
-static void forget(struct parked *parked)
+static void forget(struct mt_parked *parked)
 {
-    struct parked **link = &parked_first;
+    struct mt_parked **link = &parked_first;
     while (*link != parked)
         link = &(*link)->next;
     *link = parked->next;
@@ -56,7 +57,7 @@ static void forget(struct parked *parked)
     free(parked);
 }
 
-static void drop(struct parked *parked)
+static void drop(struct mt_parked *parked)
 {
     int fd = parked->source.fd;
     forget(parked);
@@ -87,7 +88,7 @@ static struct mt_inbox *inbox_of(const struct mt_hello *hello)
 static void hand_out_parked(struct mt_service_timer *timer)
 {
     (void)timer;
-    for (struct parked *at = parked_first; at;) {
+    for (struct mt_parked *at = parked_first; at;) {
         struct mt_inbox *inbox = inbox_of(&at->hello);
         if (!inbox) {
             at = at->next;
@@ -101,41 +102,48 @@ static void hand_out_parked(struct mt_service_timer *timer)
     }
 }
 
-static void park(int fd, const struct mt_hello *hello)
+struct mt_parked *mt_stream_room(void)
 {
-    struct parked *parked = parked_count < PARKED_MAX ? calloc(1, sizeof *parked) : NULL;
-    if (!parked) {
+    return parked_count < PARKED_MAX ? calloc(1, sizeof(struct mt_parked)) : NULL;
+}
+
+static void park(int fd, const struct mt_hello *hello, struct mt_parked *room)
+{
+    const struct mt_door *door = mt_door_for(hello);
+    uint64_t patience_ns = door && door->patience_ns ? door->patience_ns : UNHOSTED_NS;
+    room->hello = *hello;
+    room->source = (struct mt_service_source){.fd = fd, .ready = parked_closed, .arg = room};
+    room->timer = (struct mt_service_timer){.fire = parked_expired, .arg = room};
+    if (mt_service_watch(&room->source, EPOLLRDHUP)) {
+        free(room);
         mt_fd_close(fd);
         return;
     }
-    parked->hello = *hello;
-    parked->source = (struct mt_service_source){.fd = fd, .ready = parked_closed, .arg = parked};
-    parked->timer = (struct mt_service_timer){.fire = parked_expired, .arg = parked};
-    if (mt_service_watch(&parked->source, EPOLLRDHUP)) {
-        free(parked);
-        mt_fd_close(fd);
-        return;
-    }
-    mt_service_timer_set(&parked->timer, mt_clock_now_ns() + PARKED_NS);
-    struct parked **link = &parked_first; /* in the order they came */
+    mt_service_timer_set(&room->timer, mt_clock_now_ns() + patience_ns);
+    struct mt_parked **link = &parked_first; /* in the order they came */
     while (*link)
         link = &(*link)->next;
-    *link = parked;
+    *link = room;
     parked_count++;
 }
 
-void mt_stream_deliver(int fd, const struct mt_hello *hello, int64_t peer_uid)
+void mt_stream_deliver(int fd, const struct mt_hello *hello, int64_t peer_uid,
+                       struct mt_parked *room)
 {
     struct mt_inbox *inbox = inbox_of(hello);
-    if (hello->kind == MT_STREAM_SHM && peer_uid != (int64_t)geteuid()) {
-        mt_log(MT_LOG_WARN, (int)hello->to,
-               "refused shared memory of rank %u: it runs as another user", hello->from);
-        mt_fd_close(fd);
-    } else if (inbox) {
-        inbox->accept(inbox->arg, fd, hello->from, hello->index);
-    } else {
-        park(fd, hello);
+    int is_foreign = hello->kind == MT_STREAM_SHM && peer_uid != (int64_t)geteuid();
+    if (!inbox && !is_foreign) {
+        park(fd, hello, room);
+        return;
     }
+    free(room);
+    if (!is_foreign) {
+        inbox->accept(inbox->arg, fd, hello->from, hello->index);
+        return;
+    }
+    mt_log(MT_LOG_WARN, (int)hello->to, "refused shared memory of rank %u: it runs as another user",
+           hello->from);
+    mt_fd_close(fd);
 }
 
 void mt_inbox_open(struct mt_inbox *inbox)
@@ -201,10 +209,11 @@ void mt_door_open(struct mt_door *door)
     doors = door;
 }
 
-struct mt_door *mt_door_find(const uint8_t session_id[MT_ID_BYTES])
+struct mt_door *mt_door_for(const struct mt_hello *hello)
 {
     struct mt_door *door = doors;
-    while (door && memcmp(door->session_id, session_id, MT_ID_BYTES) != 0)
+    while (door && !(mt_auth_equal(door->session_id, hello->session_id, MT_ID_BYTES) &&
+                     door->rank == hello->to))
         door = door->next;
     return door;
 }
@@ -216,11 +225,9 @@ void mt_door_close(struct mt_door *door)
             *link = door->next;
             break;
         }
-    if (mt_door_find(door->session_id))
-        return;
-    for (struct parked *at = parked_first; at;) {
-        struct parked *next = at->next;
-        if (memcmp(at->hello.session_id, door->session_id, MT_ID_BYTES) == 0)
+    for (struct mt_parked *at = parked_first; at;) {
+        struct mt_parked *next = at->next;
+        if (!mt_door_for(&at->hello))
             drop(at);
         at = next;
     }

@@ -85,7 +85,6 @@ static void be_accepted(struct guest *guest)
     uint8_t bytes[MT_ACCEPTED_BYTES];
     receive_all(guest->fd, bytes, sizeof bytes);
     assert_memory_equal(bytes, mt_accepted, sizeof bytes);
-    close(guest->fd);
 }
 
 static void be_closed(struct guest *guest)
@@ -99,11 +98,14 @@ static void be_closed(struct guest *guest)
 
 static void take_and_close(void *arg, int fd, uint32_t from, uint32_t index)
 {
-    (void)arg;
+    _Atomic int *taken = arg;
     (void)from;
     (void)index;
+    atomic_fetch_add(taken, 1);
     mt_fd_close(fd);
 }
+
+enum { TIMEOUT_S = 300 };
 
 /* Run `body` with a group of one rank that listens for tcp streams. */
 static void with_listener(void (*body)(const struct mt_group *group))
@@ -111,11 +113,12 @@ static void with_listener(void (*body)(const struct mt_group *group))
     char session[512];
     struct mt_group *group;
     struct mt_error error;
+    _Atomic int taken = 0;
     assert_int_equal(manta_session_create(session, sizeof session), 0);
     const struct mt_group_join join = {
-        .session = session, .ranks = 1, .timeout_ns = 20 * MT_SECOND};
+        .session = session, .ranks = 1, .timeout_ns = TIMEOUT_S * MT_SECOND};
     assert_int_equal(mt_group_join(&join, &group, &error), 0);
-    assert_int_equal(mt_stream_listen(group, MT_STREAM_TCP, take_and_close, NULL), 0);
+    assert_int_equal(mt_stream_listen(group, MT_STREAM_TCP, take_and_close, &taken), 0);
     body(group);
     mt_stream_unlisten(group, MT_STREAM_TCP);
     mt_group_leave(group);
@@ -162,6 +165,7 @@ static void starve_twice(const struct mt_group *group)
     read_challenge(&guest, group);
     say_while_starved(&guest, say_proof);
     be_accepted(&guest);
+    close(guest.fd);
 }
 
 static void a_starved_acceptor_blames_nobody(void **state)
@@ -192,6 +196,7 @@ static void come_late(const struct mt_group *group)
     clock_shift_settle();
     say_proof(&late);
     be_accepted(&late);
+    close(late.fd);
 }
 
 static void who_is_silent_is_closed(void **state)
@@ -226,12 +231,15 @@ static void come_in_crowds(const struct mt_group *group)
         read_challenge(&guest[i], group);
         say_proof(&guest[i]);
     }
-    for (int i = 0; i < CROWD; i++)
+    for (int i = 0; i < CROWD; i++) {
         be_accepted(&guest[i]);
+        close(guest[i].fd);
+    }
     for (int i = CROWD; i < 2 * CROWD; i++) {
         read_challenge(&guest[i], group);
         say_proof(&guest[i]);
         be_accepted(&guest[i]);
+        close(guest[i].fd);
     }
     free(guest);
 }
@@ -242,12 +250,44 @@ static void a_crowd_gets_through(void **state)
     with_listener(come_in_crowds);
 }
 
+/* What is accepted before anybody listens for it waits as long as the group waits for anything. */
+static void come_early(const struct mt_group *group)
+{
+    struct guest early, closed, too_early;
+    _Atomic int taken = 0;
+    mt_stream_unlisten(group, MT_STREAM_TCP);
+    struct guest *guests[] = {&closed, &too_early, &early};
+    for (int i = 0; i < 3; i++) {
+        come(guests[i], group);
+        say_hello(guests[i]);
+        read_challenge(guests[i], group);
+        say_proof(guests[i]);
+        be_accepted(guests[i]);
+        clock_shift_settle();
+        clock_shift(i == 1 ? 2 * MT_SECOND : 0);
+    }
+    close(closed.fd);
+    clock_shift((TIMEOUT_S - 1) * MT_SECOND);
+    clock_shift_settle();
+    be_closed(&too_early);
+    assert_int_equal(mt_stream_listen(group, MT_STREAM_TCP, take_and_close, &taken), 0);
+    be_closed(&early); /* by who took it */
+    assert_int_equal(taken, 1);
+}
+
+static void who_is_early_waits(void **state)
+{
+    (void)state;
+    with_listener(come_early);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_starved_acceptor_blames_nobody),
         cmocka_unit_test(who_is_silent_is_closed),
         cmocka_unit_test(a_crowd_gets_through),
+        cmocka_unit_test(who_is_early_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

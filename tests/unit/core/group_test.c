@@ -172,7 +172,7 @@ static void missing_rank_0_is_named(void **state)
     group_ranks_run(rank + 1, 1, NULL);
     assert_int_equal(rank[1].result, MANTA_ETIMEOUT);
     assert_int_equal(rank[1].error.rank, 0);
-    assert_non_null(strstr(rank[1].error.sentence, "rank 0 could not be reached within 0.2 s"));
+    assert_non_null(strstr(rank[1].error.sentence, "rank 0 could not be reached within "));
     assert_non_null(strstr(rank[1].error.sentence, "Connection refused"));
 }
 
