@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <manta/manta.h>
 
@@ -78,18 +79,25 @@ int mt_address_parse(const char *text, size_t count, struct mt_address *address_
     return (address_out->socket.ss_family == AF_INET6) == v6 ? 0 : MANTA_EINVAL;
 }
 
+void mt_address_format_host(const struct mt_address *address, char *text)
+{
+    snprintf(text, MT_ADDRESS_TEXT, "unix socket");
+    if (address->socket.ss_family == AF_INET)
+        inet_ntop(AF_INET, &as_v4(address)->sin_addr, text, MT_ADDRESS_TEXT);
+    else if (address->socket.ss_family == AF_INET6)
+        inet_ntop(AF_INET6, &as_v6(address)->sin6_addr, text, MT_ADDRESS_TEXT);
+}
+
 void mt_address_format(const struct mt_address *address, char *text)
 {
-    char host[INET6_ADDRSTRLEN] = "";
-    if (address->socket.ss_family == AF_INET) {
-        inet_ntop(AF_INET, &as_v4(address)->sin_addr, host, sizeof host);
-        snprintf(text, MT_ADDRESS_TEXT, "%s:%u", host, mt_address_port(address));
-    } else if (address->socket.ss_family == AF_INET6) {
-        inet_ntop(AF_INET6, &as_v6(address)->sin6_addr, host, sizeof host);
-        snprintf(text, MT_ADDRESS_TEXT, "[%s]:%u", host, mt_address_port(address));
-    } else {
-        snprintf(text, MT_ADDRESS_TEXT, "unix socket");
-    }
+    char host[MT_ADDRESS_TEXT];
+    mt_address_format_host(address, host);
+    if (address->socket.ss_family == AF_INET)
+        snprintf(text, MT_ADDRESS_TEXT, "%.46s:%u", host, mt_address_port(address));
+    else if (address->socket.ss_family == AF_INET6)
+        snprintf(text, MT_ADDRESS_TEXT, "[%.46s]:%u", host, mt_address_port(address));
+    else
+        memcpy(text, host, MT_ADDRESS_TEXT);
 }
 
 uint16_t mt_address_port(const struct mt_address *address)
@@ -188,4 +196,32 @@ uint32_t mt_address_local(const char *interfaces, struct mt_address *addresses, 
     freeifaddrs(list);
     errno = 0;
     return count;
+}
+
+void mt_address_interface(const struct mt_address *address, char name[MT_INTERFACE_NAME])
+{
+    struct ifaddrs *list = NULL;
+    struct mt_address its;
+    name[0] = 0;
+    if (getifaddrs(&list))
+        return;
+    for (struct ifaddrs *at = list; at && name[0] == 0; at = at->ifa_next)
+        if (from_interface(at, &its) && mt_address_equal_host(&its, address))
+            snprintf(name, MT_INTERFACE_NAME, "%s", at->ifa_name);
+    freeifaddrs(list);
+}
+
+int mt_address_route(const struct mt_address *peer, struct mt_address *local_out)
+{
+    int fd = socket(peer->socket.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int failed = fd < 0 ? errno : 0;
+    if (failed)
+        return failed;
+    memset(local_out, 0, sizeof *local_out);
+    local_out->bytes = sizeof local_out->socket;
+    if (connect(fd, (const struct sockaddr *)&peer->socket, peer->bytes) ||
+        getsockname(fd, (struct sockaddr *)&local_out->socket, &local_out->bytes))
+        failed = errno;
+    close(fd);
+    return failed;
 }

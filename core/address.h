@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-enum { MT_ADDRESS_TEXT = 64 };
+enum { MT_ADDRESS_TEXT = 64, MT_INTERFACE_NAME = 16 };
 
 struct mt_address {
     struct sockaddr_storage socket;
@@ -18,6 +18,8 @@ struct mt_address {
 int mt_address_parse(const char *text, size_t count, struct mt_address *address_out);
 /* text has MT_ADDRESS_TEXT bytes. */
 void mt_address_format(const struct mt_address *address, char *text);
+/* The same without port and brackets. */
+void mt_address_format_host(const struct mt_address *address, char *text);
 /* host: numeric, without brackets. */
 int mt_address_from_host(const char *host, uint16_t port, struct mt_address *address_out);
 uint16_t mt_address_port(const struct mt_address *address);
@@ -31,5 +33,10 @@ void mt_address_abstract(const char *name, struct mt_address *address_out);
  * names, best first: IPv4, then IPv6, loopback last; no link-local ones. Returns how many; errno is
  * 0 unless the interfaces could not be listed. */
 uint32_t mt_address_local(const char *interfaces, struct mt_address *addresses, uint32_t room);
+/* The interface that has this address; empty if none has. */
+void mt_address_interface(const struct mt_address *address, char name[MT_INTERFACE_NAME]);
+/* The address of this host from which the kernel would send to `peer`: 0, or an errno. Nothing is
+ * sent. */
+int mt_address_route(const struct mt_address *peer, struct mt_address *local_out);
 
 #endif

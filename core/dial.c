@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/service.h"
 
 /* An address that swallows packets is left after this time in the first sweep; each further sweep
@@ -72,6 +73,9 @@ static void fail_attempt(struct mt_dial *dial, const char *why)
     char address[MT_ADDRESS_TEXT];
     mt_address_format(&dial->addresses[dial->next - 1], address);
     snprintf(dial->last_failure, sizeof dial->last_failure, "%s: %s", address, why);
+    if (dial->sweep == 0)
+        mt_log(MT_LOG_DEBUG, (int)dial->plan.hello.from, "rank %u is not reached at %s",
+               dial->plan.hello.to, dial->last_failure);
     close_attempt(dial);
 }
 
@@ -236,6 +240,19 @@ static int peer_is_other_user(const struct mt_dial *dial)
            peer.uid != geteuid();
 }
 
+/* Unix sockets, which come first, are not counted. */
+static void note_reach(const struct mt_dial *dial)
+{
+    struct mt_reach note = {.place = 0};
+    for (uint32_t i = 0; i < dial->plan.address_count; i++) {
+        int is_internet = dial->addresses[i].socket.ss_family != AF_UNIX;
+        note.count += is_internet;
+        note.place += is_internet && i + 1 < dial->next;
+    }
+    note.is_told = dial->plan.is_told && note.place == 0;
+    mt_reach_dialled(dial->plan.reach, dial->source.fd, &note);
+}
+
 static void accepted(struct mt_dial *dial)
 {
     if (memcmp(dial->bytes, mt_accepted, MT_ACCEPTED_BYTES) != 0 || peer_is_other_user(dial)) {
@@ -244,6 +261,7 @@ static void accepted(struct mt_dial *dial)
         try_next(dial);
         return;
     }
+    note_reach(dial);
     mt_service_unwatch(&dial->source);
     dial->fd = dial->source.fd;
     dial->source.fd = -1;

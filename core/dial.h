@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "core/address.h"
+#include "core/reach.h"
 #include "core/stream.h"
 #include "core/wire.h"
 
@@ -15,6 +16,8 @@ struct mt_dial_plan {
     uint8_t key[MT_AUTH_KEY_BYTES];
     const struct mt_address *addresses; /* copied */
     uint32_t address_count;
+    struct mt_reach *reach; /* is told which address answered; may be NULL */
+    int is_told;            /* reach tells already, and the first address is what it says */
     uint64_t deadline_ns;
     /* Called once, in the service thread, when mt_stream_dial_test() will not say INPROGRESS; may
      * be NULL. */

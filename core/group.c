@@ -8,6 +8,7 @@
 #include "core/group.h"
 #include "core/host.h"
 #include "core/listener.h"
+#include "core/reach.h"
 #include "core/session.h"
 #include "core/session_own.h"
 
@@ -54,6 +55,7 @@ static void free_group(struct housed_group *housed)
     mt_service_unlock();
     mt_listener_release();
     free(housed->group.members);
+    free(housed->group.reach);
     mt_auth_wipe(housed, sizeof *housed);
     free(housed);
 }
@@ -81,6 +83,10 @@ static int bootstrap(struct mt_group *group, const struct mt_group_join *join,
         return rc;
     group->members = welcome.members;
     group->epoch = welcome.epoch;
+    group->reach = calloc(group->ranks, sizeof *group->reach);
+    if (!group->reach)
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for the addresses of %u ranks",
+                            group->ranks);
     memcpy(group->uid, welcome.uid, MT_ID_BYTES);
     rc = mt_auth_group_key(session->secret, group->uid, group->key);
     return rc ? mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256") : 0;

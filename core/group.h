@@ -29,6 +29,7 @@ struct mt_member {
 };
 
 struct mt_control;
+struct mt_reach;
 
 struct mt_group {
     uint32_t rank, ranks;
@@ -40,6 +41,7 @@ struct mt_group {
     uint8_t session_id[16]; /* what its session is called in the open */
     uint32_t generation;    /* mt_fork_generation() when it was made */
     struct mt_control *control;
+    struct mt_reach *reach; /* [ranks] core/reach.h; under the service's lock. NULL: not kept */
 };
 
 struct mt_group_join {

@@ -16,6 +16,7 @@
 #include "core/fork.h"
 #include "core/listener.h"
 #include "core/log.h"
+#include "core/reach.h"
 #include "core/stream_inbox.h"
 
 enum { PARKED_MAX = 4096 };
@@ -85,6 +86,13 @@ static struct mt_inbox *inbox_of(const struct mt_hello *hello)
     return NULL;
 }
 
+static void hand_over(const struct mt_inbox *inbox, int fd, const struct mt_hello *hello)
+{
+    if (inbox->group)
+        mt_reach_came(inbox->group, hello->from, fd);
+    inbox->accept(inbox->arg, fd, hello->from, hello->index);
+}
+
 static void hand_out_parked(struct mt_service_timer *timer)
 {
     (void)timer;
@@ -97,7 +105,7 @@ static void hand_out_parked(struct mt_service_timer *timer)
         int fd = at->source.fd;
         struct mt_hello hello = at->hello;
         forget(at);
-        inbox->accept(inbox->arg, fd, hello.from, hello.index);
+        hand_over(inbox, fd, &hello);
         at = parked_first; /* the callback may have changed the list */
     }
 }
@@ -138,7 +146,7 @@ void mt_stream_deliver(int fd, const struct mt_hello *hello, int64_t peer_uid,
     }
     free(room);
     if (!is_foreign) {
-        inbox->accept(inbox->arg, fd, hello->from, hello->index);
+        hand_over(inbox, fd, hello);
         return;
     }
     mt_log(MT_LOG_WARN, (int)hello->to, "refused shared memory of rank %u: it runs as another user",
@@ -180,6 +188,7 @@ int mt_stream_listen(const struct mt_group *group, int kind, mt_stream_accept_fn
     memcpy(inbox->uid, group->uid, MT_ID_BYTES);
     inbox->kind = kind;
     inbox->rank = group->rank;
+    inbox->group = group;
     inbox->accept = accept;
     inbox->arg = arg;
     mt_service_lock();
@@ -233,24 +242,20 @@ void mt_door_close(struct mt_door *door)
     }
 }
 
-/* The peer's addresses for this kind, best first: the unix socket on one host, then the others in
- * the peer's order; its loopback only on one host. */
-static uint32_t addresses_of(const struct mt_group *group, uint32_t peer, int kind,
-                             struct mt_address *addresses)
+/* For a stream of this kind, best first: the unix socket on one host, then the others. */
+static void add_addresses(const struct mt_group *group, uint32_t peer, int kind,
+                          struct mt_address *addresses, struct mt_dial_plan *plan)
 {
     const struct mt_member *member = &group->members[peer];
-    int same_host = member->boot == group->members[group->rank].boot;
     uint32_t count = 0;
-    if (same_host && member->unix_name[0] && kind != MT_STREAM_TCP)
+    if (member->boot == group->members[group->rank].boot && member->unix_name[0] &&
+        kind != MT_STREAM_TCP)
         mt_address_abstract(member->unix_name, &addresses[count++]);
-    for (const char *at = member->addresses; *at && kind != MT_STREAM_SHM;) {
-        size_t length = strcspn(at, " ");
-        if (count < MT_GROUP_ADDRESSES && mt_address_parse(at, length, &addresses[count]) == 0 &&
-            (same_host || !mt_address_is_loopback(&addresses[count])))
-            count++;
-        at += length + (at[length] == ' ');
-    }
-    return count;
+    if (kind != MT_STREAM_SHM)
+        count += mt_reach_addresses(group, peer, addresses + count, &plan->is_told);
+    plan->addresses = addresses;
+    plan->address_count = count;
+    plan->reach = group->reach ? &group->reach[peer] : NULL;
 }
 
 int mt_stream_dial(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
@@ -264,9 +269,8 @@ int mt_stream_dial_notify(const struct mt_group *group, uint32_t peer, int kind,
                           struct mt_dial **dial_out)
 {
     struct mt_address addresses[MT_GROUP_ADDRESSES + 1];
-    struct mt_dial_plan plan = {
-        .addresses = addresses, .deadline_ns = deadline_ns, .finished = finished, .arg = arg};
-    plan.address_count = addresses_of(group, peer, kind, addresses);
+    struct mt_dial_plan plan = {.deadline_ns = deadline_ns, .finished = finished, .arg = arg};
+    add_addresses(group, peer, kind, addresses, &plan);
     plan.hello.kind = (uint32_t)kind;
     plan.hello.from = group->rank;
     plan.hello.to = peer;

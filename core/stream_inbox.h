@@ -10,6 +10,7 @@ struct mt_inbox {
     uint8_t uid[MT_ID_BYTES]; /* of the group; for MT_STREAM_JOIN the session's id */
     int kind;
     uint32_t rank;
+    const struct mt_group *group; /* NULL for MT_STREAM_JOIN */
     mt_stream_accept_fn *accept;
     void *arg;
     struct mt_inbox *next;
