@@ -139,47 +139,6 @@ static void comm_free(struct manta_comm *comm)
     free(comm);
 }
 
-/* Two lines at level info: who we are, and how we talk. */
-static void announce(const struct manta_comm *comm)
-{
-    uint32_t nodes = 0, here = 0, by_endpoint[MT_ENDPOINTS] = {0};
-    char transports[256] = "";
-    size_t used = 0;
-    if (!mt_log_enabled(MT_LOG_INFO))
-        return;
-    for (uint32_t r = 0; r < comm->ranks; r++) {
-        uint32_t first = 0;
-        while (comm->nodes[first] != comm->nodes[r])
-            first++;
-        nodes += first == r;
-        here += comm->nodes[r] == comm->nodes[comm->rank];
-        if (r != comm->rank)
-            by_endpoint[comm->route[r]]++;
-    }
-    for (uint32_t i = 0; i < comm->endpoint_count && used < sizeof(transports); i++) {
-        const struct mt_endpoint *endpoint = &comm->endpoints[i];
-        struct manta_transport_properties properties = {.size = sizeof(properties)};
-        uint32_t peer = 0;
-        while (peer < comm->ranks && (peer == comm->rank || comm->route[peer] != i))
-            peer++;
-        if (peer == comm->ranks || endpoint->transport->probe(endpoint->handle, peer, &properties))
-            continue;
-        used +=
-            (size_t)snprintf(transports + used, sizeof(transports) - used, "%s%s to %u rank%s (%s)",
-                             used ? ", " : "", endpoint->transport->name, by_endpoint[i],
-                             by_endpoint[i] == 1 ? "" : "s", properties.interface);
-    }
-    mt_log(MT_LOG_INFO, (int)comm->rank,
-           "communicator of %u ranks on %u node%s, %u on this one; libmanta %d.%d.%d", comm->ranks,
-           nodes, nodes == 1 ? "" : "s", here, MANTA_VERSION_MAJOR, MANTA_VERSION_MINOR,
-           MANTA_VERSION_PATCH);
-    mt_log(MT_LOG_INFO, (int)comm->rank, "transports: %s; fused steps by %s",
-           used ? transports : "none needed",
-           comm->fused_endpoint == MT_ROUTE_NONE
-               ? "none"
-               : comm->endpoints[comm->fused_endpoint].transport->name);
-}
-
 static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job,
                      const struct manta_comm *parent, struct mt_error *error)
 {
@@ -234,7 +193,7 @@ static int create(const struct mt_scheduler_job *job, const struct mt_settings *
         return rc;
     }
     mt_group_made(comm->group);
-    announce(comm);
+    mt_paths_announce(comm);
     mt_registry_add(comm);
     *comm_out = comm;
     return 0;

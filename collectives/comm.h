@@ -10,6 +10,7 @@
  *   engine.c  executes the records of a plan
  *   wait.c    spin, yield, sleep; deadlines; failures; other communicators' progress
  *   comm.c    create, destroy, abort;  routes.c  which transport reaches which rank
+ *   paths.c   the same in words; explain.c  what a call would do, in words
  */
 #ifndef MT_COLLECTIVES_COMM_H
 #define MT_COLLECTIVES_COMM_H
@@ -222,6 +223,22 @@ int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size
 /* routes.c */
 int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error);
 void mt_routes_close(struct manta_comm *comm);
+
+/* paths.c */
+enum { MT_PATHS = 8, MT_PATH_TEXT = 320 };
+/* The ranks that one transport reaches by one interface. */
+struct mt_path {
+    const char *transport;
+    uint32_t peers, first; /* how many, and the lowest of them, which the reason is about */
+    uint32_t others;       /* ranks for which there was no room in the list */
+    char interface[64], reason[128];
+};
+/* paths[MT_PATHS]; returns how many. */
+uint32_t mt_paths_find(const struct manta_comm *comm, struct mt_path *paths);
+/* "tcp to 2 ranks (eth0 10.0.0.1; rank 1 at 10.0.0.2, its only address)" */
+void mt_path_describe(const struct mt_path *path, char text[MT_PATH_TEXT]);
+/* Two lines at level info: who we are, and how we talk. */
+void mt_paths_announce(const struct manta_comm *comm);
 
 /* choose.c */
 int mt_choose(struct manta_comm *comm, const struct mt_arguments *arguments,

@@ -26,19 +26,12 @@ __attribute__((format(printf, 2, 3))) static void write_text(struct writer *w, c
 
 static void write_routes(struct writer *w, const struct manta_comm *comm)
 {
-    for (uint32_t i = 0; i < comm->endpoint_count; i++) {
-        const struct mt_endpoint *endpoint = &comm->endpoints[i];
-        struct manta_transport_properties properties = {.size = sizeof(properties)};
-        uint32_t peers = 0;
-        for (uint32_t r = 0; r < comm->ranks; r++) {
-            if (r == comm->rank || comm->route[r] != i)
-                continue;
-            peers++;
-            (void)endpoint->transport->probe(endpoint->handle, r, &properties);
-        }
-        if (peers)
-            write_text(w, "  %s to %u rank%s by %s\n", endpoint->transport->name, peers,
-                       peers == 1 ? "" : "s", properties.interface);
+    struct mt_path paths[MT_PATHS];
+    uint32_t count = mt_paths_find(comm, paths);
+    for (uint32_t i = 0; i < count; i++) {
+        char text[MT_PATH_TEXT];
+        mt_path_describe(&paths[i], text);
+        write_text(w, "  %s\n", text);
     }
 }
 

@@ -121,8 +121,9 @@ static void choose_route(struct manta_comm *comm, const struct offer *offers, ui
         if (endpoint->transport->probe(endpoint->handle, peer, &properties))
             continue;
         comm->route[peer] = place[i];
-        mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is reached by %s (%s)", peer,
-               endpoint->transport->name, properties.interface);
+        mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is reached by %s (%s%s%s)", peer,
+               endpoint->transport->name, properties.interface, properties.reason[0] ? " " : "",
+               properties.reason);
         return;
     }
 }

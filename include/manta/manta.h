@@ -262,7 +262,8 @@ MANTA_API int manta_comm_error(const struct manta_comm *comm, struct manta_error
 MANTA_API int manta_comm_dump(const struct manta_comm *comm, const char *path);
 
 /*
- * Tell in words how a call would run: algorithm, transports, predicted time, and the runners-up.
+ * Tell in words how a call would run: algorithm, predicted time, and the runners-up; then, for each
+ * transport and interface, how many ranks are reached by it, at which address and why.
  * comm: not NULL. collective: enum manta_collective. count, dtype, op, root: as in the call; those
  *   the collective does not take are ignored.
  * text: receives a NUL-terminated text, cut to text_bytes; not NULL.

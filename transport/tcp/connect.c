@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How connections come about: those this rank dials, and those it accepts. */
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/log.h"
+#include "core/reach.h"
 #include "core/service.h"
 #include "transport/tcp/tcp.h"
 
@@ -104,6 +108,10 @@ int mt_tcp_dial(struct mt_tcp_endpoint *endpoint, uint32_t peer)
     int code = mt_messages_open(endpoint->messages, peer);
     if (code != 0)
         return code;
+    struct mt_address addresses[MT_GROUP_ADDRESSES];
+    int is_told;
+    if (mt_reach_addresses(endpoint->group, peer, addresses, &is_told) > 0)
+        mt_address_format_host(&addresses[0], state->tried_first);
     uint64_t deadline_ns = endpoint->host->clock_ns() + endpoint->timeout_ns;
     code = mt_stream_dial(endpoint->group, peer, MT_STREAM_TCP, 0, deadline_ns, &state->dial);
     if (code != 0) {
@@ -114,6 +122,23 @@ int mt_tcp_dial(struct mt_tcp_endpoint *endpoint, uint32_t peer)
     endpoint->dialling++;
     endpoint->dial_looked_ns = 0;
     return 0;
+}
+
+/* Who reads the log learns at level info what is not as it was announced. */
+static void announce(struct mt_tcp_endpoint *endpoint, uint32_t peer)
+{
+    struct manta_transport_properties properties = {.size = sizeof(properties)};
+    struct mt_reach reach;
+    char host[MT_ADDRESS_TEXT], sentence[384];
+    mt_reach_look(endpoint->group, peer, &reach);
+    mt_address_format_host(&reach.peer, host);
+    int is_other =
+        reach.how == MT_REACH_DIALLED && strcmp(host, endpoint->peers[peer].tried_first) != 0;
+    mt_tcp_describe(endpoint, peer, &properties);
+    snprintf(sentence, sizeof(sentence), "rank %u is reached by %s %s%s%s", peer,
+             properties.interface, properties.reason, is_other ? "; tried first: " : "",
+             is_other ? endpoint->peers[peer].tried_first : "");
+    endpoint->host->log(is_other ? MT_LOG_INFO : MT_LOG_DEBUG, "tcp", sentence);
 }
 
 static int look_at(struct mt_tcp_endpoint *endpoint, uint32_t peer)
@@ -128,6 +153,8 @@ static int look_at(struct mt_tcp_endpoint *endpoint, uint32_t peer)
     endpoint->dialling--;
     if (code == 0) {
         attach_or_fail(endpoint, &state->out, fd);
+        if (state->out.state == MT_TCP_OPEN)
+            announce(endpoint, peer);
     } else {
         error.code = code;
         dial_failed(endpoint, peer, &error);

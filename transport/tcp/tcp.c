@@ -17,10 +17,7 @@
 #include "core/service.h"
 #include "transport/registry.h"
 
-enum { EVENTS = 32, LATENCY_LOCAL_NS = 12000, LATENCY_REMOTE_NS = 30000 };
-#define BANDWIDTH_LOCAL UINT64_C(2500000000)
-#define BANDWIDTH_REMOTE UINT64_C(1200000000)
-#define MESSAGE_BYTES_MAX (UINT64_C(1) << 62)
+enum { EVENTS = 32 };
 
 /* What an offer says: the addresses themselves are the listener's, known from the group. */
 static const char offer[4] = {'t', 'c', 'p', '1'};
@@ -172,34 +169,6 @@ static int peers(void *handle, const void *const *addresses, const size_t *addre
     for (uint32_t peer = 0; peer < endpoint->ranks; peer++)
         endpoint->peers[peer].offered = address_bytes[peer] == sizeof(offer) &&
                                         memcmp(addresses[peer], offer, sizeof(offer)) == 0;
-    return 0;
-}
-
-static int probe(void *handle, uint32_t peer, struct manta_transport_properties *properties)
-{
-    struct mt_tcp_endpoint *endpoint = handle;
-    if (peer >= endpoint->ranks || peer == endpoint->rank)
-        return mt_messages_error_set(endpoint->messages, MANTA_EINVAL, peer, 0,
-                                     "tcp has no peer %u", peer);
-    const struct mt_member *member = &endpoint->group->members[peer];
-    if (!endpoint->peers[peer].offered || member->addresses[0] == '\0')
-        return mt_messages_error_set(endpoint->messages, MANTA_ENOTSUP, peer, 0,
-                                     endpoint->peers[peer].offered
-                                         ? "rank %u listens on no internet address"
-                                         : "rank %u does not offer tcp",
-                                     peer);
-    int local = mt_group_same_node(endpoint->group, endpoint->rank, peer);
-    struct manta_transport_properties found = {
-        .size = properties->size,
-        .latency_ns = local ? LATENCY_LOCAL_NS : LATENCY_REMOTE_NS,
-        .bandwidth_bytes_per_s = local ? BANDWIDTH_LOCAL : BANDWIDTH_REMOTE,
-        .eager_bytes = MT_TCP_EAGER_BYTES,
-        .message_bytes_max = MESSAGE_BYTES_MAX,
-    };
-    const struct mt_tcp_socket *sock = &endpoint->peers[peer].out;
-    const char *text = sock->address[0] ? sock->address : member->addresses;
-    snprintf(found.interface, sizeof(found.interface), "%.*s", (int)strcspn(text, " "), text);
-    memcpy(properties, &found, properties->size < sizeof(found) ? properties->size : sizeof(found));
     return 0;
 }
 
@@ -384,7 +353,7 @@ const struct manta_transport mt_transport_tcp = {
     .open = open_endpoint,
     .address = address,
     .peers = peers,
-    .probe = probe,
+    .probe = mt_tcp_probe,
     .connect = connect_peer,
     .send = send_op,
     .recv = recv_op,

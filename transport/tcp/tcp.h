@@ -57,8 +57,9 @@ struct mt_tcp_socket {
 struct mt_tcp_peer {
     struct mt_tcp_socket out, in;
     struct mt_dial *dial;
-    _Atomic int accepted; /* dialled by it and not taken into use yet, or -1 */
-    int offered;          /* this peer has the transport open */
+    _Atomic int accepted;              /* dialled by it and not taken into use yet, or -1 */
+    int offered;                       /* this peer has the transport open */
+    char tried_first[MT_ADDRESS_TEXT]; /* of its addresses, when it was dialled */
 };
 
 struct mt_tcp_endpoint {
@@ -73,6 +74,8 @@ struct mt_tcp_endpoint {
     uint32_t dialling;
     uint64_t dial_looked_ns;
     int aborted;
+    struct mt_address local; /* an address of this host, and the interface that has it */
+    char local_interface[MT_INTERFACE_NAME];
 };
 
 /* socket.c */
@@ -89,6 +92,12 @@ void mt_tcp_socket_writable(struct mt_tcp_endpoint *endpoint, struct mt_tcp_sock
 /* Flush the answers that were put since the last time; 1 if something was written. */
 int mt_tcp_flush_answers(struct mt_tcp_endpoint *endpoint);
 void mt_tcp_activate(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *socket);
+
+/* probe.c */
+int mt_tcp_probe(void *endpoint, uint32_t peer, struct manta_transport_properties *properties);
+/* Fills interface and reason. */
+void mt_tcp_describe(struct mt_tcp_endpoint *endpoint, uint32_t peer,
+                     struct manta_transport_properties *properties);
 
 /* connect.c */
 int mt_tcp_mailbox_open(struct mt_tcp_endpoint *endpoint);

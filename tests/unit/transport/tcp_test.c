@@ -343,6 +343,58 @@ static void test_sleeper_is_woken(void **state)
     assert_int_equal(endpoints_run("tcp", 2, sleep_until_message, NULL), 0);
 }
 
+/* The first address of rank 1 refuses; what is said before and after the connection. */
+static int says(struct endpoints_rank *self, const char *when, const char *interface,
+                const char *reason)
+{
+    struct manta_transport_properties properties = {.size = sizeof(properties)};
+    int code = self->transport->probe(self->endpoint, !self->rank, &properties);
+    if (code == 0 && strcmp(properties.interface, interface) == 0 &&
+        strcmp(properties.reason, reason) == 0)
+        return 0;
+    return endpoints_fail(self, "%s: %d, %s %s", when, code, properties.interface,
+                          properties.reason);
+}
+
+static int tell_addresses(struct endpoints_rank *self)
+{
+    struct manta_transport_request request;
+    struct mt_member *members = self->group->members;
+    uint8_t byte = 1;
+    int failed = 0;
+    for (uint32_t r = 0; r < 2; r++) { /* the discard port, where nobody listens */
+        const char *colon = strchr(members[r].addresses, ':');
+        int port = colon == NULL ? 0 : atoi(colon + 1);
+        snprintf(members[r].addresses, sizeof(members[r].addresses), "%s127.0.0.1:%d",
+                 r == 1 ? "127.0.0.3:9 " : "", port);
+    }
+    endpoints_barrier(self);
+    if (self->rank == 0)
+        failed = says(self, "before", "lo 127.0.0.1",
+                      "at 127.0.0.3, first to try of its 2 addresses, not dialled yet") ||
+                 endpoints_send(self, 1, 1, 0, &byte, 1, &request) ||
+                 endpoints_wait(self, &request, 1) ||
+                 says(self, "after", "lo 127.0.0.1",
+                      "at 127.0.0.1, first that answered of its 2 addresses");
+    else
+        failed =
+            endpoints_recv(self, 0, 1, 0, &byte, 1, &request) ||
+            endpoints_wait(self, &request, 1) ||
+            says(self, "received", "lo 127.0.0.1",
+                 "at 127.0.0.1, from where it dialled this rank, not dialled yet") ||
+            endpoints_send(self, 0, 1, 0, &byte, 1, &request) ||
+            endpoints_wait(self, &request, 1) ||
+            says(self, "sent", "lo 127.0.0.1", "at 127.0.0.1, from where it dialled this rank");
+    endpoints_barrier(self);
+    return failed;
+}
+
+static void test_addresses_are_told(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("tcp", 2, tell_addresses, NULL), 0);
+}
+
 static int count_messages(struct endpoints_rank *self)
 {
     struct manta_transport_request requests[2];
@@ -387,6 +439,7 @@ int main(void)
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_abort_leaves_buffers),
         cmocka_unit_test(test_sleeper_is_woken),
+        cmocka_unit_test(test_addresses_are_told),
         cmocka_unit_test(test_descriptors_are_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
