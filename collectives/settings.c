@@ -109,20 +109,24 @@ int mt_settings_read(const struct manta_config *config, struct mt_settings *sett
     return rc;
 }
 
-/* What all ranks must agree on, as "NAME=value" lines. Values that the caller's config may have set
- * are written as they count, the others as the environment gives them. */
+/* What all ranks must agree on, as "NAME=value" lines: values that the caller's config may have set
+ * as they count, the others as the environment gives them. */
 int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size_t text_bytes)
 {
-    int used =
-        snprintf(text, text_bytes, "version=%d\ntransports=%s\ntimeout_ns=%llu\n", manta_version(),
-                 settings->transports, (unsigned long long)settings->timeout_ns);
-    for (int name = 0; name < MT_CONFIG_VARIABLE_COUNT && used >= 0 && (size_t)used < text_bytes;
-         name++) {
-        const struct mt_config_entry *entry = mt_config_entry(name);
-        if (!entry->shared || name == MT_VAR(TRANSPORTS) || name == MT_VAR(TIMEOUT))
+    char timeout[32];
+    size_t used = 0;
+    snprintf(timeout, sizeof(timeout), "%lluns", (unsigned long long)settings->timeout_ns);
+    for (int name = 0; name < MT_CONFIG_VARIABLE_COUNT; name++) {
+        const char *value = NULL;
+        if (!mt_config_entry(name)->shared)
             continue;
-        used += snprintf(text + used, text_bytes - (size_t)used, "%s=%s\n", entry->variable,
-                         mt_config_string(name));
+        if (name == MT_VAR(TRANSPORTS))
+            value = settings->transports;
+        else if (name == MT_VAR(TIMEOUT))
+            value = timeout;
+        used += mt_config_line(name, value, text + used, text_bytes - used);
+        if (used >= text_bytes)
+            return MANTA_EINVAL;
     }
-    return used >= 0 && (size_t)used < text_bytes ? 0 : MANTA_EINVAL;
+    return 0;
 }

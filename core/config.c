@@ -218,36 +218,32 @@ int mt_config_check(struct mt_error *error)
     return 0;
 }
 
-/* "1M" and "1024k" are the same setting: sizes and times are compared by value. */
-static int format_value(int name, char *text, size_t room)
+/* Seconds, with as many decimals as they need: "600s", "0.25s". */
+static void format_seconds(uint64_t ns, char text[32])
 {
-    const char *value = mt_config_string(name);
-    uint64_t number;
-
-    if (entries[name].kind == MT_CONFIG_BYTES && mt_parse_bytes(value, &number) == 0)
-        return snprintf(text, room, "%s=%llu\n", entries[name].variable,
-                        (unsigned long long)number);
-    if (entries[name].kind == MT_CONFIG_SECONDS && mt_parse_ns(value, &number) == 0)
-        return snprintf(text, room, "%s=%llu.%09llus\n", entries[name].variable,
-                        (unsigned long long)(number / MT_SECOND),
-                        (unsigned long long)(number % MT_SECOND));
-    return snprintf(text, room, "%s=%s\n", entries[name].variable, value);
+    int used = snprintf(text, 32, "%llu.%09llu", (unsigned long long)(ns / MT_SECOND),
+                        (unsigned long long)(ns % MT_SECOND));
+    while (text[used - 1] == '0')
+        used--;
+    if (text[used - 1] == '.')
+        used--;
+    snprintf(text + used, 32 - (size_t)used, "s");
 }
 
-int mt_config_fingerprint(char *text, size_t text_bytes)
+size_t mt_config_line(int name, const char *value, char *text, size_t text_bytes)
 {
-    size_t used = 0;
+    const struct mt_config_entry *entry = &entries[name];
+    char canonical[32];
+    uint64_t number;
 
-    if (text_bytes == 0)
-        return MANTA_EINVAL;
-    text[0] = 0;
-    for (int i = 0; i < MT_CONFIG_VARIABLE_COUNT; i++) {
-        if (!entries[i].shared)
-            continue;
-        int printed = format_value(i, text + used, text_bytes - used);
-        if (printed < 0 || (size_t)printed >= text_bytes - used)
-            return MANTA_EINVAL;
-        used += (size_t)printed;
+    if (!value)
+        value = mt_config_string(name);
+    if (entry->kind == MT_CONFIG_BYTES && mt_parse_bytes(value, &number) == 0) {
+        snprintf(canonical, sizeof canonical, "%llu", (unsigned long long)number);
+        value = canonical;
+    } else if (entry->kind == MT_CONFIG_SECONDS && mt_parse_ns(value, &number) == 0) {
+        format_seconds(number, canonical);
+        value = canonical;
     }
-    return 0;
+    return (size_t)snprintf(text, text_bytes, "%s=%s\n", entry->variable, value);
 }

@@ -46,9 +46,10 @@ int mt_config_ns(int name, uint64_t *ns_out, struct mt_error *error);
 int mt_config_flag(int name, int *flag_out, struct mt_error *error);
 /* Check all variables that are set, and warn of MANTA_* variables that do not exist. */
 int mt_config_check(struct mt_error *error);
-/* Text "NAME=value\n" of all shared variables, in order: compared between ranks, differences named.
- */
-int mt_config_fingerprint(char *text, size_t text_bytes);
+/* Write "NAME=value\n", by which ranks compare what they must share: sizes and times by value, so
+ * that "1M" and "1024k" are the same. value: in place of the environment's; NULL: that. Returns
+ * the length without the NUL; the text is cut when that is text_bytes or more. */
+size_t mt_config_line(int name, const char *value, char *text, size_t text_bytes);
 
 /* "4k" -> 4096; k, M, G are powers of 1024; 0 or MANTA_EINVAL. Whole string must be used. */
 int mt_parse_bytes(const char *text, uint64_t *bytes_out);

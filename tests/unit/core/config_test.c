@@ -221,39 +221,41 @@ static void check_refuses_bad_values_and_keeps_the_secret(void **state)
     assert_null(strstr(error.sentence, "secret"));
 }
 
-static void fingerprint_has_what_ranks_must_share(void **state)
+static void expect_line(int name, const char *value, const char *wanted)
 {
-    char one[8192], other[8192];
-    (void)state;
-    setenv("MANTA_SEGMENT", "2M", 1);
-    setenv("MANTA_TIMEOUT", "0.25", 1);
-    setenv("MANTA_RANK", "1", 1);
-    setenv("MANTA_ALLREDUCE", "ring", 1);
-    assert_int_equal(mt_config_fingerprint(one, sizeof one), 0);
-    assert_non_null(strstr(one, "MANTA_ALLREDUCE=ring\n"));
-    assert_null(strstr(one, "MANTA_RANK"));
-    assert_null(strstr(one, "MANTA_SESSION"));
-
-    setenv("MANTA_SEGMENT", "2048k", 1); /* the same, written in another way */
-    setenv("MANTA_TIMEOUT", "250ms", 1);
-    setenv("MANTA_RANK", "2", 1);
-    assert_int_equal(mt_config_fingerprint(other, sizeof other), 0);
-    assert_string_equal(one, other);
-    setenv("MANTA_SEGMENT", "2049k", 1);
-    assert_int_equal(mt_config_fingerprint(other, sizeof other), 0);
-    assert_string_not_equal(one, other);
+    char text[64];
+    size_t length = mt_config_line(name, value, text, sizeof text);
+    assert_string_equal(text, wanted);
+    assert_int_equal(length, strlen(wanted));
 }
 
-static void fingerprint_needs_room(void **state)
+static void lines_hold_values_not_their_writing(void **state)
 {
-    char text[8192];
     (void)state;
-    assert_int_equal(mt_config_fingerprint(text, sizeof text), 0);
-    size_t length = strlen(text);
-    assert_int_equal(mt_config_fingerprint(text, length + 1), 0);
-    assert_int_equal(mt_config_fingerprint(text, length), MANTA_EINVAL);
-    assert_int_equal(mt_config_fingerprint(text, 1), MANTA_EINVAL);
-    assert_int_equal(mt_config_fingerprint(text, 0), MANTA_EINVAL);
+    expect_line(MT_VAR(SEGMENT), "2M", "MANTA_SEGMENT=2097152\n");
+    expect_line(MT_VAR(SEGMENT), "2048k", "MANTA_SEGMENT=2097152\n");
+    expect_line(MT_VAR(SEGMENT), "2049k", "MANTA_SEGMENT=2098176\n");
+    expect_line(MT_VAR(TIMEOUT), "600", "MANTA_TIMEOUT=600s\n");
+    expect_line(MT_VAR(TIMEOUT), "0.25", "MANTA_TIMEOUT=0.25s\n");
+    expect_line(MT_VAR(TIMEOUT), "250ms", "MANTA_TIMEOUT=0.25s\n");
+    expect_line(MT_VAR(TIMEOUT), "0", "MANTA_TIMEOUT=0s\n");
+    expect_line(MT_VAR(TIMEOUT), "18446744073709551615ns",
+                "MANTA_TIMEOUT=18446744073.709551615s\n");
+    expect_line(MT_VAR(ALLREDUCE), NULL, "MANTA_ALLREDUCE=\n");
+    setenv("MANTA_ALLREDUCE", "ring", 1);
+    expect_line(MT_VAR(ALLREDUCE), NULL, "MANTA_ALLREDUCE=ring\n");
+    setenv("MANTA_SEGMENT", "lots", 1); /* refused elsewhere */
+    expect_line(MT_VAR(SEGMENT), NULL, "MANTA_SEGMENT=lots\n");
+}
+
+static void a_line_tells_what_room_it_needs(void **state)
+{
+    char text[16];
+    size_t length = strlen("MANTA_REDUCE=ring\n");
+    (void)state;
+    assert_int_equal(mt_config_line(MT_VAR(REDUCE), "ring", text, sizeof text), length);
+    assert_string_equal(text, "MANTA_REDUCE=ri");
+    assert_int_equal(mt_config_line(MT_VAR(REDUCE), "ring", NULL, 0), length);
 }
 
 #define TEST(function)                                                                             \
@@ -269,8 +271,8 @@ int main(void)
         TEST(a_bad_value_is_named),
         TEST(check_warns_of_unknown_variables),
         TEST(check_refuses_bad_values_and_keeps_the_secret),
-        TEST(fingerprint_has_what_ranks_must_share),
-        TEST(fingerprint_needs_room),
+        TEST(lines_hold_values_not_their_writing),
+        TEST(a_line_tells_what_room_it_needs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
