@@ -306,6 +306,7 @@ int manta_comm_stats(const struct manta_comm *comm, struct manta_stats *stats)
         if (endpoint->transport->counters)
             endpoint->transport->counters(endpoint->handle, &counters);
         all.copied_bytes += counters.copied_bytes;
+        all.registrations += counters.registrations;
     }
     size_t bytes = stats->size < sizeof(all) ? stats->size : sizeof(all);
     memcpy((char *)stats + sizeof(stats->size), (char *)&all + sizeof(all.size),

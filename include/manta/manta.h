@@ -125,7 +125,7 @@ struct manta_stats {
     uint64_t sent_bytes;                    /* payload handed to transports */
     uint64_t received_bytes;                /* payload taken from transports */
     uint64_t copied_bytes;                  /* bytes copied on this rank: staging, packing, self */
-    uint64_t registrations;                 /* memory registrations made */
+    uint64_t registrations;                 /* made by transports; shm and tcp need none: 0 */
     uint64_t plans_compiled;                /* plans compiled; constant once shapes repeat */
 };
 

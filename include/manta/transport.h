@@ -116,6 +116,7 @@ struct manta_transport_error {
 struct manta_transport_counters {
     size_t size;
     uint64_t sent_messages, sent_bytes, received_messages, received_bytes, copied_bytes;
+    uint64_t registrations; /* memory registrations made: mem_register and the transport's own */
 };
 
 /* What the host gives to a transport. */

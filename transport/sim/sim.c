@@ -360,6 +360,7 @@ static void counters(void *handle, struct manta_transport_counters *counters_out
         sum.received_messages += one.received_messages;
         sum.received_bytes += one.received_bytes;
         sum.copied_bytes += one.copied_bytes;
+        sum.registrations += one.registrations;
     }
     memcpy(counters_out, &sum, sum.size < sizeof(sum) ? sum.size : sizeof(sum));
 }
