@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "transport/answer.h"
 #include "transport/message_internal.h"
 
 enum { CACHE_LINE = 64 };
@@ -207,10 +208,7 @@ int mt_messages_error_set(struct mt_messages *messages, int code, uint32_t peer,
 
 void mt_messages_error(const struct mt_messages *messages, struct manta_transport_error *error_out)
 {
-    size_t size = error_out->size;
-    size_t bytes = size < sizeof(messages->error) ? size : sizeof(messages->error);
-    memcpy(error_out, &messages->error, bytes);
-    error_out->size = size;
+    mt_transport_export(&messages->error, sizeof(messages->error), error_out);
 }
 
 static void list_end(struct mt_request_list *list, int status)
@@ -327,7 +325,6 @@ void mt_messages_counters(const struct mt_messages *messages,
                           struct manta_transport_counters *counters_out)
 {
     struct manta_transport_counters counters = {
-        .size = counters_out->size,
         .sent_messages = atomic_load_explicit(&messages->sent_messages, memory_order_relaxed),
         .sent_bytes = atomic_load_explicit(&messages->sent_bytes, memory_order_relaxed),
         .received_messages =
@@ -335,6 +332,5 @@ void mt_messages_counters(const struct mt_messages *messages,
         .received_bytes = atomic_load_explicit(&messages->received_bytes, memory_order_relaxed),
         .copied_bytes = atomic_load_explicit(&messages->copied_bytes, memory_order_relaxed),
     };
-    size_t size = counters_out->size;
-    memcpy(counters_out, &counters, size < sizeof(counters) ? size : sizeof(counters));
+    mt_transport_export(&counters, sizeof(counters), counters_out);
 }

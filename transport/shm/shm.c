@@ -11,6 +11,7 @@
 
 #include "core/config.h"
 #include "core/service.h"
+#include "transport/answer.h"
 #include "transport/registry.h"
 #include "transport/shm/channel.h"
 #include "transport/shm/combine.h"
@@ -38,22 +39,12 @@ int mt_shm_fail(struct mt_shm_endpoint *endpoint, int code, uint32_t peer, int s
     return mt_messages_error_set(endpoint->messages, code, peer, system_errno, "%s", sentence);
 }
 
-static int refuse(struct manta_transport_error *error, int code, int system_errno, const char *what)
-{
-    error->code = code;
-    error->peer = MANTA_PLAN_NONE;
-    error->system_errno = system_errno;
-    snprintf(error->sentence, sizeof(error->sentence), "%s%s%s", what, system_errno ? ": " : "",
-             system_errno ? strerror(system_errno) : "");
-    return code;
-}
-
 static int query(const struct manta_transport_host *host, struct manta_transport_error *error)
 {
     (void)host;
     int fd = memfd_create("manta", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
-        return refuse(error, MANTA_ENOTSUP, errno, "this kernel gives no memfd");
+        return mt_transport_refuse(error, MANTA_ENOTSUP, errno, "this kernel gives no memfd");
     close(fd);
     return 0;
 }
@@ -112,11 +103,12 @@ static int open_segment(struct mt_shm_endpoint *endpoint, struct manta_transport
     struct mt_shm_identity *identity = &endpoint->identity;
     uint64_t budget;
     if (find_budget(endpoint, &budget) != 0)
-        return refuse(error, MANTA_EINVAL, 0, "MANTA_SHM_MAX is not a number of bytes");
+        return mt_transport_refuse(error, MANTA_EINVAL, 0,
+                                   "MANTA_SHM_MAX is not a number of bytes");
     int code = mt_shm_geometry(endpoint->local_ranks, budget, &identity->geometry);
     if (code != 0)
-        return refuse(error, code, 0,
-                      "MANTA_SHM_MAX is too small for the ranks of this node; raise it");
+        return mt_transport_refuse(
+            error, code, 0, "MANTA_SHM_MAX is too small for the ranks of this node; raise it");
     identity->magic = MAGIC;
     identity->version = MT_SHM_VERSION;
     identity->epoch = endpoint->epoch;
@@ -124,7 +116,7 @@ static int open_segment(struct mt_shm_endpoint *endpoint, struct manta_transport
     memcpy(identity->communicator, endpoint->group->uid, sizeof(identity->communicator));
     const char *call;
     code = mt_shm_segment_create(identity, &endpoint->base, &endpoint->segment_fd, &call);
-    return code == 0 ? 0 : refuse(error, code, errno, call);
+    return code == 0 ? 0 : mt_transport_refuse(error, code, errno, call);
 }
 
 static int open_messages(struct mt_shm_endpoint *endpoint, struct manta_transport_error *error)
@@ -142,7 +134,9 @@ static int open_messages(struct mt_shm_endpoint *endpoint, struct manta_transpor
         .wire_arg = endpoint,
     };
     int code = mt_messages_create(&settings, &endpoint->messages);
-    return code == 0 ? 0 : refuse(error, code, 0, "no memory for the shared-memory endpoint");
+    return code == 0
+               ? 0
+               : mt_transport_refuse(error, code, 0, "no memory for the shared-memory endpoint");
 }
 
 static void close_endpoint(void *handle)
@@ -195,17 +189,18 @@ int mt_shm_open(const struct manta_transport_open *params, int listen, void **en
 {
     *endpoint_out = NULL;
     if (params->group == NULL)
-        return refuse(error, MANTA_EINVAL, 0, "shared memory needs a group");
+        return mt_transport_refuse(error, MANTA_EINVAL, 0, "shared memory needs a group");
     struct mt_shm_endpoint *endpoint = create(params);
     if (endpoint == NULL)
-        return refuse(error, MANTA_ENOMEM, 0, "no memory for the shared-memory endpoint");
+        return mt_transport_refuse(error, MANTA_ENOMEM, 0,
+                                   "no memory for the shared-memory endpoint");
     int code = open_segment(endpoint, error);
     if (code == 0)
         code = open_messages(endpoint, error);
     if (code == 0 && mt_shm_doorbell_open(endpoint) != 0)
-        code = refuse(error, MANTA_ESYSTEM, errno, "the doorbell could not be opened");
+        code = mt_transport_refuse(error, MANTA_ESYSTEM, errno, "the doorbell could not be opened");
     if (code == 0 && listen && mt_shm_listen(endpoint) != 0)
-        code = refuse(error, MANTA_ESYSTEM, 0, "the unix listener takes no streams");
+        code = mt_transport_refuse(error, MANTA_ESYSTEM, 0, "the unix listener takes no streams");
     if (code != 0) {
         close_endpoint(endpoint);
         return code;
@@ -223,11 +218,7 @@ static int open_listening(const struct manta_transport_open *params, void **endp
 static int address(void *handle, void *blob, size_t blob_bytes, size_t *bytes_out)
 {
     (void)handle;
-    if (blob_bytes < sizeof(offer))
-        return MANTA_EINVAL;
-    memcpy(blob, offer, sizeof(offer));
-    *bytes_out = sizeof(offer);
-    return 0;
+    return mt_transport_write_offer(offer, blob, blob_bytes, bytes_out);
 }
 
 static int peers(void *handle, const void *const *addresses, const size_t *address_bytes)
@@ -236,8 +227,7 @@ static int peers(void *handle, const void *const *addresses, const size_t *addre
     for (uint32_t r = 0; r < endpoint->ranks; r++) {
         struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, r);
         if (peer != NULL)
-            peer->offered = address_bytes[r] == sizeof(offer) &&
-                            memcmp(addresses[r], offer, sizeof(offer)) == 0;
+            peer->offered = mt_transport_is_offer(offer, addresses[r], address_bytes[r]);
     }
     return 0;
 }
@@ -252,14 +242,13 @@ static int probe(void *handle, uint32_t rank, struct manta_transport_properties 
                                         : "rank %u does not offer shared memory",
                            rank);
     struct manta_transport_properties found = {
-        .size = properties->size,
         .latency_ns = LATENCY_NS,
         .bandwidth_bytes_per_s = BANDWIDTH,
         .eager_bytes = mt_shm_eager_bytes(endpoint),
         .message_bytes_max = MESSAGE_BYTES_MAX,
         .interface = "memfd",
     };
-    memcpy(properties, &found, properties->size < sizeof(found) ? properties->size : sizeof(found));
+    mt_transport_export(&found, sizeof(found), properties);
     return 0;
 }
 
@@ -388,9 +377,7 @@ static void counters(void *handle, struct manta_transport_counters *counters_out
     all.received_bytes +=
         atomic_load_explicit(&endpoint->fused_received_bytes, memory_order_relaxed);
     all.copied_bytes += atomic_load_explicit(&endpoint->copied_bytes, memory_order_relaxed);
-    size_t size = counters_out->size;
-    memcpy(counters_out, &all, size < sizeof(all) ? size : sizeof(all));
-    counters_out->size = size;
+    mt_transport_export(&all, sizeof(all), counters_out);
 }
 
 const struct manta_transport mt_transport_shm = {

@@ -11,6 +11,7 @@
 
 #include "core/config.h"
 #include "core/service.h"
+#include "transport/answer.h"
 #include "transport/registry.h"
 #include "transport/sim/sim_internal.h"
 
@@ -291,14 +292,12 @@ static int peer_status(void *handle, uint32_t peer)
 static void error_op(void *handle, struct manta_transport_error *error_out)
 {
     const struct mt_sim *sim = handle;
-    size_t size = error_out->size;
     struct manta_transport_error found = sim->error;
     for (uint32_t i = 0; i < sim->inner_count && found.code == 0; i++) {
         found.size = sizeof(found);
         sim->inners[i].transport->error(sim->inners[i].endpoint, &found);
     }
-    memcpy(error_out, &found, size < sizeof(found) ? size : sizeof(found));
-    error_out->size = size;
+    mt_transport_export(&found, sizeof(found), error_out);
 }
 
 static int abort_op(void *handle, int code)
@@ -349,7 +348,7 @@ static int fused_query(void *handle, const struct manta_plan_fused *fused)
 static void counters(void *handle, struct manta_transport_counters *counters_out)
 {
     const struct mt_sim *sim = handle;
-    struct manta_transport_counters sum = {.size = counters_out->size};
+    struct manta_transport_counters sum = {.size = sizeof(sum)};
     for (uint32_t i = 0; i < sim->inner_count; i++) {
         struct manta_transport_counters one = {.size = sizeof(one)};
         if (sim->inners[i].transport->counters == NULL)
@@ -362,7 +361,7 @@ static void counters(void *handle, struct manta_transport_counters *counters_out
         sum.copied_bytes += one.copied_bytes;
         sum.registrations += one.registrations;
     }
-    memcpy(counters_out, &sum, sum.size < sizeof(sum) ? sum.size : sizeof(sum));
+    mt_transport_export(&sum, sizeof(sum), counters_out);
 }
 
 int mt_sim_log_start(void *endpoint)

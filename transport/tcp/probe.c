@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/reach.h"
+#include "transport/answer.h"
 #include "transport/tcp/tcp.h"
 
 enum { LATENCY_LOCAL_NS = 12000, LATENCY_REMOTE_NS = 30000 };
@@ -92,13 +93,12 @@ int mt_tcp_probe(void *handle, uint32_t peer, struct manta_transport_properties 
                                      peer);
     int local = mt_group_same_node(endpoint->group, endpoint->rank, peer);
     struct manta_transport_properties found = {
-        .size = properties->size,
         .latency_ns = local ? LATENCY_LOCAL_NS : LATENCY_REMOTE_NS,
         .bandwidth_bytes_per_s = local ? BANDWIDTH_LOCAL : BANDWIDTH_REMOTE,
         .eager_bytes = MT_TCP_EAGER_BYTES,
         .message_bytes_max = MESSAGE_BYTES_MAX,
     };
     mt_tcp_describe(endpoint, peer, &found);
-    memcpy(properties, &found, properties->size < sizeof(found) ? properties->size : sizeof(found));
+    mt_transport_export(&found, sizeof(found), properties);
     return 0;
 }

@@ -15,6 +15,7 @@
 
 #include "core/clock.h"
 #include "core/service.h"
+#include "transport/answer.h"
 #include "transport/registry.h"
 
 enum { EVENTS = 32 };
@@ -27,15 +28,6 @@ static int query(const struct manta_transport_host *host, struct manta_transport
     (void)host;
     (void)error;
     return 0;
-}
-
-static int refuse(struct manta_transport_error *error, int code, const char *what)
-{
-    error->code = code;
-    error->peer = MANTA_PLAN_NONE;
-    error->system_errno = errno;
-    snprintf(error->sentence, sizeof(error->sentence), "%s: %s", what, strerror(errno));
-    return code;
 }
 
 static int watch(struct mt_tcp_endpoint *endpoint, int *fd)
@@ -118,12 +110,11 @@ static int open_endpoint(const struct manta_transport_open *params, void **endpo
                          struct manta_transport_error *error)
 {
     *endpoint_out = NULL;
-    errno = 0;
     if (params->group == NULL)
-        return refuse(error, MANTA_EINVAL, "tcp needs a group");
+        return mt_transport_refuse(error, MANTA_EINVAL, 0, "tcp needs a group");
     struct mt_tcp_endpoint *endpoint = endpoint_create(params);
     if (endpoint == NULL)
-        return refuse(error, MANTA_ENOMEM, "no memory for the tcp endpoint");
+        return mt_transport_refuse(error, MANTA_ENOMEM, 0, "no memory for the tcp endpoint");
     const struct mt_message_settings settings = {
         .transport = "tcp",
         .host = params->host,
@@ -145,7 +136,8 @@ static int open_endpoint(const struct manta_transport_open *params, void **endpo
             mt_tcp_mailbox_close(endpoint);
     }
     if (code != 0) {
-        refuse(error, code, "the tcp endpoint could not be opened");
+        mt_transport_refuse(error, code, code == MANTA_ESYSTEM ? errno : 0,
+                            "the tcp endpoint could not be opened");
         endpoint_free(endpoint);
         return code;
     }
@@ -156,19 +148,15 @@ static int open_endpoint(const struct manta_transport_open *params, void **endpo
 static int address(void *handle, void *blob, size_t blob_bytes, size_t *bytes_out)
 {
     (void)handle;
-    if (blob_bytes < sizeof(offer))
-        return MANTA_EINVAL;
-    memcpy(blob, offer, sizeof(offer));
-    *bytes_out = sizeof(offer);
-    return 0;
+    return mt_transport_write_offer(offer, blob, blob_bytes, bytes_out);
 }
 
 static int peers(void *handle, const void *const *addresses, const size_t *address_bytes)
 {
     struct mt_tcp_endpoint *endpoint = handle;
     for (uint32_t peer = 0; peer < endpoint->ranks; peer++)
-        endpoint->peers[peer].offered = address_bytes[peer] == sizeof(offer) &&
-                                        memcmp(addresses[peer], offer, sizeof(offer)) == 0;
+        endpoint->peers[peer].offered =
+            mt_transport_is_offer(offer, addresses[peer], address_bytes[peer]);
     return 0;
 }
 
