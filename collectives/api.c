@@ -83,8 +83,9 @@ static int recheck(struct manta_comm *comm, const struct mt_arguments *a)
     return fault ? refuse(comm, a, fault) : 0;
 }
 
-static int check(struct manta_comm *comm, const struct mt_arguments *a)
+int mt_arguments_check(struct manta_comm *comm, const struct mt_arguments *arguments)
 {
+    const struct mt_arguments *a = arguments;
     uint64_t bytes;
     size_t size = manta_dtype_size((int)a->dtype);
     if (size == 0)
@@ -99,7 +100,7 @@ static int check(struct manta_comm *comm, const struct mt_arguments *a)
         return refuse(comm, a, "peer must be another rank");
     if (__builtin_mul_overflow(a->count, size * (uint64_t)comm->ranks, &bytes) || bytes > INT64_MAX)
         return refuse(comm, a, "count times the size of the dtype is more than memory can hold");
-    return recheck(comm, a);
+    return 0;
 }
 
 /* Blocking when request_out is NULL. */
@@ -112,7 +113,9 @@ static int call(struct manta_comm *comm, const struct mt_arguments *arguments,
     if (rc)
         return rc;
     struct mt_shape *shape = mt_shape_find(comm, arguments);
-    rc = shape ? recheck(comm, arguments) : check(comm, arguments);
+    rc = shape ? 0 : mt_arguments_check(comm, arguments);
+    if (!rc)
+        rc = recheck(comm, arguments);
     if (!rc)
         rc = request_out ? mt_call_post(comm, arguments, shape, request_out)
                          : mt_call_block(comm, arguments, shape);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which algorithm runs a call: the user's override, else the cost model's best for the size class,
  * looked up once and remembered. Only what all ranks pass alike takes part. */
+#include <string.h>
+
 #include "collectives/catalogue.h"
 #include "collectives/comm.h"
 #include "core/dtype.h"
@@ -53,20 +55,16 @@ static int choose_among(struct manta_comm *comm, const struct mt_arguments *argu
     int rc = mt_choose_candidates(comm, arguments, candidates, 16, &count, &forced, error);
     if (rc)
         return rc;
-    const struct mt_algorithm *wanted =
-        forced ? mt_catalogue_find(arguments->collective, forced) : NULL;
-    const char *collective = mt_collective_name((int)arguments->collective);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct mt_select_candidate *candidate = &candidates[i];
-        if (wanted && candidate->algorithm != wanted)
-            continue;
-        if (wanted && candidate->excluded)
-            return mt_error_set(error, MANTA_EALGORITHM, "%s cannot run %s here: %s", forced,
-                                collective, candidate->excluded);
-        if (candidate->excluded)
-            continue;
-        *algorithm_out = candidate->algorithm;
+    int chosen = mt_select_pick(candidates, count, forced);
+    if (chosen >= 0) {
+        *algorithm_out = candidates[chosen].algorithm;
         return 0;
+    }
+    const char *collective = mt_collective_name((int)arguments->collective);
+    for (uint32_t i = 0; forced && i < count; i++) {
+        if (strcmp(candidates[i].algorithm->name, forced) == 0)
+            return mt_error_set(error, MANTA_EALGORITHM, "%s cannot run %s here: %s", forced,
+                                collective, candidates[i].excluded);
     }
     return mt_error_set(error, MANTA_EALGORITHM, "no algorithm can run %s over %u ranks here",
                         collective, comm->ranks);

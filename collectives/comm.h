@@ -220,6 +220,10 @@ int mt_settings_read(const struct manta_config *config, struct mt_settings *sett
                      struct mt_error *error);
 int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size_t text_bytes);
 
+/* api.c: 0, or MANTA_EINVAL and the communicator's error: dtype, op, root or peer, count; not the
+ * buffers. */
+int mt_arguments_check(struct manta_comm *comm, const struct mt_arguments *arguments);
+
 /* routes.c */
 int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error);
 void mt_routes_close(struct manta_comm *comm);

@@ -35,20 +35,55 @@ static void write_routes(struct writer *w, const struct manta_comm *comm)
     }
 }
 
-int manta_explain(struct manta_comm *comm, int collective, uint64_t count, int dtype, int op,
-                  int root, char *text, size_t text_bytes)
+/* An algorithm a line, and what becomes of the call. */
+static void write_candidates(struct writer *w, const struct mt_select_candidate *candidates,
+                             uint32_t count, const char *forced)
+{
+    int chosen = mt_select_pick(candidates, count, forced);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mt_select_candidate *c = &candidates[i];
+        const char *mark = forced ? ", chosen by override" : ", chosen";
+        if (c->excluded)
+            write_text(w, "  %-20s not possible: %s\n", c->algorithm->name, c->excluded);
+        else
+            write_text(w, "  %-20s %10.1f us predicted%s\n", c->algorithm->name,
+                       (double)c->predicted_ns / 1000, (int)i == chosen ? mark : "");
+    }
+    if (chosen < 0 && forced)
+        write_text(w, "  refused: the override asks for %s, so the call gives MANTA_EALGORITHM\n",
+                   forced);
+    else if (chosen < 0)
+        write_text(w, "  refused: nothing can run it, so the call gives MANTA_EALGORITHM\n");
+}
+
+static int explain(struct manta_comm *comm, const struct mt_arguments *arguments, struct writer *w)
 {
     struct mt_select_candidate candidates[16];
     struct mt_error error;
-    uint32_t found;
+    uint32_t count;
     const char *forced;
-    if (!comm || !text || text_bytes == 0 || collective < 0 ||
-        collective >= MANTA_COLLECTIVE_COUNT || manta_dtype_size(dtype) == 0)
-        return MANTA_EINVAL;
-    int rc = mt_comm_enter(comm);
+    int rc = mt_arguments_check(comm, arguments);
     if (rc)
         return rc;
-    const struct mt_arguments arguments = {
+    rc = mt_choose_candidates(comm, arguments, candidates, 16, &count, &forced, &error);
+    if (rc) {
+        mt_comm_set_error(comm, &error);
+        return rc;
+    }
+    write_text(w, "%s", mt_collective_name((int)arguments->collective));
+    if (arguments->collective != MANTA_BARRIER)
+        write_text(w, " of %llu %s", (unsigned long long)arguments->count,
+                   mt_dtype_name((int)arguments->dtype));
+    write_text(w, " over %u ranks\n", comm->ranks);
+    write_candidates(w, candidates, count, forced);
+    write_routes(w, comm);
+    return 0;
+}
+
+int manta_explain(struct manta_comm *comm, int collective, uint64_t count, int dtype, int op,
+                  int root, char *text, size_t text_bytes)
+{
+    struct mt_arguments arguments = {
         .collective = (uint32_t)collective,
         .root = (uint32_t)root,
         .count = count,
@@ -56,24 +91,16 @@ int manta_explain(struct manta_comm *comm, int collective, uint64_t count, int d
         .op = (uint32_t)op,
     };
     struct writer w = {.text = text, .room = text_bytes};
-    rc = mt_choose_candidates(comm, &arguments, candidates, 16, &found, &forced, &error);
-    if (rc) {
-        mt_comm_set_error(comm, &error);
-    } else {
-        write_text(&w, "%s of %llu %s over %u ranks\n", mt_collective_name(collective),
-                   (unsigned long long)count, mt_dtype_name(dtype), comm->ranks);
-        for (uint32_t i = 0; i < found; i++) {
-            const struct mt_select_candidate *c = &candidates[i];
-            if (c->excluded)
-                write_text(&w, "  %-20s not possible: %s\n", c->algorithm->name, c->excluded);
-            else
-                write_text(&w, "  %-20s %10.1f us predicted%s\n", c->algorithm->name,
-                           (double)c->predicted_ns / 1000, i == 0 && !forced ? ", chosen" : "");
-        }
-        if (forced)
-            write_text(&w, "  chosen by override: %s\n", forced);
-        write_routes(&w, comm);
+    if (!comm || !text || text_bytes == 0 || collective < 0 || collective >= MANTA_COLLECTIVE_COUNT)
+        return MANTA_EINVAL;
+    if (collective == MANTA_BARRIER) { /* its token */
+        arguments.count = 1;
+        arguments.dtype = MANTA_UINT8;
     }
+    int rc = mt_comm_enter(comm);
+    if (rc)
+        return rc;
+    rc = explain(comm, &arguments, &w);
     mt_comm_leave(comm);
     return rc;
 }

@@ -118,6 +118,16 @@ const char *mt_select_forced(const struct mt_select_override *override, uint64_t
     return NULL;
 }
 
+int mt_select_pick(const struct mt_select_candidate *candidates, uint32_t count, const char *forced)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!candidates[i].excluded &&
+            (!forced || strcmp(candidates[i].algorithm->name, forced) == 0))
+            return (int)i;
+    }
+    return -1;
+}
+
 static const char *why_excluded(const struct mt_select_context *context,
                                 const struct mt_algorithm *algorithm)
 {

@@ -30,6 +30,11 @@ struct mt_select_candidate {
     uint64_t predicted_ns;
     const char *excluded; /* NULL, or why it cannot be used */
 };
+/* Which of the candidates runs: the one an override names (forced), else the best. -1: that one
+ * cannot be used, or none can. */
+int mt_select_pick(const struct mt_select_candidate *candidates, uint32_t count,
+                   const char *forced);
+
 /* What is known alike on all ranks. */
 struct mt_select_context {
     uint32_t ranks;

@@ -262,12 +262,14 @@ MANTA_API int manta_comm_error(const struct manta_comm *comm, struct manta_error
 MANTA_API int manta_comm_dump(const struct manta_comm *comm, const char *path);
 
 /*
- * Tell in words how a call would run: algorithm, predicted time, and the runners-up; then, for each
+ * Tell in words how a call would run: algorithm, predicted time, and the runners-up, or that it
+ * would be refused because the override in force, or every algorithm, cannot run it; then, for each
  * transport and interface, how many ranks are reached by it, at which address and why.
  * comm: not NULL. collective: enum manta_collective. count, dtype, op, root: as in the call; those
  *   the collective does not take are ignored.
  * text: receives a NUL-terminated text, cut to text_bytes; not NULL.
- * Returns: 0, MANTA_EINVAL, MANTA_EALGORITHM.
+ * Returns: 0; MANTA_EINVAL (also where the call itself would refuse its arguments), MANTA_EBUSY,
+ *   MANTA_EFORK, MANTA_ENOMEM.
  * Thread: one at a time per communicator. Blocks: never. Since: 0.1.
  */
 MANTA_API int manta_explain(struct manta_comm *comm, int collective, uint64_t count, int dtype,

@@ -94,8 +94,8 @@ static void copy_word(char target[32], const char *from)
     snprintf(target, 32, "%.*s", length < 31 ? (int)length : 31, from);
 }
 
-/* From the words of manta_explain(): "  ring  12.3 us predicted, chosen" or "chosen by override:
- * ring", and a line "  shm to 3 ranks by memfd" for each transport. */
+/* From the words of manta_explain(): "  ring  12.3 us predicted, chosen", and a line "  shm to 3
+ * ranks by memfd" for each transport. */
 static void describe(const struct perf_call *call, char algorithm[32], char transport[32])
 {
     char text[4096], *rest = text, *line;
@@ -107,10 +107,7 @@ static void describe(const struct perf_call *call, char algorithm[32], char tran
         return;
     while ((line = strsep(&rest, "\n")) != NULL) {
         const char *words = line + strspn(line, " ");
-        const char *override = strstr(line, "chosen by override: ");
-        if (override != NULL)
-            copy_word(algorithm, override + strlen("chosen by override: "));
-        else if (strstr(line, ", chosen") != NULL)
+        if (strstr(line, ", chosen") != NULL)
             copy_word(algorithm, words);
         else if (strstr(line, " rank") != NULL && strstr(line, " by ") != NULL && used < 24)
             used += (size_t)snprintf(transport + used, 32 - used, "%s%.*s", used ? "+" : "",

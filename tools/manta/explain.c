@@ -53,30 +53,11 @@ static void print_head(const struct call_options *options)
         printf(" of %s (%" PRIu64 " %s%s%s)", size, count, mt_dtype_name(options->dtype),
                has_op(options->collective) ? ", " : "",
                has_op(options->collective) ? mt_op_name(options->op) : "");
-    printf(", %u ranks on %u node%s", options->ranks, options->nodes,
-           options->nodes == 1 ? "" : "s");
+    printf(", %u rank%s on %u node%s", options->ranks, options->ranks == 1 ? "" : "s",
+           options->nodes, options->nodes == 1 ? "" : "s");
     if (has_root(options->collective))
         printf(", root %d", options->root);
     printf("\n\n");
-}
-
-/* Index of the one that runs, or -1 after telling why none does. */
-static int find_chosen(const struct mt_select_candidate *candidates, uint32_t count,
-                       const char *forced)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (forced != NULL && strcmp(candidates[i].algorithm->name, forced) != 0)
-            continue;
-        if (candidates[i].excluded == NULL)
-            return (int)i;
-        if (forced != NULL)
-            break;
-    }
-    if (forced != NULL)
-        printf("The override asks for '%s', which cannot run this call: it would fail with "
-               "MANTA_EALGORITHM.\n\n",
-               forced);
-    return -1;
 }
 
 static void print_table(const struct mt_select_candidate *candidates, uint32_t count, int chosen)
@@ -123,7 +104,13 @@ static int explain(const struct call_options *options, const struct mt_settings 
     }
     const char *forced =
         mt_select_forced(&settings->overrides[options->collective], options->bytes);
-    int chosen = find_chosen(candidates, count, forced);
+    int chosen = mt_select_pick(candidates, count, forced);
+    if (chosen < 0 && forced != NULL)
+        printf("The override asks for '%s', which cannot run this call: it would fail with "
+               "MANTA_EALGORITHM.\n\n",
+               forced);
+    else if (chosen < 0)
+        printf("Nothing can run this call: it would fail with MANTA_EALGORITHM.\n\n");
     print_table(candidates, count, chosen);
     if (chosen >= 0)
         printf("\n* runs: %s\n", forced != NULL ? "named by the override in the environment"

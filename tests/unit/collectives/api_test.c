@@ -247,14 +247,68 @@ static int explains(struct manta_comm *comm, void *arg)
         return rank_fail(comm, "explain does not cut its text");
     if (manta_explain(comm, 99, 1, MANTA_FLOAT32, 0, 0, text, sizeof(text)) != MANTA_EINVAL)
         return rank_fail(comm, "explain takes any collective");
+    if (manta_explain(comm, MANTA_BARRIER, 0, -1, -1, -1, text, sizeof(text)) ||
+        !strstr(text, "chosen"))
+        return rank_fail(comm, "explain minds what a barrier does not take");
+    return 0;
+}
+
+/* What the call would refuse is refused. */
+static int explains_no_refused_call(struct manta_comm *comm, void *arg)
+{
+    char text[2048];
+    int rank = manta_comm_rank(comm), failed = 0;
+    (void)arg;
+#define EXPLAIN(collective, count, dtype, op, root)                                                \
+    REFUSED(manta_explain(comm, collective, count, dtype, op, root, text, sizeof(text)))
+    EXPLAIN(MANTA_ALLREDUCE, 4, MANTA_FLOAT32, MANTA_BXOR, 0);
+    EXPLAIN(MANTA_ALLREDUCE, 4, MANTA_FLOAT32, MANTA_OP_COUNT, 0);
+    EXPLAIN(MANTA_ALLREDUCE, 4, MANTA_DTYPE_COUNT, MANTA_SUM, 0);
+    EXPLAIN(MANTA_ALLREDUCE, UINT64_C(1) << 62, MANTA_FLOAT32, MANTA_SUM, 0);
+    EXPLAIN(MANTA_BROADCAST, 4, MANTA_FLOAT32, 0, 3);
+    EXPLAIN(MANTA_REDUCE, 4, MANTA_FLOAT32, MANTA_SUM, -1);
+    EXPLAIN(MANTA_SEND, 4, MANTA_FLOAT32, 0, rank);
+    EXPLAIN(MANTA_RECV, 4, MANTA_FLOAT32, 0, 3);
+#undef EXPLAIN
+    return failed;
+}
+
+/* The words for the algorithm that an override names must be those of the call's own fate. */
+static int explains_forced(struct manta_comm *comm, void *arg)
+{
+    const char *wanted = arg;
+    char text[2048];
+    float a[8] = {1}, b[8];
+    if (manta_explain(comm, MANTA_ALLREDUCE, 8, MANTA_FLOAT32, MANTA_SUM, 0, text, sizeof(text)))
+        return rank_fail(comm, "explain refuses");
+    int rc = manta_allreduce(comm, a, b, 8, MANTA_FLOAT32, MANTA_SUM);
+    if (!strstr(text, wanted) || !strstr(text, "chosen") != (rc == MANTA_EALGORITHM) ||
+        !strstr(text, "refused") != (rc == 0))
+        return rank_fail(comm, "explain says, of a call that gives %d: %s", rc, text);
     return 0;
 }
 
 static void test_explain(void **state)
 {
     (void)state;
-    const struct ranks_options options = {.ranks = 4};
+    const struct ranks_options options = {.ranks = 4}, three = {.ranks = 3};
     assert_int_equal(ranks_run(&options, explains, NULL), 0);
+    assert_int_equal(ranks_run(&three, explains_no_refused_call, NULL), 0);
+}
+
+static void test_explain_override(void **state)
+{
+    (void)state;
+    const struct ranks_options tcp = {.ranks = 2, .transports = "tcp"},
+                               shm = {.ranks = 2, .transports = "shm"};
+    char impossible[] = "refused: the override asks for fused", works[] = "chosen by override";
+    setenv("MANTA_ALLREDUCE", "fused", 1);
+    assert_int_equal(ranks_run(&tcp, explains_forced, impossible), 0);
+    assert_int_equal(ranks_run(&shm, explains_forced, works), 0);
+    unsetenv("MANTA_ALLREDUCE");
+    setenv("MANTA_REPRODUCIBLE", "1", 1);
+    assert_int_equal(ranks_run(&tcp, explains_forced, (char[]){", chosen"}), 0);
+    unsetenv("MANTA_REPRODUCIBLE");
 }
 
 /* The flight recorder's file holds the calls. */
@@ -446,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_forced_algorithm),
         cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_explain_override),
         cmocka_unit_test(test_dump),
         cmocka_unit_test(test_fork),
         CHILD_THREADS(cmocka_unit_test(test_fork_and_create))

@@ -232,13 +232,28 @@ static void test_capacity(void **state)
     assert_int_equal(count, 0);
 }
 
+static void test_pick(void **state)
+{
+    static const struct mt_algorithm ring = {.name = "ring"}, tree = {.name = "tree"},
+                                     fused = {.name = "fused"};
+    const struct mt_select_candidate c[] = {
+        {&ring, 10, NULL}, {&tree, 20, NULL}, {&fused, 0, "why"}};
+    (void)state;
+    assert_int_equal(mt_select_pick(c, 3, NULL), 0);
+    assert_int_equal(mt_select_pick(c, 3, "tree"), 1);
+    assert_int_equal(mt_select_pick(c, 3, "fused"), -1); /* never another one */
+    assert_int_equal(mt_select_pick(c, 3, "chain"), -1);
+    assert_int_equal(mt_select_pick(c + 2, 1, NULL), -1);
+    assert_int_equal(mt_select_pick(c, 0, NULL), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse_refuses),      cmocka_unit_test(test_parse_and_forced),
         cmocka_unit_test(test_candidates),         cmocka_unit_test(test_fused_on_one_node),
         cmocka_unit_test(test_alike_on_all_ranks), cmocka_unit_test(test_large_groups),
-        cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_capacity),           cmocka_unit_test(test_pick),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
