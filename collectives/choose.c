@@ -12,11 +12,6 @@ uint64_t mt_arguments_bytes(const struct mt_arguments *arguments)
     return arguments->count * manta_dtype_size((int)arguments->dtype);
 }
 
-static uint32_t size_class(uint64_t bytes)
-{
-    return bytes ? 64 - (uint32_t)__builtin_clzll(bytes) : 0;
-}
-
 int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arguments,
                          struct mt_select_candidate *candidates, uint32_t capacity,
                          uint32_t *count_out, const char **forced_out, struct mt_error *error)
@@ -28,22 +23,15 @@ int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arg
         .cost = &comm->cost,
         .catalogue = mt_catalogue,
     };
-    struct mt_plan_request request = {
+    const struct mt_plan_request request = {
         .collective = arguments->collective,
         .rank = comm->rank,
         .ranks = comm->ranks,
         .root = arguments->root,
     };
-    /* One price for a size class and for all roots: the first call of a class must not decide with
-     * its own size for the others, or results would depend on the history of calls. */
     uint64_t bytes = mt_arguments_bytes(arguments);
-    uint64_t priced_bytes = bytes ? UINT64_C(1) << (size_class(bytes) - 1) : 0;
-    int has_root =
-        arguments->collective == MANTA_BROADCAST || arguments->collective == MANTA_REDUCE;
-    if (has_root)
-        request.root = 0;
     *forced_out = mt_select_forced(&comm->settings.overrides[arguments->collective], bytes);
-    return mt_select(&context, &request, priced_bytes, candidates, capacity, count_out, error);
+    return mt_select(&context, &request, bytes, candidates, capacity, count_out, error);
 }
 
 static int choose_among(struct manta_comm *comm, const struct mt_arguments *arguments,
@@ -86,8 +74,9 @@ int mt_choose(struct manta_comm *comm, const struct mt_arguments *arguments,
     uint32_t collective = arguments->collective;
     uint64_t bytes = mt_arguments_bytes(arguments);
     int range = forced_range(&comm->settings.overrides[collective], bytes);
-    const struct mt_algorithm **choice = range >= 0 ? &comm->forced[collective][range]
-                                                    : &comm->chosen[collective][size_class(bytes)];
+    const struct mt_algorithm **choice = range >= 0
+                                             ? &comm->forced[collective][range]
+                                             : &comm->chosen[collective][mt_select_class(bytes)];
     if (!*choice) {
         int rc = choose_among(comm, arguments, choice, error);
         if (rc)

@@ -35,7 +35,7 @@
 enum {
     MT_ENDPOINTS = 4,     /* transports of one communicator, at most */
     MT_PLANS = 256,       /* compiled plans kept */
-    MT_SIZE_CLASSES = 65, /* floor(log2(bytes)) + 1 */
+    MT_SIZE_CLASSES = 65, /* of mt_select_class() */
     MT_SHAPES = 64,       /* calls remembered; a power of two */
     MT_ROUTE_NONE = 0xff,
 };

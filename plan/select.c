@@ -215,19 +215,30 @@ static int before(const struct mt_select_candidate *x, const struct mt_select_ca
     return !x->excluded && x->predicted_ns < y->predicted_ns;
 }
 
+/* One price for a size class and for all roots: the first call of a class must not decide with its
+ * own size for the others, or results would depend on the history of calls. */
+static uint64_t price_as_class(struct mt_plan_request *request, uint64_t bytes)
+{
+    if (request->collective == MANTA_BROADCAST || request->collective == MANTA_REDUCE)
+        request->root = 0;
+    return bytes ? UINT64_C(1) << (mt_select_class(bytes) - 1) : 0;
+}
+
 int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,
               uint64_t bytes, struct mt_select_candidate *candidates, uint32_t capacity,
               uint32_t *count_out, struct mt_error *error)
 {
     uint32_t count = 0;
+    struct mt_plan_request priced = *request;
+    uint64_t priced_bytes = price_as_class(&priced, bytes);
     *count_out = 0;
     error->code = 0;
     for (uint32_t i = 0; context->catalogue[i] && count < capacity; i++) {
         struct mt_select_candidate candidate = {context->catalogue[i], 0, NULL};
-        if (candidate.algorithm->collective != request->collective)
+        if (candidate.algorithm->collective != priced.collective)
             continue;
         candidate.excluded = why_excluded(context, candidate.algorithm);
-        if (!candidate.excluded && price(context, request, bytes, &candidate, error))
+        if (!candidate.excluded && price(context, &priced, priced_bytes, &candidate, error))
             return error->code;
         uint32_t at = count++;
         for (; at > 0 && before(&candidate, &candidates[at - 1]); at--)

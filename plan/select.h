@@ -43,7 +43,13 @@ struct mt_select_context {
     const struct mt_cost_model *cost;
     const struct mt_algorithm *const *catalogue;
 };
-/* Price all algorithms of the collective for this call; best first, the excluded last. */
+/* The size class of a call: 0 .. 64. */
+static inline uint32_t mt_select_class(uint64_t bytes)
+{
+    return bytes ? 64 - (uint32_t)__builtin_clzll(bytes) : 0;
+}
+/* Price all algorithms of the collective for calls of this size class, whatever the root; best
+ * first, the excluded last. */
 int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,
               uint64_t bytes, struct mt_select_candidate *candidates, uint32_t capacity,
               uint32_t *count_out, struct mt_error *error);

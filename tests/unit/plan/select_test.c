@@ -232,6 +232,32 @@ static void test_capacity(void **state)
     assert_int_equal(count, 0);
 }
 
+/* Neither the size within its class nor the root decides: history would. */
+static void test_one_price_for_a_class(void **state)
+{
+    struct mt_select_candidate first[16], c[16];
+    struct mt_cost_model model;
+    struct mt_error error;
+    uint32_t count;
+    uint64_t nodes[6] = {5, 5, 1, 1, 5, 1};
+    (void)state;
+    mt_cost_defaults(&model, 6, nodes, 4096);
+    struct mt_select_context context = context_of(6, &model);
+    struct mt_plan_request request = {.collective = MANTA_BROADCAST, .ranks = 6};
+    assert_int_equal(mt_select(&context, &request, 1024, first, 16, &count, &error), 0);
+    for (request.root = 0; request.root < 6; request.root++) {
+        assert_int_equal(
+            mt_select(&context, &request, 1025 + 199 * request.root, c, 16, &count, &error), 0);
+        for (uint32_t i = 0; i < count; i++)
+            assert_int_equal(c[i].predicted_ns, first[i].predicted_ns);
+    }
+    assert_int_equal(mt_select_class(0), 0);
+    assert_int_equal(mt_select_class(1), 1);
+    assert_int_equal(mt_select_class(1023), 10);
+    assert_int_equal(mt_select_class(1024), 11);
+    assert_int_equal(mt_select_class(UINT64_MAX), 64);
+}
+
 static void test_pick(void **state)
 {
     static const struct mt_algorithm ring = {.name = "ring"}, tree = {.name = "tree"},
@@ -250,10 +276,15 @@ static void test_pick(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse_refuses),      cmocka_unit_test(test_parse_and_forced),
-        cmocka_unit_test(test_candidates),         cmocka_unit_test(test_fused_on_one_node),
-        cmocka_unit_test(test_alike_on_all_ranks), cmocka_unit_test(test_large_groups),
-        cmocka_unit_test(test_capacity),           cmocka_unit_test(test_pick),
+        cmocka_unit_test(test_parse_refuses),
+        cmocka_unit_test(test_parse_and_forced),
+        cmocka_unit_test(test_candidates),
+        cmocka_unit_test(test_fused_on_one_node),
+        cmocka_unit_test(test_alike_on_all_ranks),
+        cmocka_unit_test(test_large_groups),
+        cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_pick),
+        cmocka_unit_test(test_one_price_for_a_class),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
