@@ -114,10 +114,17 @@ def test_no_such_program():
 @pytest.mark.parametrize("arguments", [[], ["true"], ["-n", "0", "true"], ["-n", "x", "true"], ["-n", "2"],
                                        ["-n", "2", "--nodes", "3", "true"], ["-n", "2", "--bind", "hat", "true"],
                                        ["-n", "2", "-x", "A", "true"], ["-n", "2", "--timeout", "x", "true"],
+                                       ["-np"], ["-np", "x", "true"], ["-n", "p", "2", "true"], ["-n", "-np", "2", "true"],
                                        ["--wrong"]])
 def test_wrong_usage(arguments):
     result = mantarun(*arguments)
     assert result.returncode == 2 and result.stderr and not result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["-np", 3], ["-np", "3", "--no-prefix"], ["--np", 3], ["-n3"], ["--ranks=3"]])
+def test_ways_to_give_the_ranks(arguments):
+    result = mantarun(*arguments, "sh", "-c", "echo of $MANTA_SIZE")
+    assert result.returncode == 0 and result.stdout.count("of 3") == 3
 
 
 def test_help():

@@ -16,7 +16,7 @@ static const char help[] =
     "MANTA_RANK,\n"
     "MANTA_SIZE and MANTA_SESSION in its environment, and manta_comm_create(NULL, ...) does the "
     "rest.\n\n"
-    "  -n, --ranks N      number of ranks\n"
+    "  -n, --ranks N      number of ranks; -np N is understood too\n"
     "      --nodes N      let the ranks count as being on N nodes (MANTA_NODE=node0, node1, ...),\n"
     "                     so that they speak over the network transport between them\n"
     "      --bind WHAT    none (default), or core: pin each rank to one CPU, in turn\n"
@@ -42,6 +42,7 @@ enum {
 
 static const struct option longs[] = {
     {"ranks", required_argument, NULL, 'n'},
+    {"np", required_argument, NULL, 'n'},
     {"nodes", required_argument, NULL, OPTION_NODES},
     {"bind", required_argument, NULL, OPTION_BIND},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
@@ -121,6 +122,16 @@ static void apply(struct options *options, int option)
     }
 }
 
+/* -np N, as the launchers of MPI have it: to getopt that is -n with the argument "p". */
+static void take_np(int option, char **argv)
+{
+    if (option != 'n' || optarg != argv[optind - 1] + 2 || strcmp(optarg, "p") != 0)
+        return;
+    if (argv[optind] == NULL)
+        usage_error("-np needs the number of ranks", NULL);
+    optarg = argv[optind++];
+}
+
 void options_parse(struct options *options, int argc, char **argv)
 {
     int option;
@@ -129,8 +140,10 @@ void options_parse(struct options *options, int argc, char **argv)
     options->sets = calloc((size_t)argc + 1, sizeof *options->sets);
     if (options->sets == NULL)
         usage_error("out of memory", NULL);
-    while ((option = getopt_long(argc, argv, "+n:x:h", longs, NULL)) != -1)
+    while ((option = getopt_long(argc, argv, "+n:x:h", longs, NULL)) != -1) {
+        take_np(option, argv);
         apply(options, option);
+    }
     options->program = argv + optind;
     if (options->ranks == 0)
         usage_error("-n is missing", NULL);
