@@ -67,33 +67,41 @@ static int is_alone(const struct manta_config *config)
            !config->session;
 }
 
+/* NULL is an empty text. */
+static int copy_text(char *target, size_t room, const char *text, const char *what,
+                     struct mt_error *error)
+{
+    if (snprintf(target, room, "%s", text ? text : "") < (int)room)
+        return 0;
+    return mt_error_set(error, MANTA_EINVAL, "%s is longer than %zu characters; shorten it", what,
+                        room - 1);
+}
+
 /* Rank, size, session and node: from the caller where given, else from the scheduler. */
 static int resolve(const struct manta_config *config, struct mt_scheduler_job *job,
                    struct mt_error *error)
 {
-    memset(job, 0, sizeof(*job));
+    *job = MT_SCHEDULER_JOB_UNKNOWN;
     if (config && config->size < sizeof(*config))
         return mt_error_set(error, MANTA_EINVAL,
                             "config->size is %zu: initialise it with MANTA_CONFIG_INIT",
                             config->size);
-    int alone = is_alone(config);
-    if (alone && manta_session_create(job->session, sizeof(job->session)))
-        return mt_error_set(error, MANTA_ESYSTEM, "no listener for a communicator of one rank");
-    if (!alone && (!config || config->rank == -1 || config->ranks == -1 || !config->session)) {
-        int rc = mt_scheduler_detect(job, error);
-        if (rc)
-            return rc;
-    } else {
-        snprintf(job->node, sizeof(job->node), "%s", mt_config_string(MT_VAR(NODE)));
-    }
-    if (config && config->rank != -1)
+    if (config) {
         job->rank = config->rank;
-    if (config && config->ranks != -1)
         job->ranks = config->ranks;
-    if (config && config->node && !mt_config_is_set(MT_VAR(NODE)))
-        snprintf(job->node, sizeof(job->node), "%s", config->node);
-    if (config && config->session)
-        snprintf(job->session, sizeof(job->session), "%s", config->session);
+    }
+    if (config &&
+        (copy_text(job->session, sizeof(job->session), config->session, "the session", error) ||
+         copy_text(job->node, sizeof(job->node), config->node, "the node's name", error)))
+        return MANTA_EINVAL;
+    if (is_alone(config)) {
+        job->rank = 0;
+        if (manta_session_create(job->session, sizeof(job->session)))
+            return mt_error_set(error, MANTA_ESYSTEM, "no listener for a communicator of one rank");
+    }
+    int rc = mt_scheduler_detect(job, error);
+    if (rc)
+        return rc;
     if (job->ranks < 1 || job->rank < 0 || job->rank >= job->ranks)
         return mt_error_set(error, MANTA_EINVAL, "rank %d of %d: rank must be 0 .. size - 1",
                             job->rank, job->ranks);

@@ -10,13 +10,26 @@
 #include "core/config.h"
 #include "core/session.h"
 
-static int missing(int name, struct mt_error *error)
+/* All that are missing at once, so that nobody has to find them out one by one. */
+static int check_complete(const struct mt_scheduler_job *job, struct mt_error *error)
 {
-    const struct mt_config_entry *entry = mt_config_entry(name);
+    const int names[] = {MT_VAR(RANK), MT_VAR(SIZE), MT_VAR(SESSION)};
+    const int given[] = {job->rank != -1, job->ranks != -1, job->session[0] != '\0'};
+    const char *missing[3];
+    int count = 0;
+    for (int i = 0; i < 3; i++) {
+        if (!given[i] && !mt_config_is_set(names[i]))
+            missing[count++] = mt_config_entry(names[i])->variable;
+    }
+    if (count == 0)
+        return 0;
     return mt_error_set(error, MANTA_ESCHEDULER,
-                        "%s is not set (%s); start the program with mantarun, set MANTA_RANK, "
-                        "MANTA_SIZE and MANTA_SESSION, or fill struct manta_config",
-                        entry->variable, entry->meaning);
+                        "%s%s%s%s%s %s not set%s; start the program with mantarun, or set "
+                        "MANTA_RANK, MANTA_SIZE and MANTA_SESSION, or give rank, size and session "
+                        "when you create the communicator",
+                        missing[0], count > 2 ? ", " : "", count > 2 ? missing[1] : "",
+                        count > 1 ? " and " : "", count > 1 ? missing[count - 1] : "",
+                        count > 1 ? "are" : "is", count < 3 ? ", but the rest is" : "");
 }
 
 /* A number in least .. most; what: "from 0 to MANTA_SIZE - 1 (3)". */
@@ -25,8 +38,6 @@ static int read_number(int name, uint64_t least, uint64_t most, const char *what
 {
     struct mt_error detail;
     uint64_t value;
-    if (!mt_config_is_set(name))
-        return missing(name, error);
     if (mt_config_count(name, &value, &detail) != 0 || value < least || value > most)
         return mt_error_set(error, MANTA_ESCHEDULER, "%s is '%.64s', but must be a number %s",
                             mt_config_entry(name)->variable, mt_config_string(name), what);
@@ -38,8 +49,6 @@ static int read_session(struct mt_scheduler_job *job, struct mt_error *error)
 {
     struct mt_session session;
     struct mt_error detail;
-    if (!mt_config_is_set(MT_VAR(SESSION)))
-        return missing(MT_VAR(SESSION), error);
     const char *text = mt_config_string(MT_VAR(SESSION));
     int rc = mt_session_parse(text, &session, &detail);
     explicit_bzero(&session, sizeof session);
@@ -53,25 +62,29 @@ static int read_session(struct mt_scheduler_job *job, struct mt_error *error)
     return 0;
 }
 
-int mt_scheduler_detect(struct mt_scheduler_job *job_out, struct mt_error *error)
+static int read_node(struct mt_scheduler_job *job, struct mt_error *error)
 {
-    char what[64];
-    memset(job_out, 0, sizeof *job_out);
-    int rc = read_number(MT_VAR(SIZE), 1, INT_MAX, "from 1 up: the number of ranks",
-                         &job_out->ranks, error);
-    if (rc != 0)
-        return rc;
-    snprintf(what, sizeof what, "from 0 to MANTA_SIZE - 1, which is %d", job_out->ranks - 1);
-    rc = read_number(MT_VAR(RANK), 0, (uint64_t)job_out->ranks - 1, what, &job_out->rank, error);
-    if (rc != 0)
-        return rc;
-    rc = read_session(job_out, error);
-    if (rc != 0)
-        return rc;
-    const char *node = mt_config_string(MT_VAR(NODE));
-    if (snprintf(job_out->node, sizeof job_out->node, "%s", node) >= (int)sizeof job_out->node)
+    if (!mt_config_is_set(MT_VAR(NODE)))
+        return 0;
+    if (snprintf(job->node, sizeof job->node, "%s", mt_config_string(MT_VAR(NODE))) >=
+        (int)sizeof job->node)
         return mt_error_set(error, MANTA_ESCHEDULER,
                             "MANTA_NODE is longer than %zu characters; shorten it",
-                            sizeof job_out->node - 1);
+                            sizeof job->node - 1);
     return 0;
+}
+
+int mt_scheduler_detect(struct mt_scheduler_job *job, struct mt_error *error)
+{
+    char what[64];
+    int rc = check_complete(job, error);
+    if (rc == 0 && job->ranks == -1)
+        rc = read_number(MT_VAR(SIZE), 1, INT_MAX, "from 1 up: the number of ranks", &job->ranks,
+                         error);
+    snprintf(what, sizeof what, "from 0 to the size - 1, which is %d", job->ranks - 1);
+    if (rc == 0 && job->rank == -1)
+        rc = read_number(MT_VAR(RANK), 0, (uint64_t)job->ranks - 1, what, &job->rank, error);
+    if (rc == 0 && job->session[0] == '\0')
+        rc = read_session(job, error);
+    return rc ? rc : read_node(job, error);
 }

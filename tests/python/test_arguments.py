@@ -100,7 +100,10 @@ def test_argument_lists(alone):
 
 def test_creation():
     refused(manta.SchedulerError, "MANTA_RANK|mantarun", manta.Communicator)
+    refused(manta.SchedulerError, "^MANTA_SESSION is not set, but the rest is", manta.Communicator, 0, 2)
+    refused(manta.SchedulerError, "^MANTA_SIZE and MANTA_SESSION are not set", manta.Communicator, 0)
     session = manta.create_session()
+    refused(manta.SchedulerError, "^MANTA_SIZE is not set", manta.Communicator, 0, session=session)
     refused(ValueError, "rank", manta.Communicator, -1, 1, session)
     refused(ValueError, "rank 3 of 2", manta.Communicator, 3, 2, session)
     refused(ValueError, "timeout", manta.Communicator, 0, 1, session, timeout=0)
