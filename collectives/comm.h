@@ -218,6 +218,9 @@ void mt_comm_set_error(struct manta_comm *comm, const struct mt_error *error);
 /* settings.c: from the environment and the caller's config; the text all ranks must agree on. */
 int mt_settings_read(const struct manta_config *config, struct mt_settings *settings_out,
                      struct mt_error *error);
+/* The override of one collective, from the environment: names and ranges are checked. */
+int mt_settings_override(int collective, struct mt_select_override *override_out,
+                         struct mt_error *error);
 int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size_t text_bytes);
 
 /* api.c: 0, or MANTA_EINVAL and the communicator's error: dtype, op, root or peer, count; not the

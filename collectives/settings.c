@@ -43,21 +43,26 @@ static int check_names(int collective, const char *variable,
     return 0;
 }
 
+int mt_settings_override(int collective, struct mt_select_override *override_out,
+                         struct mt_error *error)
+{
+    struct mt_error cause;
+    int name = override_variables[collective];
+    memset(override_out, 0, sizeof(*override_out));
+    if (name < 0)
+        return 0;
+    const char *variable = mt_config_entry(name)->variable;
+    if (mt_select_parse(mt_config_string(name), override_out, &cause))
+        return mt_error_set(error, MANTA_EINVAL, "%s: %s", variable, cause.sentence);
+    return check_names(collective, variable, override_out, error);
+}
+
 static int read_overrides(struct mt_settings *settings, struct mt_error *error)
 {
-    for (int c = 0; c < MANTA_COLLECTIVE_COUNT; c++) {
-        struct mt_error cause;
-        if (override_variables[c] < 0)
-            continue;
-        const char *text = mt_config_string(override_variables[c]);
-        if (mt_select_parse(text, &settings->overrides[c], &cause))
-            return mt_error_set(error, MANTA_EINVAL, "%s: %s",
-                                mt_config_entry(override_variables[c])->variable, cause.sentence);
-        if (check_names(c, mt_config_entry(override_variables[c])->variable,
-                        &settings->overrides[c], error))
-            return MANTA_EINVAL;
-    }
-    return 0;
+    int rc = 0;
+    for (int c = 0; c < MANTA_COLLECTIVE_COUNT && rc == 0; c++)
+        rc = mt_settings_override(c, &settings->overrides[c], error);
+    return rc;
 }
 
 static int copy_text(char *target, size_t room, const char *text, const char *what,

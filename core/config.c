@@ -159,7 +159,7 @@ int mt_config_flag(int name, int *flag_out, struct mt_error *error)
     return 0;
 }
 
-static int check_variable(int name, struct mt_error *error)
+int mt_config_check_variable(int name, struct mt_error *error)
 {
     uint64_t number;
     int flag;
@@ -193,25 +193,35 @@ static int is_known(const char *variable, size_t length)
     return 0;
 }
 
+const char *mt_config_unknown(size_t *at, size_t *length_out)
+{
+    while (environ && environ[*at]) {
+        const char *entry = environ[(*at)++];
+        const char *equals = strchr(entry, '=');
+        if (strncmp(entry, "MANTA_", 6) != 0 || !equals)
+            continue;
+        *length_out = (size_t)(equals - entry);
+        if (!is_known(entry, *length_out))
+            return entry;
+    }
+    return NULL;
+}
+
 static void warn_of_unknown(void)
 {
-    for (char **at = environ; at && *at; at++) {
-        const char *equals = strchr(*at, '=');
-        if (strncmp(*at, "MANTA_", 6) != 0 || !equals)
-            continue;
-        size_t length = (size_t)(equals - *at);
-        if (!is_known(*at, length))
-            mt_log(MT_LOG_WARN, -1,
-                   "%.*s is no variable of this library; manta info --config lists those that are",
-                   (int)length, *at);
-    }
+    size_t at = 0, length;
+    const char *name;
+    while ((name = mt_config_unknown(&at, &length)) != NULL)
+        mt_log(MT_LOG_WARN, -1,
+               "%.*s is no variable of this library; manta info --config lists those that are",
+               (int)length, name);
 }
 
 int mt_config_check(struct mt_error *error)
 {
     warn_of_unknown();
     for (int i = 0; i < MT_CONFIG_VARIABLE_COUNT; i++) {
-        int rc = mt_config_is_set(i) ? check_variable(i, error) : 0;
+        int rc = mt_config_is_set(i) ? mt_config_check_variable(i, error) : 0;
         if (rc != 0)
             return rc;
     }

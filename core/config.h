@@ -44,8 +44,13 @@ int mt_config_bytes(int name, uint64_t *bytes_out, struct mt_error *error);
 int mt_config_count(int name, uint64_t *count_out, struct mt_error *error);
 int mt_config_ns(int name, uint64_t *ns_out, struct mt_error *error);
 int mt_config_flag(int name, int *flag_out, struct mt_error *error);
+/* Check the value of one variable: its form, not what it names. */
+int mt_config_check_variable(int name, struct mt_error *error);
 /* Check all variables that are set, and warn of MANTA_* variables that do not exist. */
 int mt_config_check(struct mt_error *error);
+/* The next MANTA_* variable of the environment that does not exist, or NULL: its name is the first
+ * *length_out characters. *at: 0 at first. */
+const char *mt_config_unknown(size_t *at, size_t *length_out);
 /* Write "NAME=value\n", by which ranks compare what they must share: sizes and times by value, so
  * that "1M" and "1024k" are the same. value: in place of the environment's; NULL: that. Returns
  * the length without the NUL; the text is cut when that is text_bytes or more. */

@@ -106,15 +106,20 @@ static void emit_always(int level, const char *format, ...)
     va_end(arguments);
 }
 
+int mt_log_parse(const char *name)
+{
+    int level = LEVELS - 1;
+    while (level >= 0 && strcmp(level_names[level], name) != 0)
+        level--;
+    return level;
+}
+
 static int read_level(void)
 {
     const char *text = mt_config_string(MT_VAR(LOG));
     int unknown = LEVEL_UNKNOWN;
-    int level = 0;
-
-    while (level < LEVELS && strcmp(level_names[level], text) != 0)
-        level++;
-    int known = level < LEVELS;
+    int level = mt_log_parse(text);
+    int known = level >= 0;
     if (!known)
         level = MT_LOG_WARN;
     /* One thread's reading wins, and only that one complains. */

@@ -8,6 +8,8 @@
 enum mt_log_level { MT_LOG_ERROR = 0, MT_LOG_WARN = 1, MT_LOG_INFO = 2, MT_LOG_DEBUG = 3 };
 
 int mt_log_enabled(int level);
+/* The level of that name, or -1. */
+int mt_log_parse(const char *name);
 /* Lines longer than 1,023 bytes are cut; control characters become spaces. */
 void mt_log(int level, int rank, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Log up to this level from now on; -1: what MANTA_LOG says now. */

@@ -12,14 +12,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "core/config.h"
 #include "tools/manta/manta.h"
 #include "topology/host.h"
 
 static const char help[] =
     "usage: manta doctor\n"
-    "Try out what Manta needs from this host: network interfaces, shared memory, permissions,\n"
-    "limits, CPUs, libraries. Each line is ok, warning (works, but not as well as it could) or\n"
+    "Look at the MANTA_* variables, and try out what Manta needs from this host: network\n"
+    "interfaces, shared memory, permissions, limits, CPUs, libraries. Each line is ok, warning "
+    "(works, but not as well as it could) or\n"
     "problem, with what to do. Exit code 1 if there is a problem.\n";
 
 enum { DESCRIPTORS_WANTED = 4096 };
@@ -36,15 +36,6 @@ void doctor_say(enum verdict verdict, const char *what, const char *format, ...)
     vprintf(format, arguments);
     va_end(arguments);
     putchar('\n');
-}
-
-void doctor_configuration(void)
-{
-    struct mt_error error;
-    if (mt_config_check(&error) != 0)
-        doctor_say(DOCTOR_PROBLEM, "configuration", "%s", error.sentence);
-    else
-        doctor_say(DOCTOR_OK, "configuration", "every MANTA_* variable that is set is valid");
 }
 
 void doctor_membarrier(void)

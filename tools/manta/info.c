@@ -26,11 +26,14 @@ static const char *shown_value(int name)
     return mt_config_string(name);
 }
 
+static void print_problem(const char *sentence)
+{
+    printf("\nproblem: %s\n", sentence);
+}
+
 static int print_config(void)
 {
     static const char *const kinds[] = {"text", "bytes", "number", "time", "0 or 1"};
-    struct mt_error error;
-    int code = 0;
     for (int name = 0; name < MT_CONFIG_VARIABLE_COUNT; name++) {
         const struct mt_config_entry *entry = mt_config_entry(name);
         printf("%-21s %s%s\n", entry->variable, shown_value(name),
@@ -39,11 +42,7 @@ static int print_config(void)
                *entry->fallback ? ", default " : "", entry->fallback,
                entry->shared ? ", must be equal on all ranks" : "");
     }
-    if (mt_config_check(&error) != 0) {
-        printf("\nproblem: %s\n", error.sentence);
-        code = EXIT_PROBLEM;
-    }
-    return code;
+    return config_problems(print_problem) > 0 ? EXIT_PROBLEM : 0;
 }
 
 static void print_algorithms(void)

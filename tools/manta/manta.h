@@ -31,6 +31,9 @@ struct call_options {
 int call_options_parse(struct call_options *options, const char *command, const char *allowed,
                        const char *help, int argc, char **argv);
 
+/* Say what is wrong with each MANTA_* variable of the environment; how many sentences that took. */
+int config_problems(void (*say)(const char *sentence));
+
 /* "17 B", "4 KiB", "1.5 MiB". */
 void format_bytes(uint64_t bytes, char *text, size_t text_bytes);
 

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The MANTA_* variables of the environment: their form, what they name, and those that do not
+ * exist. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <manta/manta.h>
+
+#include "collectives/comm.h"
+#include "core/address.h"
+#include "core/config.h"
+#include "core/log.h"
+#include "core/reduce.h"
+#include "scheduler/scheduler.h"
+#include "tools/manta/doctor.h"
+#include "tools/manta/manta.h"
+#include "transport/registry.h"
+#include "transport/sim/fault.h"
+
+static int check_transports(int name, struct mt_error *error)
+{
+    const struct manta_transport *transports[MT_ENDPOINTS];
+    uint32_t count;
+    struct mt_error cause;
+    if (mt_transport_list(mt_config_string(name), transports, MT_ENDPOINTS, &count, &cause) == 0)
+        return 0;
+    return mt_error_set(error, MANTA_EINVAL, "%s: %.400s", mt_config_entry(name)->variable,
+                        cause.sentence);
+}
+
+static int check_faults(struct mt_error *error)
+{
+    struct mt_faults faults;
+    struct mt_error cause;
+    if (mt_faults_parse(mt_config_string(MT_VAR(FAULT)), &faults, &cause) == 0)
+        return 0;
+    return mt_error_set(error, MANTA_EINVAL, "MANTA_FAULT: %.400s", cause.sentence);
+}
+
+static int check_trace_dir(const char *path, struct mt_error *error)
+{
+    char inside[PATH_MAX];
+    snprintf(inside, sizeof inside, "%s/.", path);
+    if (access(inside, W_OK | X_OK) == 0)
+        return 0;
+    return mt_error_set(error, MANTA_EINVAL,
+                        "MANTA_TRACE_DIR is '%.128s', where no file can be written: %s; name a "
+                        "folder that exists and is yours",
+                        path, strerror(errno));
+}
+
+static int check_interface(const char *names, struct mt_error *error)
+{
+    struct mt_address address;
+    if (mt_address_local(names, &address, 1) > 0)
+        return 0;
+    return mt_error_set(error, MANTA_EINVAL,
+                        "MANTA_INTERFACE is '%.128s', and none of that name is up with an "
+                        "address; `ip -brief address` lists those that are",
+                        names);
+}
+
+/* What a variable that is set, and of the right form, names. */
+static int check_meaning(int name, struct mt_error *error)
+{
+    const char *text = mt_config_string(name);
+    switch (name) {
+    case MT_VAR(TRANSPORTS):
+    case MT_VAR(SIM_INNER):
+        return check_transports(name, error);
+    case MT_VAR(FAULT):
+        return check_faults(error);
+    case MT_VAR(TRACE_DIR):
+        return check_trace_dir(text, error);
+    case MT_VAR(INTERFACE):
+        return check_interface(text, error);
+    case MT_VAR(LOG):
+        return mt_log_parse(text) >= 0
+                   ? 0
+                   : mt_error_set(error, MANTA_EINVAL,
+                                  "MANTA_LOG is '%.64s'; it must be error, warn, info or debug",
+                                  text);
+    case MT_VAR(SIMD):
+        return mt_reduce_select(text) == 0
+                   ? 0
+                   : mt_error_set(error, MANTA_EINVAL,
+                                  "MANTA_SIMD is '%.64s', which this CPU or library does not have; "
+                                  "unset it, or name portable, avx2 or avx512",
+                                  text);
+    default:
+        return 0;
+    }
+}
+
+/* Those by which a rank joins. One that is not set is no problem here: mantarun, or the program,
+ * may give it. */
+static int check_job(struct mt_error *error)
+{
+    struct mt_scheduler_job job = MT_SCHEDULER_JOB_UNKNOWN;
+    if (!mt_config_is_set(MT_VAR(RANK)))
+        job.rank = 0;
+    if (!mt_config_is_set(MT_VAR(SIZE)))
+        job.ranks = INT_MAX;
+    if (!mt_config_is_set(MT_VAR(SESSION)))
+        strcpy(job.session, "another");
+    return mt_scheduler_detect(&job, error);
+}
+
+static int is_of_job(int name)
+{
+    return name == MT_VAR(RANK) || name == MT_VAR(SIZE) || name == MT_VAR(SESSION);
+}
+
+int config_problems(void (*say)(const char *sentence))
+{
+    struct mt_select_override override;
+    struct mt_error error;
+    char sentence[512];
+    size_t at = 0, length;
+    const char *unknown;
+    int count = 0;
+    for (int name = 0; name < MT_CONFIG_VARIABLE_COUNT; name++) {
+        if (mt_config_is_set(name) && !is_of_job(name) &&
+            (mt_config_check_variable(name, &error) != 0 || check_meaning(name, &error) != 0)) {
+            say(error.sentence);
+            count++;
+        }
+    }
+    for (int c = 0; c < MANTA_COLLECTIVE_COUNT; c++) {
+        if (mt_settings_override(c, &override, &error) != 0) {
+            say(error.sentence);
+            count++;
+        }
+    }
+    if (check_job(&error) != 0) {
+        say(error.sentence);
+        count++;
+    }
+    while ((unknown = mt_config_unknown(&at, &length)) != NULL) {
+        snprintf(sentence, sizeof sentence,
+                 "%.*s is no variable of this library and does nothing; correct its name (manta "
+                 "info --config lists those that there are), or unset it",
+                 length < 128 ? (int)length : 128, unknown);
+        say(sentence);
+        count++;
+    }
+    return count;
+}
+
+static void say_problem(const char *sentence)
+{
+    doctor_say(DOCTOR_PROBLEM, "configuration", "%s", sentence);
+}
+
+void doctor_configuration(void)
+{
+    if (config_problems(say_problem) == 0)
+        doctor_say(DOCTOR_OK, "configuration", "every MANTA_* variable that is set is valid");
+}
