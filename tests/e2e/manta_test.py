@@ -28,6 +28,13 @@ def test_help_of_all():
                                        ["explain", "--coll", "allreduce", "-n", 4, "--op", "band"],
                                        ["plan", "--coll", "allreduce", "--algorithm", "x", "-n", 4],
                                        ["plan", "--coll", "allreduce", "--algorithm", "ring", "-n", 4, "--rank", 4],
+                                       ["plan", "--coll", "send", "--algorithm", "direct", "-n", 1],
+                                       ["plan", "--coll", "send", "--algorithm", "direct", "-n", 4, "--peer", 0],
+                                       ["plan", "--coll", "recv", "--algorithm", "direct", "-n", 4, "--rank", 2, "--peer", 2],
+                                       ["plan", "--coll", "send", "--algorithm", "direct", "-n", 4, "--peer", 4],
+                                       ["plan", "--coll", "send", "--algorithm", "direct", "-n", 4, "--root", 2],
+                                       ["plan", "--coll", "reduce", "--algorithm", "binomial", "-n", 4, "--peer", 2],
+                                       ["explain", "--coll", "recv", "-n", 1],
                                        ["session", "--port", "0"], ["session", "--port", "x"], ["info", "--x"],
                                        ["doctor", "--x"], ["explain", "--coll", "allreduce", "-n", 4, "more"]])
 def test_wrong_usage(arguments):
@@ -99,8 +106,8 @@ def test_plan_proves_and_prints(ranks):
 
 
 def test_plan_of_every_algorithm_of_info():
-    listed = re.findall(r"^  (allreduce|broadcast|reduce|allgather|reduce_scatter|barrier) +(.*)$", manta("info").stdout, re.M)
-    assert len(listed) == 6
+    listed = re.findall(r"^  (allreduce|broadcast|reduce|allgather|reduce_scatter|barrier|send|recv) +(.*)$", manta("info").stdout, re.M)
+    assert len(listed) == 8
     for collective, names in listed:
         assert names.split()
         for name in names.split():
@@ -119,6 +126,21 @@ def test_sends_and_receives_of_a_plan_match():
             (sends if kind == "send" else receives).append(
                 (rank, int(peer), number) if kind == "send" else (int(peer), rank, number))
     assert len(sends) == 6 and sorted(sends) == sorted(receives)
+
+
+@pytest.mark.parametrize("collective, rank, peer, sender, receiver", [
+    ("send", None, None, 0, 1), ("recv", None, None, 1, 0), ("send", 3, None, 3, 0), ("send", 2, 4, 2, 4), ("recv", None, 3, 3, 0)])
+def test_plan_of_a_pair(collective, rank, peer, sender, receiver):
+    arguments = [*(["--rank", rank] if rank is not None else []), *(["--peer", peer] if peer is not None else [])]
+    result = manta("plan", "--coll", collective, "--algorithm", "direct", "-n", 5, *arguments)
+    assert result.returncode == 0 and "1 messages" in result.stdout
+    assert re.findall(r"^rank (\d+) of", result.stdout, re.M) == [str(r) for r in sorted([sender, receiver])]
+    assert re.search(rf" send .* to {receiver} ", result.stdout) and re.search(rf" recv .* from {sender} ", result.stdout)
+
+
+def test_explain_of_a_pair():
+    result = manta("explain", "--coll", "send", "-n", 5, "--nodes", 5, "--peer", 4)
+    assert result.returncode == 0 and "between rank 0 and rank 4" in result.stdout and "* " in result.stdout
 
 
 def test_doctor():

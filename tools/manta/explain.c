@@ -25,17 +25,12 @@ static const char help[] =
     "  --nodes N       nodes that the ranks are spread over (default 1)\n"
     "  --dtype NAME    default float32\n"
     "  --op NAME       default sum\n"
-    "  --root RANK     default 0\n"
+    "  --root RANK     of broadcast and reduce (default 0)\n"
+    "  --peer RANK     of rank 0's send or recv (default 1)\n"
     "MANTA_ALLREDUCE and its like, MANTA_SEGMENT and MANTA_REPRODUCIBLE count as in a run.\n"
     "A running communicator is explained by manta_explain() instead.\n";
 
 enum { CANDIDATES = 32 };
-
-static int has_root(int collective)
-{
-    return collective == MANTA_BROADCAST || collective == MANTA_REDUCE ||
-           collective == MANTA_SEND || collective == MANTA_RECV;
-}
 
 static int has_op(int collective)
 {
@@ -55,8 +50,10 @@ static void print_head(const struct call_options *options)
                has_op(options->collective) ? mt_op_name(options->op) : "");
     printf(", %u rank%s on %u node%s", options->ranks, options->ranks == 1 ? "" : "s",
            options->nodes, options->nodes == 1 ? "" : "s");
-    if (has_root(options->collective))
+    if (options->collective == MANTA_BROADCAST || options->collective == MANTA_REDUCE)
         printf(", root %d", options->root);
+    else if (options->collective == MANTA_SEND || options->collective == MANTA_RECV)
+        printf(", between rank 0 and rank %u", call_options_root(options));
     printf("\n\n");
 }
 
@@ -95,7 +92,7 @@ static int explain(const struct call_options *options, const struct mt_settings 
     const struct mt_plan_request request = {
         .collective = (uint32_t)options->collective,
         .ranks = options->ranks,
-        .root = has_root(options->collective) ? (uint32_t)options->root : MANTA_PLAN_NONE,
+        .root = call_options_root(options),
     };
     if (mt_select(&context, &request, options->bytes, candidates, CANDIDATES, &count, &error) !=
         0) {
@@ -123,15 +120,12 @@ int command_explain(int argc, char **argv)
     struct call_options options;
     struct mt_settings settings;
     struct mt_error error;
-    int rc = call_options_parse(&options, "explain", "coll bytes ranks nodes dtype op root", help,
-                                argc, argv);
+    int rc = call_options_parse(&options, "explain", "coll bytes ranks nodes dtype op root peer",
+                                help, argc, argv);
     if (rc != 0)
         return rc > 0 ? 0 : EXIT_USAGE;
     if (options.collective == MANTA_BARRIER)
         options.bytes = 1; /* its token */
-    int pair = options.collective == MANTA_SEND || options.collective == MANTA_RECV;
-    if (pair && options.root == 0)
-        options.root = 1; /* rank 0's peer */
     if (mt_settings_read(NULL, &settings, &error) != 0) {
         fprintf(stderr, "manta explain: %s\n", error.sentence);
         return EXIT_PROBLEM;

@@ -24,7 +24,12 @@ struct call_options {
     uint32_t ranks, nodes;
     const char *algorithm; /* NULL: not given */
     int rank;              /* -1: all */
+    int peer;              /* of send and recv; -1: not given */
 };
+
+/* What a plan calls its root: the root of broadcast and reduce, the peer of send and recv (by
+ * default 1, or 0 of the others), MANTA_PLAN_NONE for the rest. */
+uint32_t call_options_root(const struct call_options *options);
 
 /* Parse the options that describe a call; 0, 1 after --help, or -1 after a message. allowed: their
  * names without dashes, separated by blanks. */

@@ -8,22 +8,18 @@
 #include <string.h>
 
 #include <manta/manta.h>
+#include <manta/plan.h>
 
 #include "core/config.h"
 #include "core/dtype.h"
 
 static const struct option longs[] = {
-    {"coll", required_argument, NULL, 'c'},
-    {"bytes", required_argument, NULL, 'b'},
-    {"ranks", required_argument, NULL, 'n'},
-    {"nodes", required_argument, NULL, 'N'},
-    {"dtype", required_argument, NULL, 'd'},
-    {"op", required_argument, NULL, 'o'},
-    {"root", required_argument, NULL, 'r'},
-    {"rank", required_argument, NULL, 'k'},
-    {"algorithm", required_argument, NULL, 'a'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"coll", required_argument, NULL, 'c'},  {"bytes", required_argument, NULL, 'b'},
+    {"ranks", required_argument, NULL, 'n'}, {"nodes", required_argument, NULL, 'N'},
+    {"dtype", required_argument, NULL, 'd'}, {"op", required_argument, NULL, 'o'},
+    {"root", required_argument, NULL, 'r'},  {"peer", required_argument, NULL, 'p'},
+    {"rank", required_argument, NULL, 'k'},  {"algorithm", required_argument, NULL, 'a'},
+    {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0},
 };
 
 static int refuse(const char *command, const char *option, const char *must)
@@ -78,6 +74,11 @@ static int apply(struct call_options *options, const char *command, int option)
             return refuse(command, "--root", "a rank");
         options->root = (int)value;
         return 0;
+    case 'p':
+        if (!parse_number(optarg, 0, 65535, &value))
+            return refuse(command, "--peer", "a rank");
+        options->peer = (int)value;
+        return 0;
     case 'k':
         if (!parse_number(optarg, 0, 65535, &value))
             return refuse(command, "--rank", "a rank");
@@ -92,14 +93,23 @@ static int apply(struct call_options *options, const char *command, int option)
 static int check(const struct call_options *options, const char *command)
 {
     const char *wrong = NULL;
+    int is_pair = options->collective == MANTA_SEND || options->collective == MANTA_RECV;
     if (options->collective < 0)
         wrong = "--coll is missing";
     else if (options->ranks == 0)
         wrong = "-n is missing";
     else if (options->nodes > options->ranks)
         wrong = "there are more nodes than ranks";
+    else if (is_pair && options->ranks < 2)
+        wrong = "send and recv need two ranks: -n 2 or more";
+    else if (is_pair ? options->root != 0 : options->peer >= 0)
+        wrong = "--peer goes with send and recv, --root with broadcast and reduce";
     else if (options->root >= (int)options->ranks)
         wrong = "--root must be a rank below -n";
+    else if (options->peer >= (int)options->ranks)
+        wrong = "--peer must be a rank below -n";
+    else if (is_pair && options->peer == (options->rank < 0 ? 0 : options->rank))
+        wrong = "--peer must be another rank than --rank (default 0)";
     else if (options->rank >= (int)options->ranks)
         wrong = "--rank must be a rank below -n";
     else if (!mt_op_allowed(options->op, options->dtype))
@@ -136,7 +146,8 @@ int call_options_parse(struct call_options *options, const char *command, const 
                                      .op = MANTA_SUM,
                                      .bytes = 1 << 20,
                                      .nodes = 1,
-                                     .rank = -1};
+                                     .rank = -1,
+                                     .peer = -1};
     int option;
     optind = 1;
     while ((option = getopt_long(argc, argv, "n:h", longs, NULL)) != -1) {
@@ -159,6 +170,22 @@ int call_options_parse(struct call_options *options, const char *command, const 
         return -1;
     }
     return check(options, command);
+}
+
+uint32_t call_options_root(const struct call_options *options)
+{
+    switch (options->collective) {
+    case MANTA_BROADCAST:
+    case MANTA_REDUCE:
+        return (uint32_t)options->root;
+    case MANTA_SEND:
+    case MANTA_RECV:
+        if (options->peer >= 0)
+            return (uint32_t)options->peer;
+        return options->rank <= 0 ? 1 : 0;
+    default:
+        return MANTA_PLAN_NONE;
+    }
 }
 
 void format_bytes(uint64_t bytes, char *text, size_t text_bytes)

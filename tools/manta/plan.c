@@ -20,7 +20,9 @@ static const char help[] =
     "  --algorithm NAME   one that manta info lists for it\n"
     "  -n, --ranks N      number of ranks\n"
     "  --root RANK        of broadcast and reduce (default 0)\n"
-    "  --rank RANK        print this rank only\n";
+    "  --rank RANK        print this rank only; of send and recv: the rank that calls (default "
+    "0)\n"
+    "  --peer RANK        of send and recv: the other rank (default 1, or 0 for other callers)\n";
 
 static void list_algorithms(uint32_t collective)
 {
@@ -34,20 +36,16 @@ static int compile_all(const struct mt_algorithm *algorithm, const struct call_o
                        struct manta_plan **plans)
 {
     struct mt_error error;
-    int rooted = options->collective == MANTA_BROADCAST || options->collective == MANTA_REDUCE;
-    for (uint32_t r = 0; r < options->ranks; r++) {
-        struct mt_plan_request request = {
-            .collective = (uint32_t)options->collective,
-            .rank = r,
-            .ranks = options->ranks,
-            .root = rooted ? (uint32_t)options->root : MANTA_PLAN_NONE,
-        };
-        if (mt_plan_compile(algorithm, &request, &plans[r], &error) == 0)
-            continue;
-        fprintf(stderr, "manta plan: rank %u: %s\n", r, error.sentence);
-        return -1;
-    }
-    return 0;
+    const struct mt_plan_request request = {
+        .collective = (uint32_t)options->collective,
+        .rank = options->rank < 0 ? 0 : (uint32_t)options->rank,
+        .ranks = options->ranks,
+        .root = call_options_root(options),
+    };
+    if (mt_plan_compile_all(algorithm, &request, plans, &error) == 0)
+        return 0;
+    fprintf(stderr, "manta plan: %s\n", error.sentence);
+    return -1;
 }
 
 static int verify(const struct call_options *options, struct manta_plan **plans)
@@ -75,8 +73,9 @@ static int show(const struct call_options *options, const struct mt_algorithm *a
     printf("%s%s\n", algorithm->source != NULL ? ": " : "",
            algorithm->source != NULL ? algorithm->source : "");
     int code = verify(options, plans);
+    int pair = options->collective == MANTA_SEND || options->collective == MANTA_RECV;
     for (int r = 0; r < (int)options->ranks; r++) {
-        if (options->rank >= 0 && r != options->rank)
+        if (plans[r] == NULL || (!pair && options->rank >= 0 && r != options->rank))
             continue;
         putchar('\n');
         if (mt_plan_print(plans[r], stdout) != 0)
@@ -88,8 +87,8 @@ static int show(const struct call_options *options, const struct mt_algorithm *a
 int command_plan(int argc, char **argv)
 {
     struct call_options options;
-    int rc =
-        call_options_parse(&options, "plan", "coll algorithm ranks root rank", help, argc, argv);
+    int rc = call_options_parse(&options, "plan", "coll algorithm ranks root rank peer", help, argc,
+                                argv);
     if (rc != 0)
         return rc > 0 ? 0 : EXIT_USAGE;
     const struct mt_algorithm *algorithm =
@@ -108,8 +107,7 @@ int command_plan(int argc, char **argv)
         return EXIT_PROBLEM;
     }
     rc = show(&options, algorithm, plans);
-    for (uint32_t r = 0; r < options.ranks; r++)
-        mt_plan_free(plans[r]);
+    mt_plan_free_all(plans, options.ranks);
     free(plans);
     return rc;
 }
