@@ -196,24 +196,40 @@ static int open_ports(struct host *host, struct mt_error *error)
     return MANTA_ESYSTEM;
 }
 
+/* "ranks 1, 3-5", and the lowest of them; -1 without memory. */
+static int find_missing(const struct host *host, char *who, size_t who_bytes)
+{
+    uint32_t ranks = host->bootstrap->ranks;
+    uint8_t *missing = calloc(ranks, 1);
+    snprintf(who, who_bytes, "other ranks");
+    if (!missing)
+        return -1;
+    for (uint32_t r = 1; r < ranks; r++)
+        missing[r] = host->by_rank[r] == NULL;
+    int lowest = mt_ranks_describe(missing, ranks, who, who_bytes);
+    free(missing);
+    return lowest;
+}
+
 static void word_missing(struct host *host)
 {
     const struct mt_bootstrap *bootstrap = host->bootstrap;
-    uint8_t *missing = calloc(bootstrap->ranks, 1);
     char who[160];
-    if (!missing) {
-        mt_error_set(&host->refusal, MANTA_ETIMEOUT, "not all ranks joined in time");
-        return;
-    }
-    for (uint32_t r = 1; r < bootstrap->ranks; r++)
-        missing[r] = host->by_rank[r] == NULL;
-    int lowest = mt_ranks_describe(missing, bootstrap->ranks, who, sizeof who);
+    int lowest = find_missing(host, who, sizeof who);
     mt_error_set_rank(&host->refusal, MANTA_ETIMEOUT, lowest,
                       "%s of %u did not join within %.1f s; start them with the same session, or "
                       "raise MANTA_TIMEOUT",
                       who, bootstrap->ranks,
                       (double)(bootstrap->deadline_ns - bootstrap->start_ns) / 1e9);
-    free(missing);
+}
+
+static void warn_missing(const struct host *host)
+{
+    char who[160], whom[192];
+    find_missing(host, who, sizeof who);
+    snprintf(whom, sizeof whom, "%s of %u", who, host->bootstrap->ranks);
+    mt_bootstrap_notice_log(host->bootstrap, whom,
+                            "start them with the same session, on hosts that reach this one");
 }
 
 static int compare_versions(struct host *host)
@@ -322,13 +338,16 @@ static void close_host(struct host *host)
 static void collect(struct host *host, struct mt_welcome *welcome_out)
 {
     const struct mt_bootstrap *bootstrap = host->bootstrap;
+    struct mt_bootstrap_notice notice = {0};
     while (host->here < bootstrap->ranks && host->refusal.code == 0) {
         if (mt_bootstrap_is_cancelled(bootstrap))
             mt_control_failure(bootstrap->parent, &host->refusal);
         else if (mt_clock_now_ns() >= bootstrap->deadline_ns)
             word_missing(host);
+        else if (mt_bootstrap_notice_is_due(&notice, bootstrap))
+            warn_missing(host);
         else
-            mt_service_wait(bootstrap->deadline_ns);
+            mt_service_wait(mt_bootstrap_notice_until(&notice, bootstrap->deadline_ns));
     }
     if (host->refusal.code == 0 && compare_versions(host) == 0 && compare_fingerprints(host) == 0 &&
         make_welcome(host, welcome_out) == 0)

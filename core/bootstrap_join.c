@@ -20,6 +20,7 @@ struct joining {
     struct mt_error error;
     int is_over; /* welcomed, or refused: error.code */
     uint8_t nonce[MT_ID_BYTES];
+    struct mt_bootstrap_notice notice;
 };
 
 static void host_said(struct mt_link *link, const struct mt_wire_frame *frame,
@@ -55,6 +56,32 @@ static int cancel(struct joining *joining)
     return joining->error.code;
 }
 
+static void warn_of_host(const struct joining *joining, int is_connected)
+{
+    const struct mt_session *session = joining->bootstrap->session;
+    char host[192] = "rank 0 at", advice[300];
+    for (uint32_t i = 0; i < session->address_count; i++) {
+        size_t used = strlen(host);
+        snprintf(host + used, sizeof host - used, " %s", session->addresses[i]);
+    }
+    if (is_connected)
+        snprintf(advice, sizeof advice, "%s has answered; its warnings name those that are missing",
+                 host);
+    else
+        snprintf(advice, sizeof advice,
+                 "start it, or find out with manta doctor what keeps this host from it");
+    mt_bootstrap_notice_log(joining->bootstrap, is_connected ? "other ranks" : host, advice);
+}
+
+/* Lock held. As mt_service_wait, or to say whom we wait for. */
+static void wait(struct joining *joining, uint64_t until_ns, int is_connected)
+{
+    if (mt_bootstrap_notice_is_due(&joining->notice, joining->bootstrap))
+        warn_of_host(joining, is_connected);
+    else
+        mt_service_wait(mt_bootstrap_notice_until(&joining->notice, until_ns));
+}
+
 static int dial_host(struct joining *joining, struct mt_dial **dial_out)
 {
     const struct mt_session *session = joining->bootstrap->session;
@@ -87,7 +114,7 @@ static int connect_to_host(struct joining *joining, int *fd_out)
             mt_stream_dial_cancel(dial);
             return cancel(joining);
         }
-        mt_service_wait(joining->bootstrap->deadline_ns + MT_SECOND);
+        wait(joining, joining->bootstrap->deadline_ns + MT_SECOND, 0);
     }
     return rc;
 }
@@ -127,7 +154,7 @@ static void attempt(struct joining *joining)
     }
     while (!joining->is_over && mt_link_is_open(&joining->link) &&
            !mt_bootstrap_is_cancelled(bootstrap) && mt_clock_now_ns() < until_ns)
-        mt_service_wait(until_ns);
+        wait(joining, until_ns, 1);
     if (joining->is_over || mt_bootstrap_is_cancelled(bootstrap) ||
         mt_clock_now_ns() < bootstrap->deadline_ns)
         return; /* an answer; or rank 0 closed, and may listen again */
