@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Compiled plans of a communicator, and the state that one execution of a plan needs. Both are
- * kept: from the second call of a shape on nothing is allocated. */
+ * kept: from the second call of a kind on nothing is allocated. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "collectives/comm.h"
 
-enum { SCRATCH_ALIGN = 4096 };
-
-static void instance_free(struct mt_instance *instance)
-{
-    free(instance->scratch);
-    free(instance);
-}
-
 static void entry_free(struct mt_entry *entry)
 {
     while (entry->idle) {
         struct mt_instance *next = entry->idle->next;
-        instance_free(entry->idle);
+        free(entry->idle);
         entry->idle = next;
     }
     mt_plan_free(entry->plan);
@@ -83,10 +75,19 @@ static void sort_lanes(struct mt_entry *entry)
     entry->lane_first[plan->lanes] = position;
 }
 
+/* How many peers a plan can name: one a message, and the members of its fused steps. */
+static uint32_t peers_max(const struct manta_plan *plan)
+{
+    uint64_t count = plan->step_count;
+    for (uint32_t i = 0; i < plan->fused_count; i++)
+        count += plan->fused[i].member_count;
+    return count < plan->ranks ? (uint32_t)count : plan->ranks;
+}
+
 static struct mt_entry *entry_create(struct manta_plan *plan)
 {
     struct mt_entry *entry = calloc(1, sizeof(*entry));
-    size_t numbers = plan->lanes + 1 + plan->step_count + plan->region_count + plan->ranks;
+    size_t numbers = plan->lanes + 1 + plan->step_count + plan->region_count + peers_max(plan);
     uint32_t *memory = calloc(numbers, sizeof(*memory));
     if (!entry || !memory) {
         free(entry);
@@ -109,22 +110,77 @@ static struct mt_entry *entry_create(struct manta_plan *plan)
     return entry;
 }
 
-/* Room for one more: a free place, else that of the idle plan unused for longest. */
-static struct mt_entry **place_for_new(struct manta_comm *comm)
+/* Plans for whatever a program may do in turn: broadcast from, reduce to, send to and receive from
+ * each rank. In small groups there is room for the other calls as well. */
+static int cache_open(struct manta_comm *comm)
 {
-    if (comm->entry_count < MT_PLANS)
-        return &comm->entries[comm->entry_count++];
-    struct mt_entry **oldest = NULL;
-    for (uint32_t i = 0; i < MT_PLANS; i++) {
-        struct mt_entry **place = &comm->entries[i];
-        if ((*place)->users == 0 && (!oldest || (*place)->used_at < (*oldest)->used_at))
-            oldest = place;
-    }
-    if (oldest) {
-        mt_shapes_forget(comm, *oldest);
-        entry_free(*oldest);
-    }
-    return oldest;
+    struct mt_cache *cache = &comm->cache;
+    uint64_t capacity = 4 * (uint64_t)comm->ranks + MT_PLANS / 4;
+    cache->capacity = capacity > MT_PLANS ? (uint32_t)capacity : MT_PLANS;
+    cache->bucket_count = 1;
+    while (cache->bucket_count < cache->capacity)
+        cache->bucket_count *= 2;
+    cache->buckets = calloc(cache->bucket_count, sizeof(struct mt_entry *));
+    return cache->buckets ? 0 : MANTA_ENOMEM;
+}
+
+static struct mt_entry **bucket_of(const struct mt_cache *cache,
+                                   const struct mt_algorithm *algorithm, uint32_t root,
+                                   uint32_t in_place)
+{
+    uint64_t key = ((uint64_t)(uintptr_t)algorithm << 16) ^ ((uint64_t)root << 1) ^ in_place;
+    uint64_t mixed = key * UINT64_C(0x9e3779b97f4a7c15);
+    return &cache->buckets[(mixed >> 32) & (cache->bucket_count - 1)];
+}
+
+static void list_remove(struct mt_cache *cache, struct mt_entry *entry)
+{
+    *(entry->newer ? &entry->newer->older : &cache->newest) = entry->older;
+    *(entry->older ? &entry->older->newer : &cache->oldest) = entry->newer;
+}
+
+static void list_add(struct mt_cache *cache, struct mt_entry *entry)
+{
+    entry->newer = NULL;
+    entry->older = cache->newest;
+    *(cache->newest ? &cache->newest->newer : &cache->oldest) = entry;
+    cache->newest = entry;
+}
+
+static void cache_add(struct mt_cache *cache, struct mt_entry *entry)
+{
+    struct mt_entry **bucket = bucket_of(cache, entry->algorithm, entry->root, entry->in_place);
+    entry->next = *bucket;
+    *bucket = entry;
+    list_add(cache, entry);
+    cache->count++;
+}
+
+static void cache_remove(struct mt_cache *cache, struct mt_entry *entry)
+{
+    struct mt_entry **link = bucket_of(cache, entry->algorithm, entry->root, entry->in_place);
+    while (*link != entry)
+        link = &(*link)->next;
+    *link = entry->next;
+    list_remove(cache, entry);
+    cache->count--;
+}
+
+/* Room for one more, if need be that of the idle plan unused for longest. */
+static int make_room(struct manta_comm *comm)
+{
+    struct mt_cache *cache = &comm->cache;
+    struct mt_entry *idle = cache->oldest;
+    if (cache->count < cache->capacity)
+        return 0;
+    while (idle && idle->users > 0)
+        idle = idle->newer;
+    if (!idle)
+        return MANTA_ENOMEM;
+    mt_shapes_forget(comm, idle);
+    cache_remove(cache, idle);
+    entry_free(idle);
+    return 0;
 }
 
 static int entry_compile(struct manta_comm *comm, const struct mt_algorithm *algorithm,
@@ -148,16 +204,17 @@ static int entry_compile(struct manta_comm *comm, const struct mt_algorithm *alg
         return mt_error_set(error, MANTA_ENOMEM, "no memory for a plan of %u steps",
                             plan->step_count);
     }
-    struct mt_entry **place = place_for_new(comm);
-    if (!place) {
+    if (make_room(comm)) {
         entry_free(entry);
         return mt_error_set(error, MANTA_ENOMEM,
-                            "all %d plans are in use: wait for some of the posted calls", MT_PLANS);
+                            "all %u plans are in use: wait for some of the posted calls",
+                            comm->cache.capacity);
     }
     entry->algorithm = algorithm;
     entry->root = arguments->root;
     entry->in_place = (uint32_t)in_place;
-    *place = *entry_out = entry;
+    cache_add(&comm->cache, entry);
+    *entry_out = entry;
     mt_count(&comm->counters.plans_compiled, 1);
     return 0;
 }
@@ -166,19 +223,23 @@ int mt_cache_get(struct manta_comm *comm, const struct mt_algorithm *algorithm,
                  const struct mt_arguments *arguments, int in_place, struct mt_entry **entry_out,
                  struct mt_error *error)
 {
-    for (uint32_t i = 0; i < comm->entry_count; i++) {
-        struct mt_entry *entry = comm->entries[i];
-        if (entry->algorithm == algorithm && entry->root == arguments->root &&
-            entry->in_place == (uint32_t)in_place) {
-            entry->used_at = ++comm->entry_clock;
-            *entry_out = entry;
-            return 0;
-        }
+    struct mt_cache *cache = &comm->cache;
+    uint32_t root = arguments->root, place = (uint32_t)in_place;
+    if (!cache->buckets && cache_open(comm))
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for the plans of %u ranks",
+                            comm->ranks);
+    struct mt_entry *entry = *bucket_of(cache, algorithm, root, place);
+    while (entry &&
+           (entry->algorithm != algorithm || entry->root != root || entry->in_place != place))
+        entry = entry->next;
+    if (!entry)
+        return entry_compile(comm, algorithm, arguments, in_place, entry_out, error);
+    if (entry != cache->newest) {
+        list_remove(cache, entry);
+        list_add(cache, entry);
     }
-    int rc = entry_compile(comm, algorithm, arguments, in_place, entry_out, error);
-    if (rc == 0)
-        (*entry_out)->used_at = ++comm->entry_clock;
-    return rc;
+    *entry_out = entry;
+    return 0;
 }
 
 /* One allocation holds the arrays of all slots, widest elements first. */
@@ -205,35 +266,33 @@ static struct mt_instance *instance_create(const struct manta_plan *plan)
     return instance;
 }
 
-int mt_cache_instance(struct mt_entry *entry, uint64_t scratch_bytes,
+int mt_cache_instance(struct manta_comm *comm, struct mt_entry *entry, uint64_t scratch_bytes,
                       struct mt_instance **instance_out)
 {
-    struct mt_instance *instance = entry->idle;
-    if (instance)
-        entry->idle = instance->next;
-    else
-        instance = instance_create(entry->plan);
+    struct mt_scratch *scratch = NULL;
+    struct mt_instance *instance = entry->idle ? entry->idle : instance_create(entry->plan);
     if (!instance)
         return MANTA_ENOMEM;
-    scratch_bytes *= MT_PLAN_DEPTH;
-    if (instance->scratch_bytes < scratch_bytes) {
-        void *scratch = NULL;
-        if (posix_memalign(&scratch, SCRATCH_ALIGN, scratch_bytes)) {
-            instance->next = entry->idle;
-            entry->idle = instance;
-            return MANTA_ENOMEM;
-        }
-        free(instance->scratch);
-        instance->scratch = scratch;
-        instance->scratch_bytes = scratch_bytes;
+    if (instance != entry->idle) {
+        instance->next = entry->idle;
+        entry->idle = instance;
     }
+    if (scratch_bytes > 0)
+        scratch = mt_scratch_take(comm, scratch_bytes * MT_PLAN_DEPTH);
+    if (scratch_bytes > 0 && !scratch)
+        return MANTA_ENOMEM;
+    entry->idle = instance->next;
+    instance->held = scratch;
+    instance->scratch = scratch ? scratch->memory : NULL;
     entry->users++;
     *instance_out = instance;
     return 0;
 }
 
-void mt_cache_release(struct mt_entry *entry, struct mt_instance *instance)
+void mt_cache_release(struct manta_comm *comm, struct mt_entry *entry, struct mt_instance *instance)
 {
+    if (instance->held)
+        mt_scratch_give(comm, instance->held);
     entry->users--;
     instance->next = entry->idle;
     entry->idle = instance;
@@ -241,8 +300,14 @@ void mt_cache_release(struct mt_entry *entry, struct mt_instance *instance)
 
 void mt_cache_clear(struct manta_comm *comm)
 {
+    struct mt_cache *cache = &comm->cache;
     mt_shapes_forget(comm, NULL);
-    for (uint32_t i = 0; i < comm->entry_count; i++)
-        entry_free(comm->entries[i]);
-    comm->entry_count = 0;
+    while (cache->newest) {
+        struct mt_entry *entry = cache->newest;
+        cache_remove(cache, entry);
+        entry_free(entry);
+    }
+    free(cache->buckets);
+    cache->buckets = NULL;
+    mt_scratch_clear(comm);
 }

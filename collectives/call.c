@@ -113,7 +113,8 @@ static void describe_call(struct manta_request *request, const struct mt_argumen
 static int prepare_slots(struct manta_request *request, struct mt_error *error)
 {
     mt_bind_segments(request->comm, request);
-    int rc = mt_cache_instance(request->entry, mt_bind_scratch_bytes(request), &request->instance);
+    int rc = mt_cache_instance(request->comm, request->entry, mt_bind_scratch_bytes(request),
+                               &request->instance);
     if (rc)
         return mt_error_set(error, rc, "no memory for the scratch of %s",
                             request->entry->algorithm->name);
@@ -243,7 +244,7 @@ static void end(struct manta_request *request, int result, uint64_t now_ns)
     struct manta_comm *comm = request->comm;
     const struct mt_call *call = &request->call;
     if (request->instance)
-        mt_cache_release(request->entry, request->instance);
+        mt_cache_release(comm, request->entry, request->instance);
     if (request->shape) {
         request->shape->users--;
         request->entry->users--;

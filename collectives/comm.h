@@ -5,7 +5,7 @@
  *   call.c    a call's life: number it, choose its plan, start it, finish it
  *   shape.c   calls that were made before: what is the same each time, ready for use
  *   choose.c  which algorithm, remembered per size class
- *   cache.c   compiled plans and what one execution of a plan needs
+ *   cache.c   compiled plans and what one execution of a plan needs;  scratch.c  its memory
  *   bind.c    blocks of a plan -> bytes of a buffer
  *   engine.c  executes the records of a plan
  *   wait.c    spin, yield, sleep; deadlines; failures; other communicators' progress
@@ -34,7 +34,7 @@
 
 enum {
     MT_ENDPOINTS = 4,     /* transports of one communicator, at most */
-    MT_PLANS = 256,       /* compiled plans kept */
+    MT_PLANS = 256,       /* compiled plans kept, at least: large groups keep more (cache.c) */
     MT_SIZE_CLASSES = 65, /* of mt_select_class() */
     MT_SHAPES = 64,       /* calls remembered; a power of two */
     MT_ROUTE_NONE = 0xff,
@@ -70,12 +70,19 @@ struct mt_slot {
     struct manta_transport_request *requests; /* [steps] */
 };
 
+/* Memory for intermediate values of one call. */
+struct mt_scratch {
+    struct mt_scratch *next; /* free ones */
+    void *memory;
+    uint64_t bytes;
+};
+
 /* What one execution of a plan needs; kept with the plan and used again. */
 struct mt_instance {
     struct mt_instance *next;
     struct mt_slot slots[MT_PLAN_DEPTH];
-    void *scratch;
-    uint64_t scratch_bytes;
+    struct mt_scratch *held; /* while a call is under way; NULL: it needs none */
+    void *scratch;           /* held->memory */
 };
 
 /* A compiled plan. */
@@ -92,9 +99,17 @@ struct mt_entry {
     uint32_t connected;      /* all peers are */
     uint32_t direct;         /* one fused step and nothing else: needs no slot (shape.c) */
     uint32_t peer_count;
-    uint32_t *peers;  /* ranks that the plan names */
-    uint64_t used_at; /* for LRU */
+    uint32_t *peers; /* ranks that the plan names */
     struct mt_instance *idle;
+    struct mt_entry *next;          /* in its bucket */
+    struct mt_entry *newer, *older; /* by their last use */
+};
+
+/* Compiled plans by what they were compiled for. */
+struct mt_cache {
+    struct mt_entry **buckets; /* [bucket_count], a power of two; NULL: no plan was wanted yet */
+    uint32_t bucket_count, count, capacity;
+    struct mt_entry *newest, *oldest;
 };
 
 /* A call that was made before and may be made again with other buffers: its plan is one fused step,
@@ -184,9 +199,8 @@ struct manta_comm {
     const struct mt_algorithm *chosen[MANTA_COLLECTIVE_COUNT][MT_SIZE_CLASSES];
     const struct mt_algorithm *forced[MANTA_COLLECTIVE_COUNT][MT_SELECT_RANGES];
     struct mt_shape shapes[MT_SHAPES];
-    struct mt_entry *entries[MT_PLANS];
-    uint32_t entry_count;
-    uint64_t entry_clock;
+    struct mt_cache cache;
+    struct mt_scratch *scratch; /* free */
 
     struct mt_error error; /* guarded by error_lock: read by any thread */
     _Atomic uint32_t error_lock;
@@ -259,10 +273,17 @@ uint64_t mt_arguments_bytes(const struct mt_arguments *arguments);
 int mt_cache_get(struct manta_comm *comm, const struct mt_algorithm *algorithm,
                  const struct mt_arguments *arguments, int in_place, struct mt_entry **entry_out,
                  struct mt_error *error);
-int mt_cache_instance(struct mt_entry *entry, uint64_t scratch_bytes,
+int mt_cache_instance(struct manta_comm *comm, struct mt_entry *entry, uint64_t scratch_bytes,
                       struct mt_instance **instance_out);
-void mt_cache_release(struct mt_entry *entry, struct mt_instance *instance);
+void mt_cache_release(struct manta_comm *comm, struct mt_entry *entry,
+                      struct mt_instance *instance);
 void mt_cache_clear(struct manta_comm *comm);
+
+/* scratch.c */
+/* At least so many bytes, not 0, aligned to a page; NULL: no memory. */
+struct mt_scratch *mt_scratch_take(struct manta_comm *comm, uint64_t bytes);
+void mt_scratch_give(struct manta_comm *comm, struct mt_scratch *scratch);
+void mt_scratch_clear(struct manta_comm *comm);
 
 /* shape.c */
 /* The same call was made before, or NULL. */

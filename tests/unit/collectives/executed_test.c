@@ -114,7 +114,7 @@ static int executed(struct manta_comm *comm, void *arg)
     int rc = call(comm, algorithm->collective, src, dst);
     if (rc)
         return rank_fail(comm, "%s: %d", algorithm->name, rc);
-    const struct mt_entry *entry = comm->entry_count == 1 ? comm->entries[0] : NULL;
+    const struct mt_entry *entry = comm->cache.count == 1 ? comm->cache.newest : NULL;
     if (!entry || entry->algorithm != algorithm)
         return rank_fail(comm, "another algorithm than %s ran", algorithm->name);
     uint64_t segments = segments_of(comm, entry, algorithm->collective);
