@@ -6,7 +6,6 @@
 
 #include "collectives/comm.h"
 #include "core/clock.h"
-#include "core/dtype.h"
 
 #define POINT_TO_POINT (UINT64_C(1) << 63)
 enum { SHORT_BYTES = 1024 };

@@ -7,7 +7,7 @@
 #include "collectives/comm.h"
 #include "core/dtype.h"
 
-uint64_t mt_arguments_bytes(const struct mt_arguments *arguments)
+static uint64_t bytes_of(const struct mt_arguments *arguments)
 {
     return arguments->count * manta_dtype_size((int)arguments->dtype);
 }
@@ -29,7 +29,7 @@ int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arg
         .ranks = comm->ranks,
         .root = arguments->root,
     };
-    uint64_t bytes = mt_arguments_bytes(arguments);
+    uint64_t bytes = bytes_of(arguments);
     *forced_out = mt_select_forced(&comm->settings.overrides[arguments->collective], bytes);
     return mt_select(&context, &request, bytes, candidates, capacity, count_out, error);
 }
@@ -72,7 +72,7 @@ int mt_choose(struct manta_comm *comm, const struct mt_arguments *arguments,
               const struct mt_algorithm **algorithm_out, struct mt_error *error)
 {
     uint32_t collective = arguments->collective;
-    uint64_t bytes = mt_arguments_bytes(arguments);
+    uint64_t bytes = bytes_of(arguments);
     int range = forced_range(&comm->settings.overrides[collective], bytes);
     const struct mt_algorithm **choice = range >= 0
                                              ? &comm->forced[collective][range]

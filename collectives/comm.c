@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Communicators: joining, leaving, giving up, and who may use one. */
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,12 +8,10 @@
 
 #include "collectives/comm.h"
 #include "core/clock.h"
-#include "core/config.h"
 #include "core/log.h"
 #include "core/service.h"
 #include "core/session_own.h"
 #include "scheduler/scheduler.h"
-#include "topology/host.h"
 
 enum {
     FINGERPRINT_BYTES = 8192,

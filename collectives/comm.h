@@ -267,7 +267,6 @@ int mt_choose(struct manta_comm *comm, const struct mt_arguments *arguments,
 int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arguments,
                          struct mt_select_candidate *candidates, uint32_t capacity,
                          uint32_t *count_out, const char **forced_out, struct mt_error *error);
-uint64_t mt_arguments_bytes(const struct mt_arguments *arguments);
 
 /* cache.c */
 int mt_cache_get(struct manta_comm *comm, const struct mt_algorithm *algorithm,

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "collectives/comm.h"
-#include "core/dtype.h"
 
 enum { WAYS = 4 }; /* places in which a shape may be */
 

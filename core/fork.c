@@ -54,14 +54,14 @@ static void install(void)
     pthread_atfork(NULL, NULL, child_after_fork);
 }
 
-void mt_fork_install(void)
+static void install_once(void)
 {
     pthread_once(&installed, install);
 }
 
 void mt_fork_on_child(mt_fork_reset_fn *reset)
 {
-    mt_fork_install();
+    install_once();
     int count = atomic_load(&reset_count);
     for (int i = 0; i < count; i++)
         if (atomic_load(&resets[i]) == reset)
@@ -74,7 +74,7 @@ void mt_fork_on_child(mt_fork_reset_fn *reset)
 
 void mt_fd_enter(int fd)
 {
-    mt_fork_install();
+    install_once();
     if (fd < 0 || fd >= FD_LIMIT)
         return;
     atomic_fetch_or(&fd_set_words[fd / WORD_BITS], UINT64_C(1) << fd % WORD_BITS);
@@ -83,7 +83,7 @@ void mt_fd_enter(int fd)
         ;
 }
 
-void mt_fd_leave(int fd)
+static void leave(int fd)
 {
     if (fd >= 0 && fd < FD_LIMIT)
         atomic_fetch_and(&fd_set_words[fd / WORD_BITS], ~(UINT64_C(1) << fd % WORD_BITS));
@@ -93,6 +93,6 @@ void mt_fd_close(int fd)
 {
     if (fd < 0)
         return;
-    mt_fd_leave(fd);
+    leave(fd);
     close(fd);
 }

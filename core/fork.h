@@ -4,16 +4,10 @@
 #ifndef MT_CORE_FORK_H
 #define MT_CORE_FORK_H
 
-/* Install the atfork handler (once). */
-void mt_fork_install(void);
-
 /* Call `reset` in a forked child, after all descriptors were closed: it makes the static state of
  * its file as in a fresh process. It must be async-signal-safe. At most 8, each entered once; not
  * for several threads at the same time (callers hold the service's life lock). */
 typedef void mt_fork_reset_fn(void);
 void mt_fork_on_child(mt_fork_reset_fn *reset);
-
-/* Remove from the set without closing: the descriptor was given to somebody else. */
-void mt_fd_leave(int fd);
 
 #endif

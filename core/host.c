@@ -10,7 +10,8 @@
 
 #include "core/config.h"
 
-uint64_t mt_host_hash(const char *text)
+/* FNV-1a, never 0. */
+static uint64_t hash(const char *text)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (; *text; text++)
@@ -60,8 +61,8 @@ void mt_host_describe(const char *node, struct mt_member *member_out)
         boot[sizeof boot - 1] = 0;
     if (!node || !node[0])
         node = mt_config_string(MT_VAR(NODE));
-    member_out->boot = mt_host_hash(boot);
-    member_out->node = mt_host_hash(node[0] ? node : boot);
+    member_out->boot = hash(boot);
+    member_out->node = hash(node[0] ? node : boot);
     if (stat("/proc/self/ns/pid", &namespace) == 0)
         member_out->pid_namespace = namespace.st_ino;
     member_out->pid = getpid();

@@ -8,8 +8,6 @@
 
 #include "core/group.h"
 
-/* FNV-1a, never 0. */
-uint64_t mt_host_hash(const char *text);
 /* Start time of a process (field 22 of its stat), 0 if there is none. */
 uint64_t mt_host_process_start(pid_t pid);
 /* Everything but rank, unix_name and addresses. node NULL or "": MANTA_NODE, else the boot id. */

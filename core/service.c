@@ -300,8 +300,3 @@ void mt_service_signal(void)
 {
     pthread_cond_broadcast(&signalled);
 }
-
-int mt_service_is_self(void)
-{
-    return in_service;
-}

@@ -48,8 +48,6 @@ void mt_service_unlock(void);
 int mt_service_wait(uint64_t until_ns);
 /* Holding the lock: wake all that are in mt_service_wait. */
 void mt_service_signal(void);
-/* 1 in the service thread. */
-int mt_service_is_self(void);
 
 /* How many forks lie between this process and the one that loaded the library. */
 extern _Atomic uint32_t mt_fork_count;

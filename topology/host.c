@@ -84,8 +84,3 @@ const struct mt_host *mt_host(void)
     pthread_once(&host_once, read_host);
     return &host;
 }
-
-uint32_t mt_host_cpus(void)
-{
-    return mt_host()->cpus;
-}

@@ -20,7 +20,4 @@ struct mt_host {
 /* Never NULL. */
 const struct mt_host *mt_host(void);
 
-/* CPUs that ranks of this host may keep busy: more ranks than this should yield, not spin. */
-uint32_t mt_host_cpus(void);
-
 #endif

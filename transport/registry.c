@@ -16,11 +16,6 @@ static const struct manta_transport *const built_in[] = {
 };
 enum { BUILT_IN_COUNT = sizeof(built_in) / sizeof(built_in[0]) };
 
-const struct manta_transport *mt_transport_at(uint32_t index)
-{
-    return index < BUILT_IN_COUNT ? built_in[index] : NULL;
-}
-
 static const struct manta_transport *find(const char *name, size_t length)
 {
     for (uint32_t i = 0; i < BUILT_IN_COUNT; i++) {

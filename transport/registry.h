@@ -16,8 +16,6 @@ extern const struct manta_transport mt_transport_sim;
 
 /* NULL if there is none of that name. */
 const struct manta_transport *mt_transport_find(const char *name);
-/* The built-in transport at this index, NULL behind the last. */
-const struct manta_transport *mt_transport_at(uint32_t index);
 
 /* Parse a list of preference such as MANTA_TRANSPORTS ("shm,tcp"). 0, or MANTA_EINVAL with a
  * sentence: an unknown name (and those there are), one named twice, an empty place, too many. */

@@ -38,7 +38,7 @@ void doctor_say(enum verdict verdict, const char *what, const char *format, ...)
     putchar('\n');
 }
 
-void doctor_membarrier(void)
+static void say_membarrier(void)
 {
     long commands = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
     if (commands < 0 || !(commands & MEMBARRIER_CMD_GLOBAL_EXPEDITED))
@@ -79,13 +79,13 @@ static void say_open_files(void)
                    limit.rlim_max < DESCRIPTORS_WANTED ? " after raising the hard limit" : "");
 }
 
-void doctor_limits(void)
+static void say_limits(void)
 {
     say_memlock();
     say_open_files();
 }
 
-void doctor_cpus(void)
+static void say_cpus(void)
 {
     const struct mt_host *host = mt_host();
     long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -106,7 +106,7 @@ void doctor_cpus(void)
                    (double)host->quota_millicpus / 1000);
 }
 
-void doctor_libraries(void)
+static void say_libraries(void)
 {
     static const struct {
         const char *file, *what;
@@ -137,10 +137,10 @@ int command_doctor(int argc, char **argv)
     doctor_unix_socket();
     doctor_shared_memory();
     doctor_cross_memory();
-    doctor_membarrier();
-    doctor_limits();
-    doctor_cpus();
-    doctor_libraries();
+    say_membarrier();
+    say_limits();
+    say_cpus();
+    say_libraries();
     printf("\n%d ok, %d warning%s, %d problem%s\n", counts[DOCTOR_OK], counts[DOCTOR_WARNING],
            counts[DOCTOR_WARNING] == 1 ? "" : "s", counts[DOCTOR_PROBLEM],
            counts[DOCTOR_PROBLEM] == 1 ? "" : "s");

@@ -14,10 +14,6 @@ void doctor_interfaces(void);
 void doctor_unix_socket(void);
 void doctor_shared_memory(void);
 void doctor_cross_memory(void);
-void doctor_membarrier(void);
-void doctor_limits(void);
-void doctor_cpus(void);
-void doctor_libraries(void);
 void doctor_configuration(void);
 
 #endif

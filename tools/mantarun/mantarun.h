@@ -64,8 +64,6 @@ void options_parse(struct options *options, int argc, char **argv);
 int job_start(struct job *job, const struct options *options);
 /* Until all ranks have ended; returns the exit code. */
 int job_watch(struct job *job);
-/* Send a signal to the process groups of all ranks, also of those that ended. */
-void job_signal(struct job *job, int signal);
 void job_free(struct job *job);
 
 /* Forward what can be read, line by line; 0, or -1 when nobody reads our output any more. */

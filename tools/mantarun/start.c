@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "core/clock.h"
-#include "core/session.h"
 #include "tools/mantarun/port.h"
 
 static int complain(const char *what)

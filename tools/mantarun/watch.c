@@ -15,8 +15,9 @@
 
 enum { KILL_AFTER_S = 2 };
 
-/* Ranks that ended stay unreaped until job_free(), so that their process group ids stay theirs. */
-void job_signal(struct job *job, int signal)
+/* To the process groups of all ranks, also of those that ended: they stay unreaped until
+ * job_free(), so that their process group ids stay theirs. */
+static void signal_all(struct job *job, int signal)
 {
     for (int r = 0; r < job->options->ranks; r++)
         if (job->ranks[r].pid > 0)
@@ -31,8 +32,8 @@ static void stop(struct job *job, int exit_code)
         return;
     job->stopping = 1;
     job->kill_ns = mt_clock_now_ns() + KILL_AFTER_S * MT_SECOND;
-    job_signal(job, SIGTERM);
-    job_signal(job, SIGCONT); /* a stopped process cannot act on TERM */
+    signal_all(job, SIGTERM);
+    signal_all(job, SIGCONT); /* a stopped process cannot act on TERM */
 }
 
 static void report(const struct job *job, int number, const siginfo_t *info)
@@ -89,7 +90,7 @@ static void take_signals(struct job *job)
         if (info.ssi_signo == SIGCHLD)
             look_for_ends(job);
         else
-            job_signal(job, (int)info.ssi_signo);
+            signal_all(job, (int)info.ssi_signo);
     }
 }
 
@@ -136,7 +137,7 @@ static void strike_deadlines(struct job *job)
     }
     if (job->kill_ns > 0 && now >= job->kill_ns) {
         job->kill_ns = 0;
-        job_signal(job, SIGKILL);
+        signal_all(job, SIGKILL);
     }
 }
 
@@ -215,7 +216,7 @@ void job_free(struct job *job)
 {
     if (job->ranks == NULL)
         return;
-    job_signal(job, SIGKILL); /* what ranks left behind */
+    signal_all(job, SIGKILL); /* what ranks left behind */
     for (int r = 0; r < job->options->ranks; r++)
         if (job->ranks[r].pid > 0)
             waitpid(job->ranks[r].pid, NULL, 0);
