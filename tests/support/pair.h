@@ -23,8 +23,7 @@ enum {
 struct pair_pipe {
     uint8_t *bytes;
     size_t begin, end;
-    size_t room;         /* the wire refuses frames beyond this */
-    uint64_t frame_part; /* payload of the frame under way that is still to be delivered */
+    size_t room; /* the wire refuses frames beyond this */
 };
 
 struct pair_end {
