@@ -281,12 +281,25 @@ static void pause_core(void)
 #endif
 }
 
+/* A direct call has one transport to look at; that takes a fraction of a look at everything. */
+static void look_directly(struct manta_request *request)
+{
+    struct manta_comm *comm = request->comm;
+    const struct mt_endpoint *endpoint = &comm->endpoints[comm->fused_endpoint];
+    for (uint32_t looks = comm->looks; looks > 1 && request->transfer.status == MANTA_INPROGRESS;
+         looks--)
+        if (endpoint->transport->progress(endpoint->handle) < 0)
+            return;
+}
+
 int mt_wait(struct manta_request *request, uint64_t until_ns)
 {
     struct manta_comm *comm = request->comm;
     uint64_t idle_since_ns = 0, longest_idle_ns = 0;
     uint32_t looks_between = comm->settings.oversubscribed ? 1 : LOOKS_PER_CLOCK;
 
+    if (request->result == MANTA_INPROGRESS && request->shape && request->posted && until_ns > 0)
+        look_directly(request);
     for (uint32_t looks = 1; request->result == MANTA_INPROGRESS; looks++) {
         int moved = mt_engine_progress(comm);
         if (mt_control_failed(comm->control) && request->result == MANTA_INPROGRESS)

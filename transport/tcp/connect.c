@@ -37,6 +37,7 @@ static void accepted(void *arg, int fd, uint32_t from, uint32_t index)
         mt_fd_close(fd);
         return;
     }
+    atomic_store_explicit(&endpoint->has_mail, 1, memory_order_relaxed);
     ssize_t written = write(endpoint->mail_fd, &one, sizeof(one));
     (void)written; /* EAGAIN: it is readable already */
 }

@@ -29,6 +29,7 @@ int mt_tcp_socket_attach(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket 
                                 .data.ptr = sock};
     struct mt_address address = {.bytes = sizeof(address.socket)};
     int one = 1;
+    endpoint->attached++;
     sock->fd = fd;
     sock->out_room = sock->outgoing ? MT_TCP_FORWARD_BUFFER : MT_TCP_ANSWER_BUFFER;
     sock->in = host->alloc(MT_TCP_READ_BUFFER, 64);

@@ -233,6 +233,10 @@ static int progress(void *handle)
 {
     struct mt_tcp_endpoint *endpoint = handle;
     struct epoll_event events[EVENTS];
+    /* Nothing to ask the kernel for: the ranks of one node do not pay for the others. */
+    if (endpoint->attached == 0 && endpoint->dialling == 0 &&
+        !atomic_load_explicit(&endpoint->has_mail, memory_order_relaxed))
+        return 0;
     int moved = mt_tcp_flush_answers(endpoint);
     if (endpoint->dialling > 0)
         moved |= mt_tcp_dial_look(endpoint);

@@ -70,6 +70,8 @@ struct mt_tcp_endpoint {
     uint64_t timeout_ns;
     struct mt_tcp_peer *peers; /* [ranks] */
     int epoll_fd, mail_fd, timer_fd;
+    uint32_t attached;    /* sockets taken into use so far */
+    _Atomic int has_mail; /* a connection was accepted; stays set */
     struct mt_tcp_socket *active, *dirty;
     uint32_t dialling;
     uint64_t dial_looked_ns;
