@@ -14,6 +14,17 @@ static inline void mt_shm_copy_in(void *staging, const void *user, size_t bytes)
         memcpy(staging, user, bytes);
 }
 
+/* A few bytes, most often one or two words. */
+static inline void mt_shm_copy_short(void *to, const void *from, size_t bytes)
+{
+    if (bytes == 4)
+        memcpy(to, from, 4);
+    else if (bytes == 8)
+        memcpy(to, from, 8);
+    else if (bytes != 0)
+        memcpy(to, from, bytes);
+}
+
 /* From a peer's segment into the caller's buffer. */
 static inline void mt_shm_copy_out(void *user, const void *staging, size_t bytes)
 {

@@ -66,14 +66,9 @@ static void ring(int doorbell)
     (void)written;
 }
 
-void mt_shm_ring(struct mt_shm_endpoint *endpoint, const struct mt_shm_peer *peer)
+void mt_shm_ring_bell(const struct mt_shm_peer *peer)
 {
-    mt_shm_hook(endpoint);
-    /* Keeps the compiler from moving the load before the caller's store; mt_shm_arm() pairs. */
-    atomic_signal_fence(memory_order_seq_cst);
-    const struct mt_shm_header *header = mt_shm_header_of(peer->base);
-    if (__builtin_expect(atomic_load_explicit(&header->sleeping, memory_order_relaxed) != 0, 0))
-        ring(peer->doorbell);
+    ring(peer->doorbell);
 }
 
 void mt_shm_ring_self(struct mt_shm_endpoint *endpoint)

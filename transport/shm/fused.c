@@ -208,6 +208,7 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transpor
     if (op->two_phase)
         op->publishes = 1;
     cut(team, op);
+    op->line = op->chunks == 1 && bytes <= MT_SHM_INLINE && collective != MANTA_REDUCE_SCATTER;
     prepared->team = team;
     return 0;
 }
@@ -282,6 +283,14 @@ static void make_op(const struct prepared *prepared, const struct manta_transpor
     request->status = MANTA_INPROGRESS;
 }
 
+static void look_again(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                       const struct manta_transport_request *request, uint32_t looks)
+{
+    do
+        team_progress(endpoint, team);
+    while (request->status == MANTA_INPROGRESS && looks-- > 1);
+}
+
 int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
                       struct manta_transport_request *request)
 {
@@ -307,11 +316,17 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
         team->tail = op;
         return 0;
     }
+    if (op->line && team->unresolved == 0) {
+        code = mt_shm_line(endpoint, team, op, call->looks, &request->peer);
+        if (code != MANTA_INPROGRESS) {
+            request->status = team->failed = code;
+            return 0;
+        }
+        team->head = team->tail = op;
+        return 0;
+    }
     team->head = team->tail = op;
-    uint32_t looks = call->looks;
-    do
-        team_progress(endpoint, team);
-    while (request->status == MANTA_INPROGRESS && looks-- > 1);
+    look_again(endpoint, team, request, call->looks);
     return 0;
 }
 

@@ -2,8 +2,9 @@
 /*
  * Operations of a team: declared steps that were posted, executed one after the other in the order
  * of posting, which is the same on all members. Each is a state machine that is moved by progress
- * and never waits. Two kernels:
+ * and never waits. Three kernels:
  *
+ *  line       what fits beside a flag, at once when it is posted
  *  stream     one tick per chunk: publishers publish, consumers copy or combine. Broadcast,
  *             allgather, reduce_scatter, barrier; allreduce and reduce of short vectors.
  *  two-phase  allreduce and reduce of long vectors: of each chunk a member combines its own block
@@ -37,7 +38,7 @@ struct mt_shm_op {
     uint32_t root;      /* its member index, or MT_SHM_NOBODY */
     uint32_t hash;
     uint8_t collective, dtype, op, size;
-    uint8_t two_phase, state, publishes, consumes;
+    uint8_t two_phase, line, state, publishes, consumes;
 } __attribute__((may_alias));
 
 _Static_assert(sizeof(struct mt_shm_op) <=
@@ -73,6 +74,10 @@ static inline uint64_t mt_shm_op_ticks(const struct mt_shm_op *op)
  */
 int mt_shm_stream_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                        struct mt_shm_op *op, uint32_t *peer_out);
+/* Carry out an operation with `line` set that is alone in its team. 0: complete; MANTA_INPROGRESS:
+ * the stream kernel has to go on; an error with *peer_out. */
+int mt_shm_line(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
+                uint32_t looks, uint32_t *peer_out);
 int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                           struct mt_shm_op *op, uint32_t *peer_out);
 

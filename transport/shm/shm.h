@@ -128,8 +128,17 @@ int mt_shm_fail(struct mt_shm_endpoint *endpoint, int code, uint32_t peer, int s
 /* doorbell.c */
 int mt_shm_doorbell_open(struct mt_shm_endpoint *endpoint);
 void mt_shm_doorbell_close(struct mt_shm_endpoint *endpoint);
+void mt_shm_ring_bell(const struct mt_shm_peer *peer);
 /* Wake a peer if it sleeps. Call it after the store that it may wait for. */
-void mt_shm_ring(struct mt_shm_endpoint *endpoint, const struct mt_shm_peer *peer);
+static inline void mt_shm_ring(struct mt_shm_endpoint *endpoint, const struct mt_shm_peer *peer)
+{
+    mt_shm_hook(endpoint);
+    /* Keeps the compiler from moving the load before the caller's store; mt_shm_arm() pairs. */
+    atomic_signal_fence(memory_order_seq_cst);
+    const struct mt_shm_header *header = mt_shm_header_of(peer->base);
+    if (__builtin_expect(atomic_load_explicit(&header->sleeping, memory_order_relaxed) != 0, 0))
+        mt_shm_ring_bell(peer);
+}
 /* [service] Wake the endpoint itself. */
 void mt_shm_ring_self(struct mt_shm_endpoint *endpoint);
 int mt_shm_arm(void *endpoint);

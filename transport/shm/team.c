@@ -5,21 +5,6 @@
 
 #include "transport/shm/team.h"
 
-/* A flag: 44 bits of tick + 1, 20 bits of hash. */
-enum { HASH_BITS = 20 };
-#define HASH_MASK ((UINT64_C(1) << HASH_BITS) - 1)
-
-static uint64_t flag_of(uint64_t tick, uint32_t hash)
-{
-    return (tick + 1) << HASH_BITS | ((hash ^ hash >> HASH_BITS) & HASH_MASK);
-}
-
-/* The hash of the operation that had this tick, of the last MT_SHM_HISTORY. */
-static uint32_t *hash_at(struct mt_shm_team *team, uint64_t tick)
-{
-    return &team->hashes[tick % MT_SHM_HISTORY];
-}
-
 /* Never 0. */
 static uint64_t key_of(const struct manta_plan_fused *fused)
 {
@@ -66,14 +51,6 @@ static void fill_members(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
     team->unresolved = team->count - 1;
 }
 
-/* Wake those who may wait for what was just stored. */
-static void ring_members(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team)
-{
-    for (uint32_t i = 0; i < team->count; i++)
-        if (i != team->me && team->members[i].peer->base != NULL)
-            mt_shm_ring(endpoint, team->members[i].peer);
-}
-
 static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
                   struct mt_shm_team **team_out)
 {
@@ -110,7 +87,7 @@ static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fuse
     /* Pairs with resolve(): who sees the key may use the slot. */
     atomic_store_explicit(&mt_shm_header_of(endpoint->base)->team_key[slot], team->key,
                           memory_order_release);
-    ring_members(endpoint, team);
+    mt_shm_team_wake(endpoint, team);
     *team_out = team;
     return 0;
 }
@@ -213,7 +190,7 @@ static int fits_history(struct mt_shm_team *team, uint64_t word, uint64_t done)
 {
     if (done == 0 || done > team->consumed || done + MT_SHM_HISTORY <= team->consumed)
         return 1;
-    return word == flag_of(done - 1, *hash_at(team, done - 1));
+    return word == mt_shm_flag(done - 1, team->hashes[(done - 1) % MT_SHM_HISTORY]);
 }
 
 /* Look at the others' `done`. */
@@ -226,7 +203,7 @@ static int refresh(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, u
         mt_shm_hook(endpoint);
         /* Pairs with the release store in mt_shm_team_consumed(). */
         uint64_t word = atomic_load_explicit(team->members[i].done, memory_order_acquire);
-        uint64_t done = word >> HASH_BITS;
+        uint64_t done = word >> MT_SHM_HASH_BITS;
         *peer_out = team->members[i].rank;
         if (done > team->consumed + MT_SHM_TICKS)
             return nonsense(endpoint, *peer_out, "credit");
@@ -295,43 +272,15 @@ void mt_shm_team_mark(struct mt_shm_team *team, uint64_t tick, uint64_t ring_end
     team->mark_end[tick % MT_SHM_TICKS] = ring_end;
 }
 
-void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
-                         uint32_t hash, const uint8_t *payload)
+int mt_shm_team_other(struct mt_shm_endpoint *endpoint, const struct mt_shm_member *from,
+                      uint64_t flag, uint64_t expected)
 {
-    uint8_t *beside = mt_shm_team_inline(team, tick);
-    uint8_t *entry = beside - sizeof(uint64_t);
-    if (payload != NULL && payload != beside) {
-        uint64_t at = (uint64_t)(payload - team->ring);
-        memcpy(beside, &at, sizeof(at));
-    }
-    mt_shm_hook(endpoint);
-    /* Pairs with the acquire load in mt_shm_team_look(). */
-    atomic_store_explicit((_Atomic uint64_t *)(void *)entry, flag_of(tick, hash),
-                          memory_order_release);
-    ring_members(endpoint, team);
-}
-
-int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t member,
-                     uint64_t tick, uint32_t hash, const uint8_t **entry_out)
-{
-    const struct mt_shm_member *from = &team->members[member];
-    const uint8_t *entry = from->entries + tick % MT_SHM_TICKS * MT_SHM_ENTRY;
-    /* Pairs with the release store in mt_shm_team_publish(). */
-    uint64_t flag =
-        atomic_load_explicit((const _Atomic uint64_t *)(const void *)entry, memory_order_acquire);
-    uint64_t expected = flag_of(tick, hash);
-    if (flag != expected) {
-        uint64_t ahead = (flag >> HASH_BITS) - (expected >> HASH_BITS);
-        if (ahead == 0)
-            return mt_shm_fail(endpoint, MANTA_EMISMATCH, from->rank, 0,
-                               "rank %u has called something else", from->rank);
-        if (ahead < UINT64_C(1) << (63 - HASH_BITS))
-            return nonsense(endpoint, from->rank, "flag");
-        return MANTA_INPROGRESS;
-    }
-    mt_shm_hook(endpoint);
-    *entry_out = entry + sizeof(flag);
-    return 0;
+    uint64_t ahead = (flag >> MT_SHM_HASH_BITS) - (expected >> MT_SHM_HASH_BITS);
+    if (ahead == 0)
+        return mismatch(endpoint, from->rank);
+    if (ahead < UINT64_C(1) << (63 - MT_SHM_HASH_BITS))
+        return nonsense(endpoint, from->rank, "flag");
+    return MANTA_INPROGRESS;
 }
 
 int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
@@ -347,18 +296,12 @@ int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, const struct mt_shm_tea
     return 0;
 }
 
-void mt_shm_team_consumed(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
-                          uint64_t ring_bytes, uint32_t hash)
+void mt_shm_team_report(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t hash)
 {
-    for (; team->consumed < tick; team->consumed++)
-        *hash_at(team, team->consumed) = hash;
-    team->unreported_bytes += ring_bytes;
-    if (tick - team->reported < MT_SHM_TICKS / 4 && team->unreported_bytes < team->chunk_bytes)
-        return;
-    team->reported = tick;
+    team->reported = team->consumed;
     team->unreported_bytes = 0;
     mt_shm_hook(endpoint);
     /* Pairs with the acquire load in refresh(). */
-    atomic_store_explicit(team->done, flag_of(tick - 1, hash), memory_order_release);
-    ring_members(endpoint, team);
+    atomic_store_explicit(team->done, mt_shm_flag(team->consumed - 1, hash), memory_order_release);
+    mt_shm_team_wake(endpoint, team);
 }

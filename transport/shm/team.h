@@ -19,9 +19,21 @@
 #ifndef MT_TRANSPORT_SHM_TEAM_H
 #define MT_TRANSPORT_SHM_TEAM_H
 
+#include <string.h>
+
 #include "transport/shm/shm.h"
 
-enum { MT_SHM_HISTORY = 2 * MT_SHM_TICKS }; /* ticks whose operations are remembered */
+enum {
+    MT_SHM_HISTORY = 2 * MT_SHM_TICKS, /* ticks whose operations are remembered */
+    MT_SHM_HASH_BITS = 20
+};
+#define MT_SHM_HASH_MASK ((UINT64_C(1) << MT_SHM_HASH_BITS) - 1)
+
+/* A flag: 44 bits of tick + 1, 20 bits of hash. */
+static inline uint64_t mt_shm_flag(uint64_t tick, uint32_t hash)
+{
+    return (tick + 1) << MT_SHM_HASH_BITS | ((hash ^ hash >> MT_SHM_HASH_BITS) & MT_SHM_HASH_MASK);
+}
 
 struct mt_shm_op;
 
@@ -80,21 +92,70 @@ static inline uint8_t *mt_shm_team_inline(const struct mt_shm_team *team, uint64
 }
 /* Ring memory up to here (ring_head after it was taken) is free when all are done with `tick`. */
 void mt_shm_team_mark(struct mt_shm_team *team, uint64_t tick, uint64_t ring_end);
+/* Wake those members who may wait for what was just stored. */
+static inline void mt_shm_team_wake(struct mt_shm_endpoint *endpoint,
+                                    const struct mt_shm_team *team)
+{
+    for (uint32_t i = 0; i < team->count; i++)
+        if (i != team->me && team->members[i].peer->base != NULL)
+            mt_shm_ring(endpoint, team->members[i].peer);
+}
+
 /* Make the payload visible to all members. */
-void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
-                         uint32_t hash, const uint8_t *payload);
+static inline void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                                       uint64_t tick, uint32_t hash, const uint8_t *payload)
+{
+    uint8_t *beside = mt_shm_team_inline(team, tick);
+    uint8_t *entry = beside - sizeof(uint64_t);
+    if (payload != NULL && payload != beside) {
+        uint64_t at = (uint64_t)(payload - team->ring);
+        memcpy(beside, &at, sizeof(at));
+    }
+    mt_shm_hook(endpoint);
+    /* Pairs with the acquire load in mt_shm_team_look(). */
+    atomic_store_explicit((_Atomic uint64_t *)(void *)entry, mt_shm_flag(tick, hash),
+                          memory_order_release);
+    mt_shm_team_wake(endpoint, team);
+}
+
+/* The flag is not the expected one: MANTA_INPROGRESS, MANTA_EMISMATCH or MANTA_ETRANSPORT. */
+int mt_shm_team_other(struct mt_shm_endpoint *endpoint, const struct mt_shm_member *from,
+                      uint64_t flag, uint64_t expected);
 /* Has the member published at this tick? 0 and the entry's payload, MANTA_INPROGRESS,
  * MANTA_EMISMATCH or MANTA_ETRANSPORT. */
-int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t member,
-                     uint64_t tick, uint32_t hash, const uint8_t **entry_out);
+static inline int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                                   uint32_t member, uint64_t tick, uint32_t hash,
+                                   const uint8_t **entry_out)
+{
+    const struct mt_shm_member *from = &team->members[member];
+    const uint8_t *entry = from->entries + tick % MT_SHM_TICKS * MT_SHM_ENTRY;
+    /* Pairs with the release store in mt_shm_team_publish(). */
+    uint64_t flag =
+        atomic_load_explicit((const _Atomic uint64_t *)(const void *)entry, memory_order_acquire);
+    uint64_t expected = mt_shm_flag(tick, hash);
+    *entry_out = entry + sizeof(flag);
+    if (flag != expected)
+        return mt_shm_team_other(endpoint, from, flag, expected);
+    mt_shm_hook(endpoint);
+    return 0;
+}
 /* Where in the member's ring the `bytes` lie that its entry points to. 0 or MANTA_ETRANSPORT. */
 int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
                        uint32_t member, const uint8_t *entry, uint64_t bytes,
                        const uint8_t **payload_out);
+/* Tell the others up to where this rank is done. */
+void mt_shm_team_report(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t hash);
 /* This rank is done with all ticks below, the last of which took this much of a ring; those not yet
  * consumed were of the operation with this hash. */
-void mt_shm_team_consumed(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
-                          uint64_t ring_bytes, uint32_t hash);
+static inline void mt_shm_team_consumed(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                                        uint64_t tick, uint64_t ring_bytes, uint32_t hash)
+{
+    for (; team->consumed < tick; team->consumed++)
+        team->hashes[team->consumed % MT_SHM_HISTORY] = hash;
+    team->unreported_bytes += ring_bytes;
+    if (tick - team->reported >= MT_SHM_TICKS / 4 || team->unreported_bytes >= team->chunk_bytes)
+        mt_shm_team_report(endpoint, team, hash);
+}
 
 /* All others are known to be done with all ticks below. */
 static inline void mt_shm_team_known(struct mt_shm_team *team, uint64_t tick)
