@@ -46,7 +46,7 @@ static int names_a_rank(uint32_t collective)
 /* Buffers of a call with elements to move. */
 static const char *check_buffers(const struct manta_comm *comm, const struct mt_arguments *a)
 {
-    uint64_t part = a->count * manta_dtype_size((int)a->dtype), whole = part * comm->ranks;
+    uint64_t part = a->count * a->element_bytes, whole = part * comm->ranks;
     uintptr_t src = (uintptr_t)a->src, dst = (uintptr_t)a->dst;
     int reads = a->collective != MANTA_BROADCAST && a->collective != MANTA_RECV;
     int writes =
@@ -83,11 +83,12 @@ static int recheck(struct manta_comm *comm, const struct mt_arguments *a)
     return fault ? refuse(comm, a, fault) : 0;
 }
 
-int mt_arguments_check(struct manta_comm *comm, const struct mt_arguments *arguments)
+int mt_arguments_check(struct manta_comm *comm, struct mt_arguments *arguments)
 {
     const struct mt_arguments *a = arguments;
     uint64_t bytes;
     size_t size = manta_dtype_size((int)a->dtype);
+    arguments->element_bytes = size;
     if (size == 0)
         return refuse(comm, a, "unknown dtype");
     if (is_reduction(a->collective) && (a->op >= MANTA_OP_COUNT))
@@ -104,7 +105,7 @@ int mt_arguments_check(struct manta_comm *comm, const struct mt_arguments *argum
 }
 
 /* Blocking when request_out is NULL. */
-static int call(struct manta_comm *comm, const struct mt_arguments *arguments,
+static int call(struct manta_comm *comm, struct mt_arguments *arguments,
                 struct manta_request **request_out)
 {
     if (!comm)
@@ -123,7 +124,7 @@ static int call(struct manta_comm *comm, const struct mt_arguments *arguments,
     return rc;
 }
 
-static int post(struct manta_comm *comm, const struct mt_arguments *arguments,
+static int post(struct manta_comm *comm, struct mt_arguments *arguments,
                 struct manta_request **request_out)
 {
     if (!request_out)

@@ -182,7 +182,7 @@ static void fill(struct manta_request *request, struct manta_comm *comm,
     request->count = arguments->count;
     request->dtype = arguments->dtype;
     request->op = arguments->op;
-    request->element_bytes = manta_dtype_size((int)arguments->dtype);
+    request->element_bytes = arguments->element_bytes;
     request->next_segment = request->done_segments = request->segments = 0;
     request->result = MANTA_INPROGRESS;
     request->posted = 0;

@@ -53,6 +53,7 @@ struct mt_arguments {
     void *dst;
     uint64_t count;
     uint32_t dtype, op;
+    uint64_t element_bytes; /* set by mt_arguments_check() or mt_shape_find() */
 };
 
 /* Segment k of a call runs in slot k mod MT_PLAN_DEPTH. */
@@ -117,6 +118,8 @@ struct mt_cache {
 struct mt_shape {
     struct mt_entry *entry; /* NULL: the place is free */
     uint32_t users;         /* calls under way */
+    uint64_t count, key;    /* what the arguments must be: see key_of() */
+    uint64_t element_bytes;
     uint32_t in_place;
     uint32_t call_hash;
     struct mt_call call; /* but for sequence, history and time */
@@ -239,7 +242,7 @@ int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size
 
 /* api.c: 0, or MANTA_EINVAL and the communicator's error: dtype, op, root or peer, count; not the
  * buffers. */
-int mt_arguments_check(struct manta_comm *comm, const struct mt_arguments *arguments);
+int mt_arguments_check(struct manta_comm *comm, struct mt_arguments *arguments);
 
 /* routes.c */
 int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error);
@@ -286,7 +289,7 @@ void mt_scratch_clear(struct manta_comm *comm);
 
 /* shape.c */
 /* The same call was made before, or NULL. */
-struct mt_shape *mt_shape_find(struct manta_comm *comm, const struct mt_arguments *arguments);
+struct mt_shape *mt_shape_find(struct manta_comm *comm, struct mt_arguments *arguments);
 /* Remember the call of this request, whose plan (request->entry) is direct. NULL: no place or no
  * memory for it. */
 struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_arguments *arguments);

@@ -56,7 +56,7 @@ static void write_candidates(struct writer *w, const struct mt_select_candidate 
         write_text(w, "  refused: nothing can run it, so the call gives MANTA_EALGORITHM\n");
 }
 
-static int explain(struct manta_comm *comm, const struct mt_arguments *arguments, struct writer *w)
+static int explain(struct manta_comm *comm, struct mt_arguments *arguments, struct writer *w)
 {
     struct mt_select_candidate candidates[16];
     struct mt_error error;
