@@ -249,13 +249,13 @@ int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_erro
 void mt_routes_close(struct manta_comm *comm);
 
 /* paths.c */
-enum { MT_PATHS = 8, MT_PATH_TEXT = 320 };
+enum { MT_PATHS = 8, MT_PATH_TEXT = 384 };
 /* The ranks that one transport reaches by one interface. */
 struct mt_path {
     const char *transport;
     uint32_t peers, first; /* how many, and the lowest of them, which the reason is about */
     uint32_t others;       /* ranks for which there was no room in the list */
-    char interface[64], reason[128];
+    char interface[64], reason[160];
 };
 /* paths[MT_PATHS]; returns how many. */
 uint32_t mt_paths_find(const struct manta_comm *comm, struct mt_path *paths);

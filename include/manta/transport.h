@@ -100,7 +100,7 @@ struct manta_transport_properties {
     uint64_t eager_bytes;       /* messages up to this size need no posted receive */
     uint64_t message_bytes_max; /* longest message; the engine never exceeds it */
     char interface[64];         /* of this rank, e.g. "eth0 10.0.0.1", "memfd" */
-    char reason[128];           /* where it leads and why so, e.g. "at 10.0.0.2, first that
+    char reason[160];           /* where it leads and why so, e.g. "at 10.0.0.2, first that
                                  * answered of its 3 addresses"; may be empty */
 };
 
