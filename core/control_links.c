@@ -273,11 +273,12 @@ void mt_control_close(struct mt_control *control)
     mt_watch_close(control);
     mt_deadlines_close(control);
     mt_service_timer_set(&control->mend, 0);
+    /* First, so that no stream comes for a link that is closed already. */
+    mt_stream_unlisten(control->group, MT_STREAM_CONTROL);
     for (uint32_t i = 0; i < control->neighbour_count; i++) {
         mt_stream_dial_cancel(control->neighbours[i].dial);
         mt_link_close(&control->neighbours[i].link);
     }
     mt_service_unlock();
-    mt_stream_unlisten(control->group, MT_STREAM_CONTROL);
     free_control(control);
 }
