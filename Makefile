@@ -16,6 +16,7 @@ OPT      ?= -O3 -g
 VENV     ?= build/venv
 JOBS     ?= 2
 Q        := $(if $(V),,@)
+comma    := ,
 
 VERSION_MAJOR := $(shell sed -n 's/^#define MANTA_VERSION_MAJOR //p' include/manta/manta.h)
 VERSION_MINOR := $(shell sed -n 's/^#define MANTA_VERSION_MINOR //p' include/manta/manta.h)
@@ -183,6 +184,10 @@ $(HELPER_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'LINK $@')
 	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lm -ldl -o $@
+
+# In these memory runs out at chosen places: tests/support/scarce.h stands before the allocator.
+SCARCE_BINS := $(addprefix $(BUILD)/tests/unit/,core/scarce_test transport/tcp_scarce_test)
+$(SCARCE_BINS): LDFLAGS += $(foreach name,malloc calloc realloc aligned_alloc posix_memalign free,-Wl$(comma)--wrap=$(name))
 
 .PHONY: tests
 tests: $(TEST_BINS) $(HELPER_BINS)

@@ -16,14 +16,15 @@
 /* After a refusal rank 0 stays this long, so that those still to come are told why; but not when it
  * has waited for them until its deadline. */
 #define LINGER_NS MT_SECOND
-/* For the answers to reach the kernel; joiners read at once. */
-#define FLUSH_NS (2 * MT_SECOND)
+/* Until a welcome for which there was no memory is tried again. */
+#define AGAIN_NS (10 * (uint64_t)MT_MS)
 
 struct joiner {
     struct mt_link link;
     struct host *host;
     struct mt_join join;
-    int has_joined; /* its message is here; it may have gone since */
+    int has_joined;  /* its message is here; it may have gone since */
+    int is_welcomed; /* the answer is on its way */
     struct joiner *next;
 };
 
@@ -34,6 +35,7 @@ struct host {
     uint32_t port_count;
     struct joiner *joiners;
     struct joiner **by_rank; /* [ranks], NULL: not here */
+    uint8_t *welcomed;       /* [ranks] was sent the answer, by which it leaves */
     uint32_t here;           /* ranks that are here, rank 0 included */
     struct mt_error refusal; /* code 0: none */
 };
@@ -278,26 +280,76 @@ static int make_welcome(struct host *host, struct mt_welcome *welcome)
     return 0;
 }
 
-static int send_welcome(struct host *host, const struct mt_welcome *welcome)
-{
-    size_t capacity = mt_welcome_bytes_max(welcome->ranks);
-    uint8_t *bytes = malloc(capacity);
-    struct mt_wire_frame frame = {.type = MT_WIRE_WELCOME};
-    if (!bytes)
-        return mt_error_set(&host->refusal, MANTA_ENOMEM, "no memory for the ranks' addresses");
-    frame.bytes = (uint32_t)mt_welcome_encode(welcome, bytes, capacity);
-    for (uint32_t r = 1; r < welcome->ranks; r++)
-        mt_link_send(&host->by_rank[r]->link, &frame, bytes);
-    free(bytes);
-    return 0;
-}
-
 static int is_flushed(const struct host *host)
 {
     for (const struct joiner *at = host->joiners; at; at = at->next)
         if (mt_link_is_open(&at->link) && at->link.first)
             return 0;
     return 1;
+}
+
+/* It has its answer: it leaves by it, and comes again if it lost its connection before. */
+static int is_answered(const struct host *host, uint32_t rank)
+{
+    const struct joiner *joiner = host->by_rank[rank];
+    return host->welcomed[rank] && (!joiner || (joiner->is_welcomed && !joiner->link.first));
+}
+
+static void word_unanswered(struct host *host)
+{
+    uint32_t ranks = host->bootstrap->ranks;
+    char who[160];
+    host->welcomed[0] = 1;
+    for (uint32_t r = 1; r < ranks; r++)
+        host->welcomed[r] = (uint8_t)is_answered(host, r);
+    for (uint32_t r = 0; r < ranks; r++)
+        host->welcomed[r] = !host->welcomed[r];
+    int lowest = mt_ranks_describe(host->welcomed, ranks, who, sizeof who);
+    mt_error_set_rank(&host->refusal, MANTA_ETIMEOUT, lowest,
+                      "%s of %u did not take rank 0's answer in time: stopped, gone, or rank 0 has "
+                      "no memory to send it",
+                      who, ranks);
+}
+
+/* Lock held. Until every answer has reached the kernel: who is slow to read it is waited for. */
+static void welcome_all(struct host *host, const struct mt_wire_frame *frame, const uint8_t *bytes)
+{
+    const struct mt_bootstrap *bootstrap = host->bootstrap;
+    while (!mt_bootstrap_is_cancelled(bootstrap)) {
+        uint64_t now_ns = mt_clock_now_ns(), again_ns = bootstrap->deadline_ns;
+        uint32_t answered = 1;
+        for (uint32_t r = 1; r < bootstrap->ranks; r++) {
+            struct joiner *joiner = host->by_rank[r];
+            if (joiner && !joiner->is_welcomed) {
+                int rc = mt_link_send(&joiner->link, frame, bytes);
+                joiner->is_welcomed = rc == 0;
+                host->welcomed[r] |= rc == 0;
+                again_ns = rc == MANTA_ENOMEM ? now_ns + AGAIN_NS : again_ns;
+            }
+            answered += (uint32_t)is_answered(host, r);
+        }
+        if (answered == bootstrap->ranks)
+            return;
+        if (now_ns >= bootstrap->deadline_ns) {
+            word_unanswered(host);
+            return;
+        }
+        mt_service_wait(again_ns);
+    }
+}
+
+static void send_welcome(struct host *host, const struct mt_welcome *welcome)
+{
+    size_t capacity = mt_welcome_bytes_max(welcome->ranks);
+    struct mt_wire_frame frame = {.type = MT_WIRE_WELCOME};
+    uint8_t *bytes = malloc(capacity);
+    if (!bytes) {
+        mt_error_set(&host->refusal, MANTA_ENOMEM, "no memory for the ranks' addresses");
+        return;
+    }
+    frame.bytes = (uint32_t)mt_welcome_encode(welcome, bytes, capacity);
+    welcome_all(host, &frame, bytes);
+    free(bytes);
 }
 
 /* Lock held. Refuse, and tell it also to those that come a little later. */
@@ -332,6 +384,7 @@ static void close_host(struct host *host)
         free(joiner);
     }
     free(host->by_rank);
+    free(host->welcomed);
 }
 
 /* Lock held. */
@@ -356,11 +409,7 @@ static void collect(struct host *host, struct mt_welcome *welcome_out)
         free(welcome_out->members);
         welcome_out->members = NULL;
         linger(host);
-        return;
     }
-    uint64_t until_ns = mt_clock_now_ns() + FLUSH_NS;
-    while (!is_flushed(host) && mt_clock_now_ns() < until_ns)
-        mt_service_wait(until_ns);
 }
 
 int mt_bootstrap_host(const struct mt_bootstrap *bootstrap, struct mt_welcome *welcome_out,
@@ -369,8 +418,12 @@ int mt_bootstrap_host(const struct mt_bootstrap *bootstrap, struct mt_welcome *w
     struct host host = {.bootstrap = bootstrap, .here = 1};
     memset(welcome_out, 0, sizeof *welcome_out);
     host.by_rank = calloc(bootstrap->ranks, sizeof(struct joiner *));
-    if (!host.by_rank)
+    host.welcomed = calloc(bootstrap->ranks, 1);
+    if (!host.by_rank || !host.welcomed) {
+        free(host.by_rank);
+        free(host.welcomed);
         return mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", bootstrap->ranks);
+    }
     memcpy(host.inbox.uid, bootstrap->session_id, MT_ID_BYTES);
     host.inbox.kind = MT_STREAM_JOIN;
     host.inbox.accept = accept_joiner;

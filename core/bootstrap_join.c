@@ -18,10 +18,17 @@ struct joining {
     struct mt_link link;
     struct mt_welcome *welcome;
     struct mt_error error;
-    int is_over; /* welcomed, or refused: error.code */
+    int is_over;    /* welcomed, or refused: error.code */
+    int was_closed; /* a connection, by rank 0 without an answer */
     uint8_t nonce[MT_ID_BYTES];
     struct mt_bootstrap_notice notice;
 };
+
+static int no_memory(struct joining *joining)
+{
+    return mt_error_set(&joining->error, MANTA_ENOMEM, "no memory to join %u ranks",
+                        joining->bootstrap->ranks);
+}
 
 static void host_said(struct mt_link *link, const struct mt_wire_frame *frame,
                       const uint8_t *payload)
@@ -33,8 +40,10 @@ static void host_said(struct mt_link *link, const struct mt_wire_frame *frame,
         rc = mt_welcome_decode(payload, frame->bytes, bootstrap->ranks, joining->welcome);
     else if (frame->type == MT_WIRE_REFUSAL)
         rc = mt_failure_decode(payload, frame->bytes, &joining->error);
-    if (rc)
-        mt_error_set_rank(&joining->error, rc == MANTA_ENOMEM ? rc : MANTA_EVERSION, 0,
+    if (rc == MANTA_ENOMEM)
+        no_memory(joining);
+    else if (rc)
+        mt_error_set_rank(&joining->error, MANTA_EVERSION, 0,
                           "the answer of rank 0 could not be read; install the same version "
                           "everywhere");
     joining->is_over = 1;
@@ -44,8 +53,9 @@ static void host_said(struct mt_link *link, const struct mt_wire_frame *frame,
 
 static void host_lost(struct mt_link *link, int errno_or_0)
 {
-    (void)link;
+    struct joining *joining = link->arg;
     (void)errno_or_0;
+    joining->was_closed = 1;
     mt_service_signal();
 }
 
@@ -108,7 +118,8 @@ static int connect_to_host(struct joining *joining, int *fd_out)
     struct mt_dial *dial;
     int rc = dial_host(joining, &dial);
     if (rc)
-        return mt_error_set(&joining->error, rc, "cannot dial rank 0");
+        return rc == MANTA_ENOMEM ? no_memory(joining)
+                                  : mt_error_set(&joining->error, rc, "cannot dial rank 0");
     while ((rc = mt_stream_dial_test(dial, fd_out, &joining->error)) == MANTA_INPROGRESS) {
         if (mt_bootstrap_is_cancelled(joining->bootstrap)) {
             mt_stream_dial_cancel(dial);
@@ -130,10 +141,19 @@ static int send_join(struct joining *joining)
     uint8_t *bytes = malloc(MT_JOIN_MAX);
     memcpy(join.nonce, joining->nonce, MT_ID_BYTES);
     frame.bytes = bytes ? (uint32_t)mt_join_encode(&join, bytes, MT_JOIN_MAX) : 0;
-    if (frame.bytes)
-        mt_link_send(&joining->link, &frame, bytes);
+    int rc = frame.bytes ? mt_link_send(&joining->link, &frame, bytes) : MANTA_ENOMEM;
     free(bytes);
-    return frame.bytes ? 0 : mt_error_set(&joining->error, MANTA_ENOMEM, "no memory to join");
+    return rc == MANTA_ENOMEM ? no_memory(joining) : 0; /* a lost link is dialled again */
+}
+
+static void give_up(struct joining *joining, const char *what)
+{
+    const struct mt_bootstrap *bootstrap = joining->bootstrap;
+    joining->is_over = 1;
+    mt_error_set_rank(&joining->error, MANTA_ETIMEOUT, 0,
+                      "rank 0 %s within %.1f s: it is stopped, or ranks are missing; see rank 0's "
+                      "error",
+                      what, (double)(bootstrap->deadline_ns - bootstrap->start_ns) / 1e9);
 }
 
 /* Lock held. One connection to rank 0, until it answers or closes. */
@@ -141,10 +161,14 @@ static void attempt(struct joining *joining)
 {
     const struct mt_bootstrap *bootstrap = joining->bootstrap;
     uint64_t until_ns = bootstrap->deadline_ns + ANSWER_GRACE_NS;
+    if (joining->was_closed && mt_clock_now_ns() >= bootstrap->deadline_ns) {
+        give_up(joining, "closed each connection and gave no answer");
+        return;
+    }
     int fd, rc = connect_to_host(joining, &fd);
     if (rc == 0 && mt_link_open(&joining->link, fd)) {
         mt_fd_close(fd);
-        rc = mt_error_set(&joining->error, MANTA_ENOMEM, "no memory to join");
+        rc = no_memory(joining);
     }
     if (rc == 0)
         rc = send_join(joining);
@@ -158,11 +182,7 @@ static void attempt(struct joining *joining)
     if (joining->is_over || mt_bootstrap_is_cancelled(bootstrap) ||
         mt_clock_now_ns() < bootstrap->deadline_ns)
         return; /* an answer; or rank 0 closed, and may listen again */
-    joining->is_over = 1;
-    mt_error_set_rank(&joining->error, MANTA_ETIMEOUT, 0,
-                      "rank 0 did not answer within %.1f s: it is stopped, or ranks are missing; "
-                      "see rank 0's error",
-                      (double)(bootstrap->deadline_ns - bootstrap->start_ns) / 1e9);
+    give_up(joining, "did not answer");
 }
 
 int mt_bootstrap_join(const struct mt_bootstrap *bootstrap, struct mt_welcome *welcome_out,

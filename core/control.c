@@ -73,13 +73,36 @@ void mt_control_departed(struct mt_control *control, const struct mt_call *call,
     mt_control_fail(control, &error);
 }
 
+static void word_no_memory(const struct mt_control *control, const struct mt_link *link,
+                           struct mt_error *error)
+{
+    const struct mt_neighbour *neighbour = link->arg;
+    mt_error_set_rank(error, MANTA_ENOMEM, (int)control->group->rank,
+                      "rank %u has no memory for what it and rank %u have to tell each other",
+                      control->group->rank, neighbour->rank);
+}
+
+void mt_control_send(struct mt_control *control, struct mt_link *link,
+                     const struct mt_wire_frame *frame, const void *payload)
+{
+    struct mt_error error;
+    if (mt_link_send(link, frame, payload) != MANTA_ENOMEM || control->is_leaving)
+        return;
+    if (mt_control_failed(control)) { /* not even for the failure */
+        mt_link_break(link);
+        return;
+    }
+    word_no_memory(control, link, &error);
+    mt_control_fail_locked(control, &error);
+}
+
 static void send_to_all(struct mt_control *control, const struct mt_wire_frame *frame,
                         const void *payload, const struct mt_link *but)
 {
     for (uint32_t i = 0; i < control->neighbour_count; i++) {
         struct mt_link *link = &control->neighbours[i].link;
         if (link != but)
-            mt_link_send(link, frame, payload);
+            mt_control_send(control, link, frame, payload);
     }
 }
 
@@ -221,7 +244,7 @@ static void received_answer(struct mt_control *control, const struct mt_wire_fra
     }
     int32_t way = control->way_back[frame->target];
     if (way != MT_NOBODY)
-        mt_link_send(&control->neighbours[way].link, frame, payload);
+        mt_control_send(control, &control->neighbours[way].link, frame, payload);
 }
 
 void mt_control_received(struct mt_link *link, const struct mt_wire_frame *frame,
@@ -279,6 +302,19 @@ static const char *how_lost(int errno_or_0)
     }
 }
 
+static void word_death(const struct mt_control *control, uint32_t rank, int errno_or_0,
+                       struct mt_error *error)
+{
+    int is_closed = errno_or_0 == 0 || errno_or_0 == ECONNRESET || errno_or_0 == EPIPE;
+    mt_error_set_rank(error, MANTA_EPEER, (int)rank, "rank %u is dead: %s%s (pid %d)", rank,
+                      how_lost(errno_or_0),
+                      is_closed && !control->is_made
+                          ? ", or it gave up while the communicator was made and says why"
+                          : "",
+                      (int)control->group->members[rank].pid);
+    error->system_errno = errno_or_0;
+}
+
 void mt_control_lost(struct mt_link *link, int errno_or_0)
 {
     struct mt_neighbour *neighbour = link->arg;
@@ -290,9 +326,9 @@ void mt_control_lost(struct mt_link *link, int errno_or_0)
         mt_watch_doubt(control, neighbour->rank);
         return;
     }
-    mt_error_set_rank(&error, MANTA_EPEER, (int)neighbour->rank, "rank %u is dead: %s (pid %d)",
-                      neighbour->rank, how_lost(errno_or_0),
-                      (int)control->group->members[neighbour->rank].pid);
-    error.system_errno = errno_or_0;
+    if (errno_or_0 == ENOMEM) /* of this rank; the other one lives */
+        word_no_memory(control, link, &error);
+    else
+        word_death(control, neighbour->rank, errno_or_0, &error);
     mt_control_fail_locked(control, &error);
 }

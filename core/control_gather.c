@@ -58,7 +58,7 @@ static void pass_on(struct mt_control *control, const struct mt_wire_frame *fram
             continue;
         int32_t index = control->neighbour_of[(rank + hop) % ranks];
         if (index != MT_NOBODY)
-            mt_link_send(&control->neighbours[index].link, frame, payload);
+            mt_control_send(control, &control->neighbours[index].link, frame, payload);
     }
 }
 
@@ -85,11 +85,17 @@ void mt_gather_received(struct mt_control *control, const struct mt_wire_frame *
                         const uint8_t *payload)
 {
     struct mt_error error;
-    if (keep(control, frame, payload) == 0)
+    int rc = keep(control, frame, payload);
+    if (rc == 0)
         return;
-    mt_error_set_rank(&error, MANTA_EINTERNAL, (int)frame->origin,
-                      "rank %u's piece of exchange %llu does not fit on rank %u", frame->origin,
-                      (unsigned long long)frame->serial, control->group->rank);
+    if (rc == MANTA_ENOMEM)
+        mt_error_set_rank(&error, rc, (int)control->group->rank,
+                          "rank %u has no memory for rank %u's piece of an exchange",
+                          control->group->rank, frame->origin);
+    else
+        mt_error_set_rank(&error, MANTA_EINTERNAL, (int)frame->origin,
+                          "rank %u's piece of exchange %llu does not fit on rank %u", frame->origin,
+                          (unsigned long long)frame->serial, control->group->rank);
     mt_control_fail_locked(control, &error);
 }
 

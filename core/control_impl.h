@@ -95,6 +95,9 @@ int mt_control_open(struct mt_group *group, struct mt_control *parent, uint64_t 
 void mt_control_close(struct mt_control *control);
 
 /* control.c */
+/* Nothing may be missing between two ranks: without memory for this frame the group fails. */
+void mt_control_send(struct mt_control *control, struct mt_link *link,
+                     const struct mt_wire_frame *frame, const void *payload);
 void mt_control_flood(struct mt_control *control, uint32_t type, const void *payload,
                       uint32_t bytes);
 /* The same for a frame whose header is made already, serial included. */

@@ -127,7 +127,7 @@ void mt_mend_tell(struct mt_neighbour *neighbour)
         frame.serial = control->seen[r];
         frame.bytes = (uint32_t)mt_goodbye_encode(control->left_after[r], bytes, sizeof bytes);
         if (mt_control_has_left(control, r))
-            mt_link_send(&neighbour->link, &frame, bytes);
+            mt_control_send(control, &neighbour->link, &frame, bytes);
     }
     if (!mt_control_failed(control))
         return;
@@ -136,5 +136,5 @@ void mt_mend_tell(struct mt_neighbour *neighbour)
     frame.origin = control->group->rank;
     frame.serial = ++control->serial;
     frame.bytes = (uint32_t)mt_failure_encode(&error, bytes, sizeof bytes);
-    mt_link_send(&neighbour->link, &frame, bytes);
+    mt_control_send(control, &neighbour->link, &frame, bytes);
 }

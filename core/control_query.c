@@ -58,7 +58,7 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame 
     reply.bytes = (uint32_t)mt_answer_encode(&answer, bytes, sizeof bytes);
     int32_t way = control->way_back[frame->origin];
     if (way != MT_NOBODY)
-        mt_link_send(&control->neighbours[way].link, &reply, bytes);
+        mt_control_send(control, &control->neighbours[way].link, &reply, bytes);
 }
 
 static int is_waiting_for_answers(const struct mt_control *control)

@@ -83,18 +83,26 @@ static void give_up(struct mt_dial *dial)
 {
     double waited = (double)(mt_clock_now_ns() - dial->start_ns) / 1e9;
     close_attempt(dial);
+    const char *last = dial->plan.address_count ? "no time was left to try" : "no address to try";
     mt_error_set_rank(&dial->error, MANTA_ETIMEOUT, (int)dial->plan.hello.to,
                       "rank %u could not be reached within %.1f s (%s)", dial->plan.hello.to,
-                      waited, dial->last_failure[0] ? dial->last_failure : "no address to try");
+                      waited, dial->last_failure[0] ? dial->last_failure : last);
     finish(dial);
 }
 
 static void give_up_refused(struct mt_dial *dial)
 {
-    mt_error_set_rank(&dial->error, MANTA_EAUTH, (int)dial->plan.hello.to,
-                      "rank %u's listener does not know this session (%s): its secret is another "
-                      "one, or its communicator has ended; give every rank the same session string",
-                      dial->plan.hello.to, dial->last_failure);
+    if (dial->plan.hello.kind != MT_STREAM_JOIN) /* they have joined the same session */
+        mt_error_set_rank(&dial->error, MANTA_EPEER, (int)dial->plan.hello.to,
+                          "rank %u has closed its communicator, or gave up while it was made and "
+                          "says why (%s)",
+                          dial->plan.hello.to, dial->last_failure);
+    else
+        mt_error_set_rank(
+            &dial->error, MANTA_EAUTH, (int)dial->plan.hello.to,
+            "rank %u's listener does not know this session (%s): its secret is another "
+            "one, or its communicator has ended; give every rank the same session string",
+            dial->plan.hello.to, dial->last_failure);
     finish(dial);
 }
 

@@ -26,7 +26,8 @@ struct mt_dial_plan {
 };
 
 /* 0 or MANTA_ENOMEM. All addresses are tried in turn, again and again until the deadline; only the
- * answer that no address knows the session ends it early. A listener that has proved itself and got
+ * answer that no address knows the session ends it early (MANTA_EAUTH, and MANTA_EPEER from a rank
+ * that did). A listener that has proved itself and got
  * the proof of this side is waited for until the deadline, or until it closes. */
 int mt_dial_start(const struct mt_dial_plan *plan, struct mt_dial **dial_out);
 

@@ -83,10 +83,6 @@ static int bootstrap(struct mt_group *group, const struct mt_group_join *join,
         return rc;
     group->members = welcome.members;
     group->epoch = welcome.epoch;
-    group->reach = calloc(group->ranks, sizeof *group->reach);
-    if (!group->reach)
-        return mt_error_set(error, MANTA_ENOMEM, "no memory for the addresses of %u ranks",
-                            group->ranks);
     memcpy(group->uid, welcome.uid, MT_ID_BYTES);
     rc = mt_auth_group_key(session->secret, group->uid, group->key);
     return rc ? mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256") : 0;
@@ -110,12 +106,15 @@ static int join_session(const struct mt_group_join *join, const struct mt_sessio
     group->timeout_ns = join->timeout_ns < TIMEOUT_NS_MAX ? join->timeout_ns : TIMEOUT_NS_MAX;
     group->generation = mt_fork_generation();
     uint64_t deadline_ns = start_ns + group->timeout_ns;
+    group->reach = calloc(group->ranks, sizeof *group->reach);
     rc = mt_auth_session_id(session->secret, group->session_id);
     open_door(housed, session);
     if (group->rank == 0) /* the group's door stands in for the one of manta_session_create() */
         mt_session_disown(group->session_id);
     if (rc)
         mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256");
+    else if (!group->reach)
+        rc = mt_error_set(error, MANTA_ENOMEM, "no memory for a group of %u ranks", group->ranks);
     else
         rc = bootstrap(group, join, session, deadline_ns, error);
     if (rc == 0)

@@ -168,6 +168,12 @@ void mt_link_close(struct mt_link *link)
     mt_service_signal();
 }
 
+void mt_link_break(struct mt_link *link)
+{
+    if (mt_link_is_open(link))
+        shutdown(link->source.fd, SHUT_RDWR);
+}
+
 int mt_link_send(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload)
 {
     size_t bytes = MT_WIRE_FRAME_BYTES + (size_t)frame->bytes;

@@ -42,6 +42,8 @@ static inline int mt_link_is_open(const struct mt_link *link)
 /* frame->bytes of payload. 0; MANTA_ENOMEM; MANTA_EPEER when closed (and not expected to open). A
  * broken connection is reported by lost(), later. */
 int mt_link_send(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload);
+/* What should have gone could not be queued: let the other side see an end instead of a gap. */
+void mt_link_break(struct mt_link *link);
 /* Read what is there now, without waiting for epoll to tell. */
 void mt_link_read_now(struct mt_link *link);
 

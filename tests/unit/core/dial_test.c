@@ -27,7 +27,7 @@ struct play {
     struct mt_dial *dial;
 };
 
-static void begin(struct play *play)
+static void begin_as(struct play *play, int kind)
 {
     struct mt_error error;
     char name[64];
@@ -40,7 +40,7 @@ static void begin(struct play *play)
     assert_int_equal(bind(play->listener, bound, play->address.bytes), 0);
     assert_int_equal(listen(play->listener, 16), 0);
     assert_int_equal(mt_auth_random(play->plan.key, sizeof play->plan.key), 0);
-    play->plan.hello.kind = MT_STREAM_CONTROL;
+    play->plan.hello.kind = (uint32_t)kind;
     play->plan.hello.from = 1;
     play->plan.addresses = &play->address;
     play->plan.address_count = 1;
@@ -48,6 +48,11 @@ static void begin(struct play *play)
     mt_service_lock();
     assert_int_equal(mt_dial_start(&play->plan, &play->dial), 0);
     mt_service_unlock();
+}
+
+static void begin(struct play *play)
+{
+    begin_as(play, MT_STREAM_CONTROL);
 }
 
 static void end(struct play *play)
@@ -203,6 +208,32 @@ static void the_deadline_ends_it(void **state)
     end(&play);
 }
 
+/* Who joins has the wrong session; who has joined meets a rank that has closed. */
+static void a_refusal_tells_why(void **state)
+{
+    static const int kinds[] = {MT_STREAM_JOIN, MT_STREAM_TCP};
+    static const int codes[] = {MANTA_EAUTH, MANTA_EPEER};
+    static const char *const words[] = {"its secret is another one", "has closed its communicator"};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct play play;
+        struct mt_error error;
+        struct mt_challenge challenge = {.status = MT_CHALLENGE_UNKNOWN,
+                                         .protocol = MT_WIRE_PROTOCOL};
+        uint8_t hello[MT_HELLO_BYTES], bytes[MT_CHALLENGE_BYTES];
+        int dialled;
+        begin_as(&play, kinds[i]);
+        int fd = take(&play);
+        receive_all(fd, hello, sizeof hello);
+        mt_challenge_encode(&challenge, bytes);
+        send_all(fd, bytes, sizeof bytes);
+        assert_int_equal(await_end(&play, &dialled, &error), codes[i]);
+        assert_non_null(strstr(error.sentence, words[i]));
+        close(fd);
+        end(&play);
+    }
+}
+
 /* The answer came in time, but the service thread got no CPU until the deadline had passed. */
 struct answering {
     struct mt_service_source source;
@@ -245,6 +276,7 @@ int main(void)
         cmocka_unit_test(who_has_not_is_left),
         cmocka_unit_test(who_closes_is_dialled_again),
         cmocka_unit_test(the_deadline_ends_it),
+        cmocka_unit_test(a_refusal_tells_why),
         cmocka_unit_test(a_starved_dialler_finds_the_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
