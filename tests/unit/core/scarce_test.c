@@ -51,8 +51,8 @@ static void exchange(struct joiner *joiner, struct mt_group *group)
     size_t out_bytes[RANKS];
     void *storage = NULL;
     uint64_t deadline_ns = mt_clock_now_ns() + 100 * MT_SECOND;
-    joiner->result = mt_control_allgather(group->control, &joiner->rank, sizeof joiner->rank, out,
-                                          out_bytes, &storage, deadline_ns, &joiner->error);
+    joiner->result = mt_control_allgather(group->control, NULL, &joiner->rank, sizeof joiner->rank,
+                                          out, out_bytes, &storage, deadline_ns, &joiner->error);
     if (joiner->result)
         mt_control_fail(group->control, &joiner->error); /* as a communicator does */
     free(storage);
