@@ -316,17 +316,18 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
         team->tail = op;
         return 0;
     }
+    int has_looked = 0;
     if (op->line && team->unresolved == 0) {
         code = mt_shm_line(endpoint, team, op, call->looks, &request->peer);
         if (code != MANTA_INPROGRESS) {
             request->status = team->failed = code;
             return 0;
         }
-        team->head = team->tail = op;
-        return 0;
+        has_looked = op->published == op->publishes; /* else there was no room */
     }
     team->head = team->tail = op;
-    look_again(endpoint, team, request, call->looks);
+    if (!has_looked)
+        look_again(endpoint, team, request, call->looks);
     return 0;
 }
 
