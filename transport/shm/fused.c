@@ -6,7 +6,10 @@
 
 enum {
     FLAT_BYTES = 16384, /* of all members together: combined by everybody, in one phase */
-    STEPS = 16          /* steps of a kernel in one progress: a few chunks */
+    STEPS = 16,         /* steps of a kernel in one progress: a few chunks */
+    PIECES = 8,         /* a broadcast is cut into about that many, within these bounds */
+    PIECE_BYTES_MIN = 16 * 1024,
+    PIECE_BYTES_MAX = 64 * 1024
 };
 
 static uint32_t member_index(const struct manta_plan_fused *fused, uint32_t rank)
@@ -115,6 +118,22 @@ static uint32_t hash_of(const struct manta_transport_id *id)
     return (uint32_t)(mixed >> 32);
 }
 
+/* The longest chunk of this operation. In a broadcast the root fills the ring while the others empty
+ * it, if there are several chunks; elsewhere all do the same at the same time, and few chunks are
+ * best. */
+static uint64_t chunk_bytes(const struct mt_shm_team *team, const struct mt_shm_op *op,
+                            uint64_t bytes)
+{
+    uint64_t most = bytes / PIECES;
+    if (op->collective != MANTA_BROADCAST)
+        return team->chunk_bytes;
+    if (most < PIECE_BYTES_MIN)
+        most = PIECE_BYTES_MIN;
+    if (most > PIECE_BYTES_MAX)
+        most = PIECE_BYTES_MAX;
+    return most < team->chunk_bytes ? most : team->chunk_bytes;
+}
+
 /* As few chunks as there can be, of equal length, on cache lines. */
 static void cut(const struct mt_shm_team *team, struct mt_shm_op *op)
 {
@@ -122,10 +141,11 @@ static void cut(const struct mt_shm_team *team, struct mt_shm_op *op)
     uint64_t bytes = op->elements * op->size * parts;
     op->chunks = 1;
     op->chunk_elements = op->elements;
-    if (bytes <= MT_SHM_INLINE || bytes <= team->chunk_bytes)
+    uint64_t limit = chunk_bytes(team, op, bytes);
+    if (bytes <= MT_SHM_INLINE || bytes <= limit)
         return;
     uint64_t line = MT_SHM_LINE / op->size;
-    uint64_t most = team->chunk_bytes / op->size / parts;
+    uint64_t most = limit / op->size / parts;
     if (most >= line)
         most -= most % line;
     uint64_t chunks = (op->elements + most - 1) / most;
