@@ -300,14 +300,14 @@ void mt_cache_release(struct manta_comm *comm, struct mt_entry *entry, struct mt
 
 void mt_cache_clear(struct manta_comm *comm)
 {
-    struct mt_cache *cache = &comm->cache;
+    struct mt_entry *entry = comm->cache.newest;
     mt_shapes_forget(comm, NULL);
-    while (cache->newest) {
-        struct mt_entry *entry = cache->newest;
-        cache_remove(cache, entry);
+    while (entry) {
+        struct mt_entry *older = entry->older;
         entry_free(entry);
+        entry = older;
     }
-    free(cache->buckets);
-    cache->buckets = NULL;
+    free(comm->cache.buckets);
+    memset(&comm->cache, 0, sizeof(comm->cache));
     mt_scratch_clear(comm);
 }

@@ -88,11 +88,11 @@ struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_ar
     struct manta_comm *comm = request->comm;
     struct mt_entry *entry = request->entry;
     const struct manta_plan *plan = entry->plan;
-    struct mt_shape *shape = place_for(comm, arguments);
+    struct mt_shape *shape = plan->blocks > comm->ranks ? NULL : place_for(comm, arguments);
     uint64_t *offsets = shape ? shape->offsets : NULL;
     if (shape && !offsets)
         offsets = malloc(((size_t)comm->ranks + 1) * sizeof(*offsets));
-    if (!offsets || plan->blocks > comm->ranks)
+    if (!offsets)
         return NULL;
     memset(shape, 0, sizeof(*shape));
     shape->entry = entry;

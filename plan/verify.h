@@ -10,7 +10,6 @@
 
 #include <manta/plan.h>
 
-
 enum { MT_PLAN_DEPTH = 2 }; /* segments under way at once; scratch slots */
 
 struct mt_verify_result {
