@@ -319,7 +319,7 @@ int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
                  struct mt_shape *shape, struct manta_request **request_out);
 int mt_call_block(struct manta_comm *comm, const struct mt_arguments *arguments,
                   struct mt_shape *shape);
-/* A split takes its place among the collectives. Returns the slot of the recorder to end it with. */
+/* A split takes its place among the collectives. Returns the recorder's slot to end it with. */
 uint32_t mt_call_begin_split(struct manta_comm *comm, struct mt_call *call_out);
 void mt_call_end_split(struct manta_comm *comm, uint32_t record_slot, int result);
 /* The call is over: take it off the communicator's list, give back its instance, record the result.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scratch memory of a communicator's calls. It goes from call to call, whatever their plans, so that
- * there is as much of it as calls are under way together, and not as plans were ever used. */
+/* Scratch memory of a communicator's calls. It goes from call to call, whatever their plans, so
+ * that there is as much of it as calls are under way together, and not as plans were ever used. */
 #include <stdlib.h>
 
 #include "collectives/comm.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Shapes: calls that were made before. A program makes the same few calls again and again, with the
- * same arguments and perhaps other buffers. Where the plan is a single fused step, checking, choice,
+ * same arguments and perhaps other buffers. Where the plan is one fused step, checking, choice,
  * plan, binding and what the transport prepares are then the same too, and are kept here; such a
  * call costs a look into this table, a number and a line in the recorder.
  */

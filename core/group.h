@@ -54,7 +54,7 @@ struct mt_group_join {
                               * first differing line and rank. NULL: nothing to compare */
     uint64_t timeout_ns;
     struct mt_group *parent; /* the group it is split from, or NULL. While the new one is being made
-                              * it fails when the parent does; later only with the parent's abort. */
+                              * it fails when the parent does; later only when it aborts. */
 };
 
 /* Join. Collective over `ranks` ranks; blocks until all have joined and every control link stands.

@@ -15,9 +15,9 @@ struct mt_cpus {
 void mt_cpus_of_thread(struct mt_cpus *cpus_out);
 
 /*
- * 1 if rank `me` of the `count` ranks of a node must share CPUs: some set of ranks that can get into
- * each other's way (their sets overlap, directly or through others) is larger than the number of
- * its CPUs. Ranks whose set is empty (unknown) stay out of it. Pure; count^2 work at most.
+ * 1 if rank `me` of the `count` ranks of a node must share CPUs: some set of ranks that can get
+ * into each other's way (their sets overlap, directly or through others) is larger than the number
+ * of its CPUs. Ranks whose set is empty (unknown) stay out of it. Pure; count^2 work at most.
  */
 int mt_cpus_are_shared(const struct mt_cpus *const *ranks, uint32_t count, uint32_t me);
 

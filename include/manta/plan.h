@@ -15,9 +15,9 @@
  * Buffers. SRC and DST are the caller's. A rank owns SRC block b if it has that input, DST block b
  * if it must produce it: that is all blocks; but of SRC only its own part in allgather and none in
  * recv, of DST only its own part in reduce_scatter, none in send, and all at root in reduce.
- * broadcast has one buffer: DST, which at root holds the input. SCRATCH is cut into regions; block b
- * of a location whose origin is o lies at the start of its region plus the distance from block o to
- * block b.
+ * broadcast has one buffer: DST, which at root holds the input. SCRATCH is cut into regions; block
+ * b of a location whose origin is o lies at the start of its region plus the distance from block o
+ * to block b.
  *
  * Order. The steps of one lane are issued in the order in which they stand, each after the steps it
  * depends on are complete; they complete in any order. A lane has at least MANTA_PLAN_WINDOW steps

@@ -118,9 +118,9 @@ static uint32_t hash_of(const struct manta_transport_id *id)
     return (uint32_t)(mixed >> 32);
 }
 
-/* The longest chunk of this operation. In a broadcast the root fills the ring while the others empty
- * it, if there are several chunks; elsewhere all do the same at the same time, and few chunks are
- * best. */
+/* The longest chunk of this operation. In a broadcast the root fills the ring while the others
+ * empty it, if there are several chunks; elsewhere all do the same at the same time, and few chunks
+ * are best. */
 static uint64_t chunk_bytes(const struct mt_shm_team *team, const struct mt_shm_op *op,
                             uint64_t bytes)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The line kernel: an operation whose payload lies beside the flag, carried out in one go when it is
- * posted and its team has nothing else to do. It does what the stream kernel does with one chunk,
- * without chunks. What it cannot finish within its looks it leaves in the stream kernel's state,
- * and that one goes on.
+ * The line kernel: an operation whose payload lies beside the flag, carried out in one go when it
+ * is posted and its team has nothing else to do. It does what the stream kernel does with one
+ * chunk, without chunks. What it cannot finish within its looks it leaves in the stream kernel's
+ * state, and that one goes on.
  */
 #include "transport/shm/combine.h"
 #include "transport/shm/copy.h"

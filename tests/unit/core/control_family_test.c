@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Groups split from one another: what of a parent's end reaches its children, being made or made. */
+/* Groups split from one another: what of a parent's end reaches children, being made or made. */
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>

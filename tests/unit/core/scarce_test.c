@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ranks that join, exchange and leave while memory runs out: at each place that allocates, for good,
- * and for once at some of its calls. Whatever fails, every rank ends (with success or a
+ * Ranks that join, exchange and leave while memory runs out: at each place that allocates, for
+ * good, and for once at some of its calls. Whatever fails, every rank ends (with success or a
  * sentence), and nothing is left: no memory, no descriptor. When one has failed, the others'
  * deadlines are made to pass by moving the clock.
  */
