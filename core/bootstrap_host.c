@@ -299,12 +299,10 @@ static void word_unanswered(struct host *host)
 {
     uint32_t ranks = host->bootstrap->ranks;
     char who[160];
-    host->welcomed[0] = 1;
+    uint8_t *missing = host->welcomed; /* not needed any more */
     for (uint32_t r = 1; r < ranks; r++)
-        host->welcomed[r] = (uint8_t)is_answered(host, r);
-    for (uint32_t r = 0; r < ranks; r++)
-        host->welcomed[r] = !host->welcomed[r];
-    int lowest = mt_ranks_describe(host->welcomed, ranks, who, sizeof who);
+        missing[r] = !is_answered(host, r);
+    int lowest = mt_ranks_describe(missing, ranks, who, sizeof who);
     mt_error_set_rank(&host->refusal, MANTA_ETIMEOUT, lowest,
                       "%s of %u did not take rank 0's answer in time: stopped, gone, or rank 0 has "
                       "no memory to send it",
