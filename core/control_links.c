@@ -254,6 +254,7 @@ static int is_goodbye_seen(const struct mt_control *control)
 static void say_goodbye(struct mt_control *control)
 {
     uint64_t until_ns = mt_clock_now_ns() + GOODBYE_NS;
+    uint32_t rank = control->group->rank;
     uint8_t bytes[16];
     control->is_leaving = 1;
     if (mt_control_failed(control))
@@ -261,6 +262,10 @@ static void say_goodbye(struct mt_control *control)
     uint64_t last = control->record ? mt_record_last_collective(control->record) : 0;
     size_t count = mt_goodbye_encode(last, bytes, sizeof bytes);
     mt_control_flood(control, MT_WIRE_GOODBYE, bytes, (uint32_t)count);
+    /* For links that are made meanwhile: mt_mend_tell() tells who has left. */
+    control->left_after[rank] = last;
+    control->seen[rank] = control->serial;
+    atomic_store_explicit(&control->left[rank], 1, memory_order_release);
     while (!is_goodbye_seen(control) && mt_clock_now_ns() < until_ns)
         mt_service_wait(until_ns);
 }
