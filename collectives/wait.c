@@ -183,12 +183,21 @@ int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint_index, in
     }
 
     struct mt_error cause;
-    mt_error_set_rank(&cause, code, peer == MANTA_PLAN_NONE ? -1 : (int)peer, "%s: %s",
-                      endpoint->transport->name,
-                      detail.sentence[0] ? detail.sentence : manta_strerror(code));
+    /* What this rank lacks is not its peer's fault, and nobody knows it better. */
+    int is_own = code == MANTA_ESYSTEM || code == MANTA_ENOMEM;
+    const char *sentence = detail.sentence[0] ? detail.sentence : manta_strerror(code);
+    if (is_own)
+        mt_error_set_rank(&cause, code, (int)comm->rank, "rank %u: %s: %s", comm->rank,
+                          endpoint->transport->name, sentence);
+    else
+        mt_error_set_rank(&cause, code, peer == MANTA_PLAN_NONE ? -1 : (int)peer, "%s: %s",
+                          endpoint->transport->name, sentence);
     cause.system_errno = detail.system_errno;
     strncpy(cause.transport, endpoint->transport->name, sizeof(cause.transport) - 1);
-    mt_control_suspect(comm->control, &cause);
+    if (is_own)
+        mt_control_fail(comm->control, &cause);
+    else
+        mt_control_suspect(comm->control, &cause);
     return code;
 }
 

@@ -40,6 +40,7 @@ struct pending {
     struct mt_service_timer timer;
     uint64_t since_ns; /* came, or was sent its challenge */
     int is_unix;
+    int is_last;  /* there was no other descriptor */
     int is_known; /* its hello names a session of this process */
     size_t have;
     uint8_t bytes[MT_HELLO_BYTES]; /* being read: the hello, then the proof */
@@ -73,10 +74,12 @@ static void forget(struct pending *pending)
 
 static void drop(struct pending *pending, const char *why)
 {
-    int fd = pending->source.fd;
+    int fd = pending->source.fd, is_last = pending->is_last;
     mt_log(MT_LOG_DEBUG, -1, "closed a connection that did not prove itself: %s", why);
     forget(pending);
     mt_fd_close(fd);
+    if (is_last)
+        mt_listener_refill();
 }
 
 static int drop_one(void)
@@ -186,6 +189,11 @@ static void check_proof(struct pending *pending)
         drop(pending, "its proof is wrong");
         return;
     }
+    if (pending->is_last && !mt_listener_refill()) {
+        mt_stream_refuse(&hello);
+        drop(pending, "there is no descriptor to keep it");
+        return;
+    }
     struct mt_parked *room = mt_stream_room();
     if (!room || send_whole(fd, mt_accepted, sizeof mt_accepted)) {
         free(room);
@@ -229,22 +237,25 @@ void mt_accept_catch_up(void)
     }
 }
 
-void mt_accept_begin(int fd, int is_unix)
+void mt_accept_begin(int fd, int is_unix, int is_last)
 {
     int one = 1;
     struct pending *pending = calloc(1, sizeof *pending);
     if (!pending) {
         mt_fd_close(fd);
+        mt_listener_refill();
         return;
     }
     if (!is_unix)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     pending->is_unix = is_unix;
+    pending->is_last = is_last;
     pending->source = (struct mt_service_source){.fd = fd, .ready = ready, .arg = pending};
     pending->timer = (struct mt_service_timer){.fire = expired, .arg = pending};
     if (mt_service_watch(&pending->source, EPOLLIN)) {
         free(pending);
         mt_fd_close(fd);
+        mt_listener_refill();
         return;
     }
     wait_for_more(pending);

@@ -106,20 +106,14 @@ static void give_up_refused(struct mt_dial *dial)
     finish(dial);
 }
 
-/* What this process lacks will not come by dialling again. */
-static int is_own_lack(int failed)
-{
-    return failed == EMFILE || failed == ENFILE || failed == ENOMEM || failed == ENOBUFS;
-}
-
 static void give_up_own_lack(struct mt_dial *dial, int failed)
 {
     close_attempt(dial);
     errno = failed;
-    mt_error_set_rank(&dial->error, MANTA_ESYSTEM, (int)dial->plan.hello.to,
-                      "no connection to rank %u: %s; raise the limit of open files (ulimit -n) or "
-                      "free memory",
-                      dial->plan.hello.to, strerror(failed));
+    mt_error_set_rank(&dial->error, MANTA_ESYSTEM, (int)dial->plan.hello.from,
+                      "rank %u cannot connect to rank %u: %s; raise its limit of open files "
+                      "(ulimit -n) or free memory",
+                      dial->plan.hello.from, dial->plan.hello.to, strerror(failed));
     finish(dial);
 }
 
@@ -187,7 +181,7 @@ static void connected(struct mt_dial *dial)
         failed = ECONNREFUSED;
     }
     if (failed) {
-        if (is_own_lack(failed)) {
+        if (mt_error_is_lack(failed)) {
             give_up_own_lack(dial, failed);
             return;
         }
@@ -352,6 +346,10 @@ static void try_next(struct mt_dial *dial)
         int failed = begin_attempt(dial, &dial->addresses[dial->next++]);
         if (failed == 0)
             return;
+        if (mt_error_is_lack(failed)) {
+            give_up_own_lack(dial, failed);
+            return;
+        }
         dial->silences++;
         fail_attempt(dial, strerror(failed));
     }

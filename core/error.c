@@ -39,6 +39,12 @@ int mt_error_set_rank(struct mt_error *error, int code, int rank, const char *fo
     return code;
 }
 
+int mt_error_is_lack(int system_errno)
+{
+    return system_errno == EMFILE || system_errno == ENFILE || system_errno == ENOMEM ||
+           system_errno == ENOBUFS || system_errno == ETOOMANYREFS;
+}
+
 void mt_error_export(const struct mt_error *error, struct manta_error_info *info)
 {
     struct manta_error_info full = {.size = info->size,

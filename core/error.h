@@ -20,6 +20,9 @@ int mt_error_set(struct mt_error *error, int code, const char *format, ...)
 /* The same, naming the rank at fault. */
 int mt_error_set_rank(struct mt_error *error, int code, int rank, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* 1 for an errno that says that this process, or its host, has no more of something: descriptors or
+ * memory. It will not come by trying again. */
+int mt_error_is_lack(int system_errno);
 /* Copy into a public struct, honouring info->size. */
 void mt_error_export(const struct mt_error *error, struct manta_error_info *info);
 

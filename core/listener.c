@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "core/clock.h"
 #include "core/config.h"
 #include "core/fork.h"
+#include "core/log.h"
 
 enum { BACKLOG = 4096, ACCEPTS_PER_EVENT = 64, PAUSE_MS = 10 };
 
@@ -26,11 +28,17 @@ static struct mt_port *ports; /* all; the process's own come last */
 static struct mt_port *tcp4, *tcp6, *local;
 static char unix_name[64];
 static struct mt_service_timer resume; /* after there was no room */
+/* Held only to be given up for a connection when there is no other descriptor: a rank that proves
+ * itself on that one is told why it cannot stay, where it would wait in vain. -1: given up. */
+static int reserve = -1;
+static int has_warned;
 
 static void reset_in_child(void)
 {
     users = 0;
     ports = tcp4 = tcp6 = local = NULL;
+    reserve = -1;
+    has_warned = 0;
     memset(&resume, 0, sizeof resume);
     mt_accept_reset();
 }
@@ -58,10 +66,61 @@ static int somebody_waits(int fd)
     return poll(&waiting, 1, 0) == 1;
 }
 
+int mt_listener_refill(void)
+{
+    if (reserve < 0 && users > 0) {
+        reserve = eventfd(0, EFD_CLOEXEC);
+        mt_fd_enter(reserve);
+    }
+    return reserve >= 0;
+}
+
+static void warn_of_lack(int failed)
+{
+    if (!has_warned)
+        mt_log(MT_LOG_WARN, -1,
+               "no connection can be accepted: %s; raise the limit of open files (ulimit -n) or "
+               "free memory",
+               strerror(failed));
+    has_warned = 1;
+}
+
+static int accept_by_reserve(int listener)
+{
+    if (reserve < 0)
+        return -1;
+    mt_fd_close(reserve);
+    reserve = -1;
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        mt_listener_refill();
+    return fd;
+}
+
+/* 1 if there may be another one. */
+static int accept_one(const struct mt_port *port)
+{
+    int listener = port->source.fd;
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int failed = fd < 0 ? errno : 0, is_last = mt_error_is_lack(failed);
+    if (is_last) {
+        warn_of_lack(failed);
+        fd = accept_by_reserve(listener);
+    }
+    if (fd >= 0) {
+        mt_fd_enter(fd);
+        mt_accept_begin(fd, port->is_unix, is_last);
+        return 1;
+    }
+    if (is_last)
+        pause_ports();
+    return !is_last && failed != EAGAIN;
+}
+
 static void accept_ready(struct mt_service_source *source, uint32_t events)
 {
-    struct mt_port *port = source->arg;
     (void)events;
+    mt_listener_refill();
     mt_accept_catch_up();
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
         if (mt_accept_is_full() && !somebody_waits(source->fd))
@@ -70,16 +129,7 @@ static void accept_ready(struct mt_service_source *source, uint32_t events)
             pause_ports();
             return;
         }
-        int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            mt_fd_enter(fd);
-            mt_accept_begin(fd, port->is_unix);
-            continue;
-        }
-        int no_room = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
-        if (no_room)
-            pause_ports();
-        if (errno == EAGAIN || no_room)
+        if (!accept_one(source->arg))
             return;
     }
 }
@@ -151,6 +201,9 @@ static void close_all(void)
     tcp4 = tcp6 = local = NULL;
     mt_service_timer_set(&resume, 0);
     mt_accept_drop_all();
+    mt_fd_close(reserve);
+    reserve = -1;
+    has_warned = 0;
 }
 
 static int open_local(void)
@@ -194,8 +247,10 @@ int mt_listener_acquire(struct mt_error *error)
     mt_service_lock();
     mt_fork_on_child(reset_in_child);
     rc = users == 0 ? open_all(error) : 0;
-    if (rc == 0)
+    if (rc == 0) {
         users++;
+        mt_listener_refill();
+    }
     mt_service_unlock();
     if (rc)
         mt_service_release();

@@ -48,6 +48,9 @@ struct mt_door *mt_door_for(const struct mt_hello *hello);
 void mt_listener_describe(struct mt_member *member);
 /* Addresses, best first; returns how many. */
 uint32_t mt_listener_addresses(struct mt_address *addresses, uint32_t room);
+/* A connection has been closed: take its descriptor for the next time that there is none. 1 if there
+ * is one now. */
+int mt_listener_refill(void);
 /* 1 if this is an address of this process's listener. */
 int mt_listener_has(const struct mt_address *address);
 /* One more listening socket, at a given address (a prepared session). 0 or an errno. */
@@ -61,5 +64,8 @@ struct mt_parked *mt_stream_room(void);
  * socket's other end, else -1. */
 void mt_stream_deliver(int fd, const struct mt_hello *hello, int64_t peer_uid,
                        struct mt_parked *room);
+
+/* A stream that has proved itself, and for which there is no descriptor: its group fails. */
+void mt_stream_refuse(const struct mt_hello *hello);
 
 #endif

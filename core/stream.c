@@ -6,12 +6,14 @@
  */
 #include "core/stream.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/control.h"
 #include "core/dial.h"
 #include "core/fork.h"
 #include "core/listener.h"
@@ -152,6 +154,21 @@ void mt_stream_deliver(int fd, const struct mt_hello *hello, int64_t peer_uid,
     mt_log(MT_LOG_WARN, (int)hello->to, "refused shared memory of rank %u: it runs as another user",
            hello->from);
     mt_fd_close(fd);
+}
+
+/* Links of the control plane are left out: those that are made late are not needed to go on. */
+void mt_stream_refuse(const struct mt_hello *hello)
+{
+    const struct mt_inbox *inbox = inbox_of(hello);
+    struct mt_error error;
+    if (!inbox || (hello->kind != MT_STREAM_TCP && hello->kind != MT_STREAM_SHM))
+        return;
+    errno = EMFILE;
+    mt_error_set_rank(&error, MANTA_ESYSTEM, (int)hello->to,
+                      "rank %u has no descriptor for the connection of rank %u; raise its limit of "
+                      "open files (ulimit -n)",
+                      hello->to, hello->from);
+    mt_control_fail(inbox->group->control, &error);
 }
 
 void mt_inbox_open(struct mt_inbox *inbox)

@@ -281,7 +281,8 @@ MANTA_API int manta_explain(struct manta_comm *comm, int collective, uint64_t co
  *   is in place; any other overlap is refused. count: elements, 0 is legal. dtype, op: the enums.
  * Returns: 0, MANTA_EINVAL, MANTA_EBUSY, MANTA_EFORK, MANTA_ETIMEOUT, MANTA_EPEER,
  *   MANTA_EMISMATCH, MANTA_EABORTED, MANTA_ELEFT, MANTA_ETRANSPORT, MANTA_EALGORITHM,
- *   MANTA_EBUFFER, MANTA_ENOMEM (first use of a shape).
+ *   MANTA_EBUFFER, MANTA_ENOMEM (first use of a shape), MANTA_ESYSTEM (a rank ran out of
+ *   descriptors).
  * Thread: one at a time per communicator. Blocks: until done, at most the deadline.
  * Lifetime: src and dst until the call returns. Since: 0.1.
  * Source: Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in

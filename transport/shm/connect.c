@@ -63,6 +63,14 @@ static int lose(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, int 
     return code;
 }
 
+/* There is no descriptor to be had, or too many are on their way between processes. */
+static int lose_for_lack(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, int failed)
+{
+    errno = failed;
+    return lose(endpoint, peer, MANTA_ESYSTEM, strerror(failed),
+                "raise the limit of open files (ulimit -n) or free memory");
+}
+
 static int send_hello(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
 {
     struct hello hello = {.version = MT_SHM_VERSION,
@@ -88,6 +96,8 @@ static int send_hello(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer
     ssize_t sent = sendmsg(peer->stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR))
         return MANTA_INPROGRESS;
+    if (sent < 0 && mt_error_is_lack(errno))
+        return lose_for_lack(endpoint, peer, errno);
     if (sent != sizeof(hello))
         return lose(endpoint, peer, MANTA_EPEER, "its stream broke", strerror(errno));
     peer->hello_sent = 1;
@@ -135,6 +145,7 @@ static int receive(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, v
     if (got < 0)
         return lose(endpoint, peer, MANTA_EPEER, "its stream broke", strerror(errno));
     take_descriptors(peer, &message);
+    peer->is_cut |= (message.msg_flags & MSG_CTRUNC) != 0;
     errno = 0;
     if (got == 0)
         return lose(endpoint, peer, MANTA_EPEER, "it closed its stream", NULL);
@@ -146,6 +157,8 @@ static int map_peer(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
 {
     struct hello hello;
     memcpy(&hello, peer->hello, sizeof(hello));
+    if (peer->is_cut && peer->passed[1] < 0)
+        return lose_for_lack(endpoint, peer, EMFILE);
     errno = 0;
     if (memcmp(hello.magic, hello_magic, sizeof(hello_magic)) != 0 ||
         hello.version != MT_SHM_VERSION || hello.rank != peer->rank || peer->passed[1] < 0 ||
@@ -272,7 +285,9 @@ static int test_dial(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
     if (code == MANTA_INPROGRESS)
         return code;
     peer->dial = NULL;
-    errno = 0;
+    errno = error.system_errno;
+    if (code == MANTA_ESYSTEM)
+        return lose_for_lack(endpoint, peer, error.system_errno);
     if (code != 0)
         return lose(endpoint, peer, code == MANTA_ETIMEOUT ? MANTA_ETIMEOUT : MANTA_EPEER,
                     "its unix socket does not answer", error.sentence);

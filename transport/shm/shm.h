@@ -54,6 +54,7 @@ struct mt_shm_peer {
     uint32_t hello_sent, hello_bytes, ready_sent, ready_received;
     uint8_t hello[64];
     int passed[2];        /* descriptors received: segment, doorbell */
+    int is_cut;           /* the kernel had none to give for some of them */
     _Atomic int accepted; /* stream that the service thread took, or -1 */
     int failure;          /* code, when LOST */
 

@@ -87,16 +87,22 @@ void mt_tcp_mailbox_read(struct mt_tcp_endpoint *endpoint)
     }
 }
 
-/* A dial that ended without a connection: the peer is as good as lost. */
+/* A dial that ended without a connection: a peer that did not answer is as good as lost. */
 static int dial_failed(struct mt_tcp_endpoint *endpoint, uint32_t peer,
                        const struct mt_error *error)
 {
     int code = error->code;
-    if (code == MANTA_ETIMEOUT || code == MANTA_ESYSTEM)
+    if (code == MANTA_ETIMEOUT)
         code = MANTA_EPEER;
     endpoint->peers[peer].out.state = MT_TCP_LOST;
-    mt_messages_fail(endpoint->messages, peer, MT_MESSAGE_SENDS, code, error->system_errno,
-                     "no tcp connection to rank %u: %s", peer, error->sentence);
+    if (mt_error_is_lack(error->system_errno))
+        mt_messages_fail(endpoint->messages, peer, MT_MESSAGE_SENDS, code, error->system_errno,
+                         "no connection to rank %u: %s; raise the limit of open files (ulimit -n) "
+                         "or free memory",
+                         peer, strerror(error->system_errno));
+    else
+        mt_messages_fail(endpoint->messages, peer, MT_MESSAGE_SENDS, code, error->system_errno,
+                         "no tcp connection to rank %u: %s", peer, error->sentence);
     return code;
 }
 

@@ -21,8 +21,11 @@
 #include "core/address.h"
 #include "core/stream.h"
 #include "core/wire.h"
-#include "tests/support/clock_shift.h"
+#include "core/control.h"
 #include "core/group.h"
+#include "core/log.h"
+#include "tests/support/clock_shift.h"
+#include "tests/support/descriptors.h"
 
 /* One dialler's side of the handshake. */
 struct guest {
@@ -46,18 +49,29 @@ static void send_all(int fd, const void *bytes, size_t count)
     assert_int_equal(send(fd, bytes, count, MSG_NOSIGNAL), (ssize_t)count);
 }
 
-static void come(struct guest *guest, const struct mt_group *group)
+static void make(struct guest *guest)
+{
+    guest->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(guest->fd >= 0);
+}
+
+static void enter(struct guest *guest, const struct mt_group *group)
 {
     struct mt_address address;
     struct mt_hello hello = {.protocol = MT_WIRE_PROTOCOL, .kind = MT_STREAM_TCP};
     mt_address_abstract(group->members[0].unix_name, &address);
-    guest->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const struct sockaddr *name = (const struct sockaddr *)&address.socket;
     assert_int_equal(connect(guest->fd, name, address.bytes), 0);
     memcpy(hello.session_id, group->session_id, MT_ID_BYTES);
     memcpy(hello.uid, group->uid, MT_ID_BYTES);
     mt_auth_random(hello.nonce, sizeof hello.nonce);
     mt_hello_encode(&hello, guest->hello);
+}
+
+static void come(struct guest *guest, const struct mt_group *group)
+{
+    make(guest);
+    enter(guest, group);
 }
 
 static void say_hello(struct guest *guest)
@@ -281,6 +295,59 @@ static void who_is_early_waits(void **state)
     with_listener(come_early);
 }
 
+static void count_warnings(void *arg, const char *line)
+{
+    *(_Atomic int *)arg += strstr(line, "warn") && strstr(line, "ulimit -n");
+}
+
+/* A stranger on the last descriptor harms nobody; a rank on it is kept if another descriptor is to
+ * be had by then, else its group learns why not. */
+static void come_without_descriptors(const struct mt_group *group)
+{
+    struct guest stranger, kept, lost;
+    struct mt_error error;
+    _Atomic int warnings = 0;
+    mt_log_sink(count_warnings, &warnings);
+    make(&stranger);
+    make(&kept);
+    make(&lost);
+    assert_int_equal(descriptors_leave(0), 0);
+    enter(&stranger, group);
+    clock_shift_settle();
+    enter(&kept, group); /* waits until the stranger's time is over */
+    say_hello(&kept);
+    clock_shift_settle();
+    clock_shift(3 * MT_SECOND);
+    clock_shift_settle();
+    be_closed(&stranger);
+    read_challenge(&kept, group);
+    descriptors_free();
+    say_proof(&kept);
+    be_accepted(&kept);
+    clock_shift_settle();
+    assert_false(mt_control_failed(group->control));
+    assert_int_equal(descriptors_leave(0), 0);
+    enter(&lost, group);
+    say_hello(&lost);
+    read_challenge(&lost, group);
+    say_proof(&lost);
+    be_closed(&lost);
+    descriptors_free();
+    assert_true(mt_control_failed(group->control));
+    mt_control_failure(group->control, &error);
+    assert_int_equal(error.code, MANTA_ESYSTEM);
+    assert_non_null(strstr(error.sentence, "ulimit -n"));
+    assert_int_equal(warnings, 1);
+    mt_log_sink(NULL, NULL);
+    close(kept.fd);
+}
+
+static void a_lack_of_descriptors_is_told(void **state)
+{
+    (void)state;
+    with_listener(come_without_descriptors);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +355,7 @@ int main(void)
         cmocka_unit_test(who_is_silent_is_closed),
         cmocka_unit_test(a_crowd_gets_through),
         cmocka_unit_test(who_is_early_waits),
+        cmocka_unit_test(a_lack_of_descriptors_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@
 
 #include "core/dial.h"
 #include "tests/support/clock_shift.h"
+#include "tests/support/descriptors.h"
 
 #define PATIENCE_NS (600 * MT_SECOND)
 
@@ -27,7 +28,7 @@ struct play {
     struct mt_dial *dial;
 };
 
-static void begin_as(struct play *play, int kind)
+static void prepare(struct play *play, int kind)
 {
     struct mt_error error;
     char name[64];
@@ -45,6 +46,11 @@ static void begin_as(struct play *play, int kind)
     play->plan.addresses = &play->address;
     play->plan.address_count = 1;
     play->plan.deadline_ns = mt_clock_now_ns() + PATIENCE_NS;
+}
+
+static void begin_as(struct play *play, int kind)
+{
+    prepare(play, kind);
     mt_service_lock();
     assert_int_equal(mt_dial_start(&play->plan, &play->dial), 0);
     mt_service_unlock();
@@ -269,6 +275,25 @@ static void a_starved_dialler_finds_the_answer(void **state)
     end(&play);
 }
 
+/* What this process lacks does not come by waiting. */
+static void who_has_no_descriptor_gives_up(void **state)
+{
+    struct play play;
+    struct mt_error error;
+    int dialled;
+    (void)state;
+    prepare(&play, MT_STREAM_CONTROL);
+    mt_service_lock();
+    assert_int_equal(descriptors_leave(0), 0);
+    assert_int_equal(mt_dial_start(&play.plan, &play.dial), 0);
+    mt_service_unlock();
+    assert_int_equal(await_end(&play, &dialled, &error), MANTA_ESYSTEM);
+    descriptors_free();
+    assert_int_equal(error.rank, 1);
+    assert_non_null(strstr(error.sentence, "ulimit -n"));
+    end(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +303,7 @@ int main(void)
         cmocka_unit_test(the_deadline_ends_it),
         cmocka_unit_test(a_refusal_tells_why),
         cmocka_unit_test(a_starved_dialler_finds_the_answer),
+        cmocka_unit_test(who_has_no_descriptor_gives_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
