@@ -118,8 +118,13 @@ static void choose_route(struct manta_comm *comm, const struct offer *offers, ui
             offers[comm->rank].bytes[i] == 0)
             continue;
         const struct mt_endpoint *endpoint = &comm->endpoints[place[i]];
-        if (endpoint->transport->probe(endpoint->handle, peer, &properties))
+        if (endpoint->transport->probe(endpoint->handle, peer, &properties)) {
+            struct manta_transport_error reason = {.size = sizeof(reason)};
+            endpoint->transport->error(endpoint->handle, &reason);
+            mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is not reached by %s: %s", peer,
+                   endpoint->transport->name, reason.sentence);
             continue;
+        }
         comm->route[peer] = place[i];
         mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is reached by %s (%s%s%s)", peer,
                endpoint->transport->name, properties.interface, properties.reason[0] ? " " : "",

@@ -72,10 +72,12 @@ static void forget(struct pending *pending)
     free(pending);
 }
 
+/* why NULL: nothing that has to be told. */
 static void drop(struct pending *pending, const char *why)
 {
     int fd = pending->source.fd, is_last = pending->is_last;
-    mt_log(MT_LOG_DEBUG, -1, "closed a connection that did not prove itself: %s", why);
+    if (why)
+        mt_log(MT_LOG_DEBUG, -1, "closed a connection that did not prove itself: %s", why);
     forget(pending);
     mt_fd_close(fd);
     if (is_last)
@@ -213,8 +215,8 @@ static void ready(struct mt_service_source *source, uint32_t events)
     ssize_t got = recv(source->fd, pending->bytes + pending->have, wanted - pending->have, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (got <= 0) {
-        drop(pending, "it was closed");
+    if (got <= 0) { /* who says nothing wanted to know whether a listener is here */
+        drop(pending, is_proof || pending->have ? "it was closed" : NULL);
         return;
     }
     pending->have += (size_t)got;

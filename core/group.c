@@ -160,3 +160,9 @@ int mt_group_same_node(const struct mt_group *group, uint32_t a, uint32_t b)
     const struct mt_member *first = &group->members[a], *second = &group->members[b];
     return first->node == second->node && first->boot == second->boot;
 }
+
+int mt_group_same_network(const struct mt_group *group, uint32_t a, uint32_t b)
+{
+    const struct mt_member *first = &group->members[a], *second = &group->members[b];
+    return first->boot == second->boot && first->net_namespace == second->net_namespace;
+}

@@ -21,6 +21,7 @@ struct mt_member {
     uint64_t node;          /* hash of the node's name: equal on ranks of one node */
     uint64_t boot;          /* hash of the real boot id: shared memory needs it equal */
     uint64_t pid_namespace; /* inode of /proc/self/ns/pid */
+    uint64_t net_namespace; /* of its listener: a number of this host's kernel; 0: not known */
     pid_t pid;
     uint64_t process_start; /* start time of that pid, /proc/<pid>/stat field 22: pids are reused */
     uint32_t uid;
@@ -68,5 +69,7 @@ void mt_group_leave(struct mt_group *group);
 
 /* 1 if both ranks are on one node (equal node and boot). */
 int mt_group_same_node(const struct mt_group *group, uint32_t a, uint32_t b);
+/* 1 if loopback and abstract unix sockets of one are the other's (equal boot and net_namespace). */
+int mt_group_same_network(const struct mt_group *group, uint32_t a, uint32_t b);
 
 #endif

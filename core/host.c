@@ -5,10 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/config.h"
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
 
 /* FNV-1a, never 0. */
 static uint64_t hash(const char *text)
@@ -49,6 +54,17 @@ uint64_t mt_host_process_start(pid_t pid)
         field = field ? field + 1 : NULL;
     }
     return field ? strtoull(field, NULL, 10) : 0;
+}
+
+uint64_t mt_host_net_namespace(int fd)
+{
+    uint64_t cookie;
+    socklen_t bytes = sizeof cookie;
+    struct stat namespace;
+    if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &bytes) == 0)
+        return cookie;
+    /* Before Linux 5.14: that of this thread, as the socket's. */
+    return stat("/proc/thread-self/ns/net", &namespace) == 0 ? namespace.st_ino : 0;
 }
 
 void mt_host_describe(const char *node, struct mt_member *member_out)

@@ -18,6 +18,7 @@
 #include "core/clock.h"
 #include "core/config.h"
 #include "core/fork.h"
+#include "core/host.h"
 #include "core/log.h"
 
 enum { BACKLOG = 4096, ACCEPTS_PER_EVENT = 64, PAUSE_MS = 10 };
@@ -286,6 +287,7 @@ void mt_listener_describe(struct mt_member *member)
     uint32_t count = mt_listener_addresses(addresses, MT_GROUP_ADDRESSES);
     size_t used = 0;
     snprintf(member->unix_name, sizeof member->unix_name, "%s", unix_name);
+    member->net_namespace = mt_host_net_namespace(local->source.fd);
     member->addresses[0] = 0;
     for (uint32_t i = 0; i < count; i++) {
         char text[MT_ADDRESS_TEXT];

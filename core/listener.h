@@ -44,7 +44,7 @@ void mt_door_close(struct mt_door *door);
 /* Where this hello wants to go, or NULL. */
 struct mt_door *mt_door_for(const struct mt_hello *hello);
 
-/* unix_name and addresses of the listener. */
+/* net_namespace, unix_name and addresses of the listener. */
 void mt_listener_describe(struct mt_member *member);
 /* Addresses, best first; returns how many. */
 uint32_t mt_listener_addresses(struct mt_address *addresses, uint32_t room);

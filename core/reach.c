@@ -9,12 +9,12 @@
 static uint32_t listed(const struct mt_group *group, uint32_t peer, struct mt_address *addresses)
 {
     const struct mt_member *member = &group->members[peer];
-    int same_host = member->boot == group->members[group->rank].boot;
+    int is_near = mt_group_same_network(group, group->rank, peer);
     uint32_t count = 0;
     for (const char *at = member->addresses; *at;) {
         size_t length = strcspn(at, " ");
         if (count < MT_GROUP_ADDRESSES && mt_address_parse(at, length, &addresses[count]) == 0 &&
-            (same_host || !mt_address_is_loopback(&addresses[count])))
+            (is_near || !mt_address_is_loopback(&addresses[count])))
             count++;
         at += length + (at[length] == ' ');
     }

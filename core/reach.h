@@ -28,7 +28,7 @@ struct mt_reach {
 
 /* The internet addresses by which a peer's listener is dialled, in the order in which they are
  * tried: one that is known to work comes first (*is_told_out 1), then the peer's order; its
- * loopback only on one host. Any thread. */
+ * loopback only where it is this rank's too. Any thread. */
 uint32_t mt_reach_addresses(const struct mt_group *group, uint32_t peer,
                             struct mt_address addresses[MT_GROUP_ADDRESSES], int *is_told_out);
 /* What is known of this peer. Any thread. */

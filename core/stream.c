@@ -259,13 +259,13 @@ void mt_door_close(struct mt_door *door)
     }
 }
 
-/* For a stream of this kind, best first: the unix socket on one host, then the others. */
+/* For a stream of this kind, best first: the unix socket if it can be reached, then the others. */
 static void add_addresses(const struct mt_group *group, uint32_t peer, int kind,
                           struct mt_address *addresses, struct mt_dial_plan *plan)
 {
     const struct mt_member *member = &group->members[peer];
     uint32_t count = 0;
-    if (member->boot == group->members[group->rank].boot && member->unix_name[0] &&
+    if (mt_group_same_network(group, group->rank, peer) && member->unix_name[0] &&
         kind != MT_STREAM_TCP)
         mt_address_abstract(member->unix_name, &addresses[count++]);
     if (kind != MT_STREAM_SHM)

@@ -39,6 +39,7 @@ static void put_member(struct mt_writer *writer, const struct mt_member *member)
     mt_put_u64(writer, member->node);
     mt_put_u64(writer, member->boot);
     mt_put_u64(writer, member->pid_namespace);
+    mt_put_u64(writer, member->net_namespace);
     mt_put_u32(writer, (uint32_t)member->pid);
     mt_put_u64(writer, member->process_start);
     mt_put_u32(writer, member->uid);
@@ -53,6 +54,7 @@ static void get_member(struct mt_reader *reader, struct mt_member *member)
     member->node = mt_get_u64(reader);
     member->boot = mt_get_u64(reader);
     member->pid_namespace = mt_get_u64(reader);
+    member->net_namespace = mt_get_u64(reader);
     member->pid = (pid_t)mt_get_u32(reader);
     member->process_start = mt_get_u64(reader);
     member->uid = mt_get_u32(reader);

@@ -58,6 +58,7 @@ struct comm_process *comm_processes_start(const struct comm_job *job)
     fflush(NULL);
     for (int r = 0; r < job->ranks; r++) {
         list[r].rank = r;
+        list[r].all = list;
         list[r].result = NO_RESULT;
         list[r].log_fd = memfd_create("log", MFD_CLOEXEC);
         pid_t pid = fork();
@@ -65,6 +66,8 @@ struct comm_process *comm_processes_start(const struct comm_job *job)
             run_rank(job, session, &list[r]);
         list[r].pid = pid;
     }
+    if (job->started)
+        job->started(list);
     return list;
 }
 

@@ -13,6 +13,7 @@ enum { COMM_PROCESSES_MAX = 8 };
 /* In memory that all processes share. */
 struct comm_process {
     int rank;
+    struct comm_process *all; /* rank 0 */
     pid_t pid;
     int result; /* of creating the communicator, then what the body makes of it */
     struct manta_error_info error;
@@ -25,11 +26,12 @@ struct comm_job {
     const char *host; /* of rank 0; NULL: 127.0.0.1 */
     const char *transports;
     int log_level; /* of core/log.h */
-    /* Run in the rank's process before anything else; it may exit. NULL: nothing. */
+    /* Run in the rank's process before anything else; it may exit the process. NULL: nothing. */
     void (*enter)(struct comm_process *self);
+    /* Run by who starts the ranks, once they are started. NULL: nothing. */
+    void (*started)(struct comm_process *list);
     /* What a rank does with its communicator, which is destroyed after it. */
     int (*body)(struct manta_comm *comm, struct comm_process *self);
-    void *arg; /* for enter and body, which see the job as a global of the test */
 };
 
 /* Start the ranks. */

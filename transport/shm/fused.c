@@ -92,6 +92,19 @@ static int declaration_fits(const struct manta_plan_fused *fused)
     return 1;
 }
 
+/* Every pair of them: a member that shares memory with all others must know when two others do not,
+ * for all give the same answer. */
+static int members_share(const struct mt_shm_endpoint *endpoint,
+                         const struct manta_plan_fused *fused)
+{
+    for (uint32_t i = 0; i < fused->member_count; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (!mt_shm_shares(endpoint, endpoint->local_of[fused->members[i].rank],
+                               endpoint->local_of[fused->members[j].rank]))
+                return 0;
+    return 1;
+}
+
 int mt_shm_fused_query(void *handle, const struct manta_plan_fused *fused)
 {
     struct mt_shm_endpoint *endpoint = handle;
@@ -105,6 +118,8 @@ int mt_shm_fused_query(void *handle, const struct manta_plan_fused *fused)
         if (i > 0 && rank <= fused->members[i - 1].rank)
             return MANTA_ENOTSUP;
     }
+    if (endpoint->is_partial && !members_share(endpoint, fused))
+        return MANTA_ENOTSUP;
     return declaration_fits(fused) ? 0 : MANTA_ENOTSUP;
 }
 

@@ -26,8 +26,6 @@ enum {
 #define MESSAGE_BYTES_MAX (UINT64_C(1) << 62)
 #define MAGIC UINT64_C(0x6d68732d61746e6d)
 
-static const char offer[4] = {'s', 'h', 'm', '1'};
-
 int mt_shm_fail(struct mt_shm_endpoint *endpoint, int code, uint32_t peer, int system_errno,
                 const char *format, ...)
 {
@@ -56,7 +54,7 @@ static int find_local(struct mt_shm_endpoint *endpoint)
     if (endpoint->local_of == NULL)
         return MANTA_ENOMEM;
     for (uint32_t r = 0; r < endpoint->ranks; r++) {
-        int here = r == endpoint->rank || mt_group_same_node(endpoint->group, endpoint->rank, r);
+        int here = mt_shm_may_share(endpoint->group, endpoint->rank, r);
         endpoint->local_of[r] = here ? endpoint->local_ranks++ : MT_SHM_NOT_LOCAL;
     }
     endpoint->local = endpoint->local_of[endpoint->rank];
@@ -158,6 +156,7 @@ static void close_endpoint(void *handle)
     host->free(endpoint->scratch);
     host->free(endpoint->channels);
     host->free(endpoint->peers);
+    host->free(endpoint->offers);
     host->free(endpoint->local_of);
     host->free(endpoint);
 }
@@ -194,7 +193,12 @@ int mt_shm_open(const struct manta_transport_open *params, int listen, void **en
     if (endpoint == NULL)
         return mt_transport_refuse(error, MANTA_ENOMEM, 0,
                                    "no memory for the shared-memory endpoint");
-    int code = open_segment(endpoint, error);
+    int code = mt_shm_share_open(endpoint, listen);
+    if (code != 0)
+        mt_transport_refuse(error, code, errno,
+                            "the sockets of this node's ranks could not be tried");
+    if (code == 0)
+        code = open_segment(endpoint, error);
     if (code == 0)
         code = open_messages(endpoint, error);
     if (code == 0 && mt_shm_doorbell_open(endpoint) != 0)
@@ -215,32 +219,12 @@ static int open_listening(const struct manta_transport_open *params, void **endp
     return mt_shm_open(params, 1, endpoint_out, error);
 }
 
-static int address(void *handle, void *blob, size_t blob_bytes, size_t *bytes_out)
-{
-    (void)handle;
-    return mt_transport_write_offer(offer, blob, blob_bytes, bytes_out);
-}
-
-static int peers(void *handle, const void *const *addresses, const size_t *address_bytes)
-{
-    struct mt_shm_endpoint *endpoint = handle;
-    for (uint32_t r = 0; r < endpoint->ranks; r++) {
-        struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, r);
-        if (peer != NULL)
-            peer->offered = mt_transport_is_offer(offer, addresses[r], address_bytes[r]);
-    }
-    return 0;
-}
-
 static int probe(void *handle, uint32_t rank, struct manta_transport_properties *properties)
 {
     struct mt_shm_endpoint *endpoint = handle;
-    const struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, rank);
-    if (peer == NULL || !peer->offered)
-        return mt_shm_fail(endpoint, MANTA_ENOTSUP, rank, 0,
-                           peer == NULL ? "rank %u is on another node"
-                                        : "rank %u does not offer shared memory",
-                           rank);
+    int code = mt_shm_share_check(endpoint, rank);
+    if (code != 0)
+        return code;
     struct manta_transport_properties found = {
         .latency_ns = LATENCY_NS,
         .bandwidth_bytes_per_s = BANDWIDTH,
@@ -386,8 +370,8 @@ const struct manta_transport mt_transport_shm = {
     .name = "shm",
     .query = query,
     .open = open_listening,
-    .address = address,
-    .peers = peers,
+    .address = mt_shm_share_offer,
+    .peers = mt_shm_share_peers,
     .probe = probe,
     .connect = connect_peer,
     .send = send_op,

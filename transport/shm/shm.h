@@ -3,6 +3,7 @@
  * The shared-memory transport, for ranks of one node. Files, in reading order:
  *   segment    the memory that a rank gives its peers to read
  *   doorbell   how a sleeping rank is woken
+ *   share      with whom memory can be shared
  *   connect    how descriptors get to a peer, and when a peer counts as connected
  *   team       publications among the members of fused steps: flags, credits, staging ring
  *   combine    the canonical order of reductions;  copy  staging copies
@@ -37,11 +38,12 @@ enum mt_shm_peer_state {
 
 struct mt_dial;
 
-/* A rank of the same node. */
+/* A rank that may share memory with this one. */
 struct mt_shm_peer {
     uint32_t rank;
     uint32_t state;   /* enum mt_shm_peer_state */
     uint32_t offered; /* it has this transport open */
+    int out_of_reach; /* errno with which its unix socket could not be reached, or 0 */
 
     /* Once connected: its segment, read-only, and its doorbell. */
     const uint8_t *base;
@@ -67,7 +69,7 @@ struct mt_shm_endpoint {
     const struct manta_transport_host *host;
     const struct mt_group *group;
     uint32_t rank, ranks, epoch;
-    uint32_t local, local_ranks; /* index among the ranks of this node, and their number */
+    uint32_t local, local_ranks; /* index among the ranks that may share memory; their number */
     uint64_t timeout_ns;
     const uint64_t *ended_calls; /* as in struct manta_transport_open */
 
@@ -76,6 +78,8 @@ struct mt_shm_endpoint {
     int segment_fd;
     uint32_t *local_of;        /* [ranks], or MT_SHM_NOT_LOCAL */
     struct mt_shm_peer *peers; /* [local_ranks]; the own entry is unused */
+    uint8_t *offers;           /* [local_ranks] as long as there are; see share.c */
+    int is_partial;            /* some pair of local ranks does not share memory */
     struct mt_shm_channel *channels;
 
     int doorbell, timer, wait_fd;
@@ -145,6 +149,20 @@ void mt_shm_ring_self(struct mt_shm_endpoint *endpoint);
 int mt_shm_arm(void *endpoint);
 void mt_shm_disarm(void *endpoint);
 int mt_shm_wait_fd(void *endpoint);
+
+/* share.c */
+/* As far as is known without trying. Divides the ranks into groups of those that may. */
+int mt_shm_may_share(const struct mt_group *group, uint32_t a, uint32_t b);
+/* Try whom this rank reaches (all, if it is not listening). 0; MANTA_ENOMEM; MANTA_ESYSTEM with
+ * errno; MANTA_ENOTSUP when there are too many. */
+int mt_shm_share_open(struct mt_shm_endpoint *endpoint, int is_listening);
+/* The ops address and peers. */
+int mt_shm_share_offer(void *endpoint, void *blob, size_t blob_bytes, size_t *bytes_out);
+int mt_shm_share_peers(void *endpoint, const void *const *addresses, const size_t *address_bytes);
+/* 1 if these two, by their index among the local ranks, share memory. All ranks say the same. */
+int mt_shm_shares(const struct mt_shm_endpoint *endpoint, uint32_t local, uint32_t other);
+/* 0 if this rank shares memory with that one, else MANTA_ENOTSUP with the reason. */
+int mt_shm_share_check(struct mt_shm_endpoint *endpoint, uint32_t rank);
 
 /* connect.c */
 int mt_shm_listen(struct mt_shm_endpoint *endpoint);

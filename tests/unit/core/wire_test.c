@@ -22,6 +22,7 @@ static struct mt_member a_member(uint32_t rank)
                                .node = UINT64_C(0x1122334455667788),
                                .boot = 2,
                                .pid_namespace = 3,
+                               .net_namespace = 4,
                                .pid = 4711,
                                .process_start = 99,
                                .uid = 1000};
@@ -33,7 +34,8 @@ static struct mt_member a_member(uint32_t rank)
 static void check_member(const struct mt_member *a, const struct mt_member *b)
 {
     assert_int_equal(a->rank, b->rank);
-    assert_true(a->node == b->node && a->boot == b->boot && a->pid_namespace == b->pid_namespace);
+    assert_true(a->node == b->node && a->boot == b->boot && a->pid_namespace == b->pid_namespace &&
+                a->net_namespace == b->net_namespace);
     assert_int_equal(a->pid, b->pid);
     assert_true(a->process_start == b->process_start && a->uid == b->uid);
     assert_string_equal(a->unix_name, b->unix_name);
