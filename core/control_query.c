@@ -177,12 +177,12 @@ static int ask(struct mt_control *control, const struct mt_call *call, uint32_t 
     return !mt_control_failed(control);
 }
 
-/* 1 if the peer answered, and has made the same collectives as this rank up to this call. */
+/* 1 if the peer, which answered, has made the same collectives as this rank up to this call. */
 static int is_history_equal(const struct mt_control *control, const struct mt_call *call,
                             uint32_t peer)
 {
     const struct mt_told_call *same = &control->inquiry.answers[peer].same;
-    return control->inquiry.answered[peer] && same->there && same->call.history == call->history;
+    return same->there && same->call.history == call->history;
 }
 
 /* Lock held. Messages carry the history of calls, so what differs may be an earlier call than the
@@ -200,8 +200,8 @@ static void find_difference(struct mt_control *control, struct mt_call *call, ui
             first = middle + 1;
             continue;
         }
-        if (!ask(control, &tried, peer))
-            return;
+        if (!ask(control, &tried, peer) || !control->inquiry.answered[peer])
+            return; /* without its word nothing is known of earlier calls */
         if (is_history_equal(control, &tried, peer)) {
             first = middle + 1;
         } else {

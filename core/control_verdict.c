@@ -17,10 +17,27 @@ static int is_pair(const struct mt_call *call)
     return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
 }
 
+/* A rank that has not come to a call because it called something else in an earlier one: *theirs_out,
+ * where this rank called *mine_out. */
+static int has_strayed(const struct mt_control *control, uint32_t r, struct mt_call *theirs_out,
+                       struct mt_call *mine_out)
+{
+    const struct mt_answer *answer = &control->inquiry.answers[r];
+    const struct mt_told_call *last = &answer->last;
+    if (last->there && is_pair(&last->call))
+        last = &answer->open;
+    if (!last->there || is_pair(&last->call) || !control->record ||
+        !mt_record_find(control->record, last->call.sequence, mine_out))
+        return 0;
+    *theirs_out = last->call;
+    return mt_call_hash(theirs_out) != mt_call_hash(mine_out);
+}
+
 static enum fault fault_of(const struct mt_control *control, const struct mt_call *call, uint32_t r)
 {
     const struct mt_inquiry *inquiry = &control->inquiry;
     const struct mt_answer *answer = &inquiry->answers[r];
+    struct mt_call theirs, mine;
     if (r == control->group->rank || (is_pair(call) && r != call->root))
         return NO_FAULT;
     if (mt_control_has_left(control, r))
@@ -33,7 +50,7 @@ static enum fault fault_of(const struct mt_control *control, const struct mt_cal
     if (!is_pair(call) && answer->last.there && !is_pair(&answer->last.call) &&
         answer->last.call.sequence > call->sequence)
         return NO_FAULT;
-    return NOT_CALLED;
+    return !is_pair(call) && has_strayed(control, r, &theirs, &mine) ? DIFFERENT : NOT_CALLED;
 }
 
 /* Whom a rank that waits in a send or recv waits for; MANTA_PLAN_NONE if it does not. */
@@ -135,11 +152,16 @@ static void word_silent(const struct mt_control *control, const struct mt_call *
 static void word_different(const struct mt_control *control, const struct mt_call *call, int rank,
                            struct mt_error *error)
 {
-    char mine[CALL_TEXT], theirs[CALL_TEXT];
-    mt_call_describe(call, mine, sizeof mine);
-    mt_call_describe(&control->inquiry.answers[rank].same.call, theirs, sizeof theirs);
+    char mine_text[CALL_TEXT], their_text[CALL_TEXT];
+    const struct mt_told_call *same = &control->inquiry.answers[rank].same;
+    struct mt_call theirs = same->call, mine = *call;
+    if (!same->there && !has_strayed(control, (uint32_t)rank, &theirs, &mine))
+        mine = theirs = *call; /* the recorder has forgotten it since */
+    mt_call_describe(&mine, mine_text, sizeof mine_text);
+    mt_call_describe(&theirs, their_text, sizeof their_text);
     mt_error_set_rank(error, MANTA_EMISMATCH, rank, "rank %d called %s as #%llu, rank %u called %s",
-                      rank, theirs, (unsigned long long)call->sequence, control->group->rank, mine);
+                      rank, their_text, (unsigned long long)mine.sequence, control->group->rank,
+                      mine_text);
 }
 
 /* What the other side of a send has to call. */

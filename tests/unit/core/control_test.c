@@ -196,7 +196,7 @@ static struct mt_call broadcast_call(uint64_t sequence, uint64_t count, uint32_t
     return call;
 }
 
-enum role { IN_CALL, ENDED_CALL, LATE, DIFFERENT, NEVER_CALLED };
+enum role { IN_CALL, ENDED_CALL, LATE, DIFFERENT, NEVER_CALLED, BEHIND, STRAYED };
 
 struct scene {
     enum role roles[16];
@@ -209,9 +209,11 @@ static void play(struct group_rank *rank)
     struct mt_record *record = mt_record_create();
     struct mt_call before = broadcast_call(40, 7, 1), call = allreduce_call(41, 512);
     enum role role = scene->roles[rank->rank];
-    if (role != NEVER_CALLED)
-        mt_record_end(record, mt_record_begin(record, &before), 0,
-                      mt_clock_now_ns() - 12 * MT_SECOND);
+    if (role == STRAYED)
+        before = broadcast_call(40, 7, 2);
+    uint32_t first = role == NEVER_CALLED ? 0 : mt_record_begin(record, &before);
+    if (role != NEVER_CALLED && role != BEHIND && role != STRAYED)
+        mt_record_end(record, first, 0, mt_clock_now_ns() - 12 * MT_SECOND);
     if (role == DIFFERENT)
         call = broadcast_call(41, 1024, 0);
     if (role == IN_CALL || role == DIFFERENT || role == ENDED_CALL) {
@@ -287,6 +289,23 @@ static void different_call_is_a_mismatch(void **state)
     }
 }
 
+/* Ranks 1 and 2 hang in the call before, each because of the other: the one that called something
+ * else is at fault, not the first that is late. */
+static void a_stray_is_named_before_those_it_keeps(void **state)
+{
+    (void)state;
+    struct group_rank rank[4];
+    struct scene scene = {{IN_CALL, BEHIND, STRAYED, IN_CALL}, 1};
+    run_scene(4, rank, &scene);
+    for (int r = 0; r < 4; r++) {
+        assert_int_equal(rank[r].error.code, MANTA_EMISMATCH);
+        assert_int_equal(rank[r].error.rank, 2);
+        assert_string_equal(rank[r].error.sentence,
+                            "rank 2 called broadcast(7 float32, root 2) as #40, rank 0 called "
+                            "broadcast(7 float32, root 1)");
+    }
+}
+
 static void nobody_is_late(void **state)
 {
     (void)state;
@@ -340,6 +359,39 @@ static void mismatch_words_both_calls(void **state)
                             "rank 1 called broadcast(1024 float32, root 2) as #5, rank 0 called "
                             "allreduce(512 float32, sum)");
     }
+}
+
+static void mismatch_with_a_leaver(struct group_rank *rank)
+{
+    struct mt_record *record = mt_record_create();
+    struct mt_call call = allreduce_call(0, 512);
+    pthread_barrier_wait(&phase);
+    while (rank->rank == 0 && !mt_control_left(rank->group->control, 1, NULL))
+        sched_yield();
+    while (call.sequence < 5) {
+        call.sequence++;
+        mt_record_begin(record, &call);
+    }
+    if (rank->rank == 0) {
+        mt_control_set_record(rank->group->control, record);
+        mt_control_mismatch(rank->group->control, &call, 1);
+        await_failure(rank);
+        mt_control_set_record(rank->group->control, NULL);
+    }
+    mt_record_destroy(record);
+}
+
+/* The call in which it was noticed is named, none that nobody has complained of. */
+static void a_leaver_is_not_blamed_for_earlier_calls(void **state)
+{
+    (void)state;
+    struct group_rank rank[2];
+    run(2, rank, mismatch_with_a_leaver);
+    assert_int_equal(rank[0].result, 0);
+    assert_int_equal(rank[0].error.code, MANTA_EMISMATCH);
+    assert_string_equal(rank[0].error.sentence,
+                        "a message of rank 1 does not fit #5 allreduce(512 float32, sum) of rank "
+                        "0; it did not answer what it called");
 }
 
 static void receive_without_sender(struct group_rank *rank)
@@ -472,9 +524,11 @@ int main(void)
         cmocka_unit_test(late_rank_is_named),
         cmocka_unit_test(several_late_ranks),
         cmocka_unit_test(different_call_is_a_mismatch),
+        cmocka_unit_test(a_stray_is_named_before_those_it_keeps),
         cmocka_unit_test(nobody_is_late),
         cmocka_unit_test(all_run_into_the_deadline),
         cmocka_unit_test(mismatch_words_both_calls),
+        cmocka_unit_test(a_leaver_is_not_blamed_for_earlier_calls),
         cmocka_unit_test(receive_names_its_sender),
         cmocka_unit_test(exchanges_carry_64_kib),
         cmocka_unit_test(exchange_names_who_is_missing),
