@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One rank of a cell: some good calls, then the one with the fault, then calls until an error or,
- * where none is expected, a few more. */
+/* One rank of a cell: some good calls, the one with the fault, a barrier; a few good calls more where
+ * no error is expected. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,40 +12,55 @@
 #include <manta/manta.h>
 
 #include "core/clock.h"
-#include "tests/fault/matrix.h"
-#include "tests/support/ranks.h"
+#include "tests/support/cells.h"
 
-enum { CALLS_AFTER = 400, CHILD_LIFE_S = 6, LATE_MS = 1500 };
+enum { CALLS_AFTER = 3, CHILD_LIFE_S = 6, LATE_MS = 1500 };
 
 static float *src, *dst;
 
-/* A barrier has no arguments to get wrong: its mismatch is another collective. */
-static int call(struct manta_comm *comm, int collective, uint64_t count)
+static int call(struct manta_comm *comm, const struct test_call calls[2])
 {
-    int rank = manta_comm_rank(comm), ranks = manta_comm_size(comm), rc;
     struct manta_request *send;
-    switch (collective) {
-    case MANTA_ALLREDUCE:
-        return manta_allreduce(comm, src, dst, count, MANTA_FLOAT32, MANTA_SUM);
-    case MANTA_BROADCAST:
-        return manta_broadcast(comm, dst, count, MANTA_FLOAT32, 0);
-    case MANTA_REDUCE:
-        return manta_reduce(comm, src, dst, count, MANTA_FLOAT32, MANTA_SUM, 0);
-    case MANTA_ALLGATHER:
-        return manta_allgather(comm, src, dst, count / (uint64_t)ranks, MANTA_FLOAT32);
-    case MANTA_REDUCE_SCATTER:
-        return manta_reduce_scatter(comm, src, dst, count / (uint64_t)ranks, MANTA_FLOAT32,
-                                    MANTA_SUM);
-    case MANTA_BARRIER:
-        return manta_barrier(comm);
-    default:
-        rc = manta_send_post(comm, src, count, MANTA_FLOAT32, (rank + 1) % ranks, &send);
-        if (rc)
-            return rc;
-        rc = manta_recv(comm, dst, count, MANTA_FLOAT32, (rank + ranks - 1) % ranks);
-        int sent = manta_wait(send, UINT64_MAX);
-        return rc ? rc : sent;
+    if (calls[0].collective != MANTA_SEND)
+        return test_call_block(comm, &calls[0], src, dst);
+    int rc = test_call_post(comm, &calls[0], src, dst, &send);
+    if (rc)
+        return rc;
+    rc = test_call_block(comm, &calls[1], src, dst);
+    int sent = manta_wait(send, UINT64_MAX);
+    return rc ? rc : sent;
+}
+
+/* The gate, a semaphore that all ranks have as standard input. */
+static void open_gate(uint64_t ranks)
+{
+    if (write(STDIN_FILENO, &ranks, sizeof ranks) != sizeof ranks)
+        _exit(98);
+}
+
+static void pass_gate(void)
+{
+    uint64_t one;
+    if (read(STDIN_FILENO, &one, sizeof one) != sizeof one)
+        _exit(97);
+}
+
+/* Post it and look once, so that what goes out at once is out; let others come; then wait. */
+static int call_and_open_gate(struct manta_comm *comm, const struct test_call calls[2],
+                              uint64_t ranks)
+{
+    struct manta_request *requests[2];
+    int count = calls[0].collective == MANTA_SEND ? 2 : 1, posted = 0, rc = 0;
+    for (; posted < count && rc == 0; posted += rc == 0)
+        rc = test_call_post(comm, &calls[posted], src, dst, &requests[posted]);
+    int looked = posted ? manta_wait(requests[0], 0) : 0;
+    open_gate(ranks);
+    for (int i = 0; i < posted; i++) {
+        int ended =
+            i == 0 && looked != MANTA_INPROGRESS ? looked : manta_wait(requests[i], UINT64_MAX);
+        rc = rc ? rc : ended;
     }
+    return rc;
 }
 
 /* A child of the victim that outlives it and holds whatever descriptors it inherited. */
@@ -66,9 +82,24 @@ static void tell_time(const char *what)
         _exit(99);
 }
 
+/* Either the victim is in its call before the others come, or they are in theirs before it comes. */
+static int mismatched_call(struct manta_comm *comm, const struct cell *cell)
+{
+    struct test_call calls[2];
+    int rank = manta_comm_rank(comm), is_victim = rank == cell->victim;
+    cell_calls(cell, rank, is_victim, calls);
+    if (is_victim && !cell->middle)
+        return call_and_open_gate(comm, calls, CELL_RANKS - 1);
+    if (!is_victim && cell->middle)
+        return call_and_open_gate(comm, calls, 1);
+    for (int others = is_victim ? CELL_RANKS - 1 : 1; others > 0; others--)
+        pass_gate();
+    return call(comm, calls);
+}
+
 static int faulty_call(struct manta_comm *comm, const struct cell *cell)
 {
-    int other = cell->collective == MANTA_BARRIER ? MANTA_ALLREDUCE : MANTA_BARRIER;
+    struct test_call calls[2];
     struct timespec late = {.tv_sec = LATE_MS / 1000, .tv_nsec = LATE_MS % 1000 * 1000000L};
     int victim = manta_comm_rank(comm) == cell->victim;
 
@@ -76,94 +107,92 @@ static int faulty_call(struct manta_comm *comm, const struct cell *cell)
         leave_child_behind();
     if (victim)
         tell_time("fault");
-    if (victim && cell->fault == CELL_MISMATCH) {
-        int point_to_point = cell->collective == MANTA_SEND;
-        if ((cell->middle || point_to_point) && cell->collective != MANTA_BARRIER)
-            return call(comm, cell->collective, CELL_COUNT - 4);
-        return call(comm, other, CELL_COUNT);
-    }
+    if (cell_is_mismatch(cell))
+        return mismatched_call(comm, cell);
     if (victim && !cell->middle) {
         if (cell->fault == CELL_LATE)
             nanosleep(&late, NULL);
         else
             raise(cell->fault == CELL_KILL ? SIGKILL : SIGSTOP);
     }
-    return call(comm, cell->collective, CELL_COUNT);
-}
-
-static int count_mappings(void)
-{
-    char line[512];
-    int count = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    while (maps && fgets(line, sizeof(line), maps))
-        count += strstr(line, "memfd:") != NULL;
-    if (maps)
-        fclose(maps);
-    return count;
-}
-
-static int held(void)
-{
-    return folder_entries("/proc/self/fd") + folder_entries("/proc/self/task") + count_mappings();
-}
-
-/* A thread that was joined may stay in /proc for a moment longer. */
-static int left_over(int before)
-{
-    struct timespec moment = {.tv_nsec = 2000000};
-    for (int looks = 0; looks < 100 && held() != before; looks++)
-        nanosleep(&moment, NULL);
-    return held() - before;
+    cell_calls(cell, manta_comm_rank(comm), 0, calls);
+    return call(comm, calls);
 }
 
 static void run(const struct cell *cell, struct outcome *out)
 {
     struct manta_comm *comm;
     struct manta_error_info info = {.size = sizeof(info)};
-    int before = held();
+    struct test_call calls[2];
+    struct held before;
+    held_look(&before);
     out->code = manta_comm_create(NULL, &comm);
     if (out->code) {
         manta_comm_error(NULL, &info);
         snprintf(out->sentence, sizeof(out->sentence), "create: %s", info.sentence);
         return;
     }
+    cell_calls(cell, manta_comm_rank(comm), 0, calls);
+    out->code = manta_barrier(comm); /* all are connected with all that they will need */
     for (int i = 0; i < CELL_CALLS_BEFORE && !out->code; i++)
-        out->code = call(comm, cell->collective, CELL_COUNT);
+        out->code = call(comm, calls);
     if (!out->code)
         out->code = faulty_call(comm, cell);
-    for (int i = 0; i < CALLS_AFTER && !out->code; i++) {
-        if (cell->fault == CELL_LATE && i == 3)
-            break;
-        out->code = call(comm, cell->collective, CELL_COUNT);
-    }
+    /* A call may be over for this rank before anybody can know; what all ranks end together tells
+     * at the latest. */
+    if (!out->code)
+        out->code = manta_barrier(comm);
+    for (int i = 0; i < CALLS_AFTER && !out->code; i++)
+        out->code = call(comm, calls);
     out->at_ns = mt_clock_now_ns();
     manta_comm_error(comm, &info);
     out->named_rank = info.rank;
     if (out->code)
         snprintf(out->sentence, sizeof(out->sentence), "%s", info.sentence);
     manta_comm_destroy(comm);
-    out->leaked = left_over(before);
+    held_as_before(&before, &out->left);
+}
+
+/* What the first communicator of a process loads and keeps is not a leak, nor is what malloc keeps
+ * for threads. */
+static int warm_up(void)
+{
+    mallopt(M_ARENA_MAX, 1);
+    struct manta_comm *comm;
+    struct manta_config config = MANTA_CONFIG_INIT;
+    config.rank = 0;
+    config.ranks = 1;
+    return manta_comm_create(&config, &comm) || manta_comm_destroy(comm);
+}
+
+static int tell(const struct outcome *out)
+{
+    char line[1024];
+    const int *left = out->left.counts;
+    int length = snprintf(line, sizeof(line), "outcome %d %d %llu", out->code, out->named_rank,
+                          (unsigned long long)out->at_ns);
+    for (int kind = 0; kind < HELD_KINDS; kind++)
+        length += snprintf(line + length, sizeof(line) - (size_t)length, " %d", left[kind]);
+    length += snprintf(line + length, sizeof(line) - (size_t)length, " %s\n", out->sentence);
+    return write(STDOUT_FILENO, line, (size_t)length) == length ? 0 : 4;
 }
 
 int main(int argc, char **argv)
 {
     struct cell cell;
     struct outcome out = {.named_rank = -1};
-    char line[1024];
-    if (argc != 6)
+    if (argc != 7)
         return 2;
     cell = (struct cell){.collective = atoi(argv[1]),
                          .transport = atoi(argv[2]),
                          .fault = atoi(argv[3]),
                          .middle = atoi(argv[4]),
-                         .victim = atoi(argv[5])};
+                         .victim = atoi(argv[5]),
+                         .small = atoi(argv[6])};
     src = calloc(CELL_COUNT, sizeof(*src));
     dst = calloc(CELL_COUNT, sizeof(*dst));
-    if (!src || !dst)
+    if (!src || !dst || warm_up())
         return 3;
     run(&cell, &out);
-    int length = snprintf(line, sizeof(line), "outcome %d %d %llu %d %s\n", out.code,
-                          out.named_rank, (unsigned long long)out.at_ns, out.leaked, out.sentence);
-    return write(STDOUT_FILENO, line, (size_t)length) == length ? 0 : 4;
+    return tell(&out);
 }

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The driver of the failure matrix: runs cells side by side (they mostly wait), judges each, prints
  * those that fail and the totals. */
-#include "tests/fault/matrix.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -10,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,12 +16,15 @@
 
 #include "core/clock.h"
 #include "core/dtype.h"
-#include "core/session.h"
+#include "tests/support/cells.h"
+#include "tests/support/job_session.h"
 
-enum { SIDE_BY_SIDE = 6, CELL_LIMIT_S = 25 };
+enum { SIDE_BY_SIDE = 8, CELL_LIMIT_S = 25 };
 
 static const char *const transport_names[] = {"shm", "tcp", "mixed"};
-static const char *const fault_names[] = {"kill", "stop", "late", "mismatch"};
+static const char *const fault_names[] = {
+    "kill",        "stop",     "late",       "other count",
+    "other dtype", "other op", "other root", "other collective"};
 static const int collectives[] = {MANTA_ALLREDUCE, MANTA_BROADCAST,      MANTA_REDUCE,
                                   MANTA_ALLGATHER, MANTA_REDUCE_SCATTER, MANTA_BARRIER,
                                   MANTA_SEND};
@@ -35,16 +37,17 @@ struct job {
     pid_t pids[CELL_RANKS];
     int pipes[CELL_RANKS];
     int ended[CELL_RANKS];
+    int port; /* the session's, held */
     char text[CELL_RANKS][4096];
     size_t used[CELL_RANKS];
 };
 
 static void describe(const struct cell *cell, char *text, size_t room)
 {
-    snprintf(text, room, "%s %s %s %s victim %d",
+    snprintf(text, room, "%s %s %s %s %svictim %d",
              cell->collective == MANTA_SEND ? "send/recv" : mt_collective_name(cell->collective),
              transport_names[cell->transport], fault_names[cell->fault],
-             cell->middle ? "middle" : "before", cell->victim);
+             cell->middle ? "middle" : "before", cell->small ? "small " : "", cell->victim);
 }
 
 static void set_environment(const struct cell *cell, int rank, const char *session)
@@ -61,34 +64,35 @@ static void set_environment(const struct cell *cell, int rank, const char *sessi
     setenv("MANTA_TRANSPORTS", transports[cell->transport], 1);
     if (cell->transport == CELL_MIXED)
         setenv("MANTA_NODE", rank < CELL_RANKS / 2 ? "a" : "b", 1);
-    if (!cell->middle || cell->fault == CELL_MISMATCH)
+    if (!cell->middle || cell_is_mismatch(cell))
         return;
-    /* Collectives are numbered from 1; the pair's sends and receives are, too. */
     const char *const verbs[] = {"kill", "stop", "late=1500ms"};
     setenv("MANTA_TRANSPORTS", "sim", 1);
     setenv("MANTA_SIM_INNER", transports[cell->transport], 1);
     /* On one node a collective is one fused step: the fault comes when it has been posted. */
     int fused = cell->transport == CELL_SHM && cell->collective != MANTA_SEND;
     snprintf(text, sizeof(text), "%s@rank=%d:call=%d:%s", verbs[cell->fault], cell->victim,
-             CELL_CALLS_BEFORE + 1, fused ? "step=1:middle=2" : "step=2");
+             cell_number(cell), fused ? "step=1:middle=2" : "step=2");
     setenv("MANTA_FAULT", text, 1);
 }
 
-static pid_t start_rank(const struct cell *cell, int rank, const char *session, int *pipe_out)
+static pid_t start_rank(const struct cell *cell, int rank, const char *session, int gate,
+                        int *pipe_out)
 {
-    char numbers[5][16];
+    char numbers[6][16];
     int ends[2];
     if (pipe2(ends, O_CLOEXEC))
         return -1;
     pid_t pid = fork();
     if (pid == 0) {
-        const int values[] = {cell->collective, cell->transport, cell->fault, cell->middle,
-                              cell->victim};
+        const int values[] = {cell->collective, cell->transport, cell->fault,
+                              cell->middle,     cell->victim,    cell->small};
         char program[] = "matrix_rank";
         char *arguments[] = {program,    numbers[0], numbers[1], numbers[2],
-                             numbers[3], numbers[4], NULL};
-        for (int i = 0; i < 5; i++)
+                             numbers[3], numbers[4], numbers[5], NULL};
+        for (int i = 0; i < 6; i++)
             snprintf(numbers[i], sizeof(numbers[i]), "%d", values[i]);
+        dup2(gate, STDIN_FILENO);
         dup2(ends[1], STDOUT_FILENO);
         if (!getenv("MANTA_LOG")) /* the errors are expected here */
             dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
@@ -104,16 +108,14 @@ static pid_t start_rank(const struct cell *cell, int rank, const char *session, 
 static void start(struct job *job, const struct cell *cell)
 {
     char session[1024];
-    struct mt_error error;
     memset(job, 0, sizeof(*job));
     job->cell = *cell;
     job->started_ns = mt_clock_now_ns();
-    if (mt_session_prepare("127.0.0.1", 0, session, sizeof(session), &error)) {
-        fprintf(stderr, "session: %s\n", error.sentence);
-        exit(1);
-    }
+    job->port = job_session_hold(session, sizeof(session));
+    int gate = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
     for (int r = 0; r < CELL_RANKS; r++)
-        job->pids[r] = start_rank(cell, r, session, &job->pipes[r]);
+        job->pids[r] = start_rank(cell, r, session, gate, &job->pipes[r]);
+    close(gate);
 }
 
 static void read_output(struct job *job, int rank)
@@ -152,46 +154,95 @@ static void clean_up(struct job *job)
         read_output(job, r);
         close(job->pipes[r]);
     }
+    close(job->port);
 }
 
 static int parse_outcome(const struct job *job, int rank, struct outcome *out)
 {
     unsigned long long at_ns;
-    int used = 0;
+    int used = 0, more;
     const char *line = strstr(job->text[rank], "outcome ");
-    if (!line || sscanf(line, "outcome %d %d %llu %d %n", &out->code, &out->named_rank, &at_ns,
-                        &out->leaked, &used) < 4)
+    memset(out, 0, sizeof(*out));
+    if (!line ||
+        sscanf(line, "outcome %d %d %llu%n", &out->code, &out->named_rank, &at_ns, &used) < 3)
         return 0;
+    for (int kind = 0; kind < HELD_KINDS; kind++, used += more)
+        if (sscanf(line + used, "%d%n", &out->left.counts[kind], &more) < 1)
+            return 0;
     out->at_ns = at_ns;
+    used += line[used] == ' ';
     snprintf(out->sentence, sizeof(out->sentence), "%.*s", (int)strcspn(line + used, "\n"),
              line + used);
     return 1;
 }
 
+static const char *judge_left(const struct held *left)
+{
+    static char text[128];
+    for (int kind = 0; kind < HELD_KINDS; kind++) {
+        if (left->counts[kind] == 0)
+            continue;
+        snprintf(text, sizeof(text), "%d %s more than before the communicator", left->counts[kind],
+                 held_name(kind));
+        return text;
+    }
+    return NULL;
+}
+
+static const char *judge_mismatch(const struct cell *cell, const struct outcome *out)
+{
+    if (out->code != MANTA_EMISMATCH)
+        return "no mismatch error";
+    return cell_words_both_calls(cell, out->sentence) ? NULL : "does not name both calls";
+}
+
+/* Dead: it names the process, too. Stopped: it tells who waited, and in which call: in the faulty one,
+ * or in the barrier after it. */
+static int tells_fault(const struct job *job, const struct outcome *out)
+{
+    const struct cell *cell = &job->cell;
+    struct test_call calls[2];
+    char wanted[256], call[128];
+    int answers = strstr(out->sentence, "in #") && strstr(out->sentence, "barrier()");
+    if (out->named_rank != cell->victim)
+        return 0;
+    if (cell->fault == CELL_KILL) {
+        snprintf(wanted, sizeof(wanted), "rank %d is dead: its process ended (pid %d)",
+                 cell->victim, (int)job->pids[cell->victim]);
+        return strcmp(out->sentence, wanted) == 0;
+    }
+    snprintf(wanted, sizeof(wanted),
+             "rank %d does not answer: its process is stopped or its host is silent; rank ",
+             cell->victim);
+    for (int r = 0; r < CELL_RANKS; r++) {
+        cell_calls(cell, r, 0, calls);
+        for (int i = 0; i < 2; i++) {
+            test_call_word(&calls[i], call, sizeof(call));
+            answers |= strstr(out->sentence, call) != NULL;
+        }
+    }
+    return answers && strncmp(out->sentence, wanted, strlen(wanted)) == 0;
+}
+
 /* What a cell promises of a surviving rank. */
-static const char *judge(const struct cell *cell, const struct outcome *out, uint64_t fault_ns)
+static const char *judge(const struct job *job, const struct outcome *out, uint64_t fault_ns)
 {
     static char text[256];
-    char named[32];
+    const struct cell *cell = &job->cell;
     double seconds = ((double)out->at_ns - (double)fault_ns) / 1e9;
-    snprintf(named, sizeof(named), "rank %d", cell->victim);
-    if (out->leaked != 0)
-        return "descriptors, threads or mappings are left after destroy";
+    const char *left = judge_left(&out->left);
+    if (left)
+        return left;
     if (cell->fault == CELL_LATE)
         return out->code == 0 ? NULL : "failed although the late rank came in time";
-    if (cell->fault == CELL_MISMATCH) {
-        if (out->code != MANTA_EMISMATCH)
-            return "no mismatch error";
-        return strstr(out->sentence, named) && strstr(out->sentence, "called")
-                   ? NULL
-                   : "does not name both calls";
-    }
+    if (cell_is_mismatch(cell))
+        return judge_mismatch(cell, out);
     int wanted = cell->fault == CELL_KILL ? MANTA_EPEER : MANTA_ETIMEOUT;
-    double limit = cell->fault == CELL_KILL ? 1.0 : 3.0;
+    double limit = cell->fault == CELL_KILL ? 1.0 : 5.0; /* stop: 2 s, and time to ask */
     if (out->code != wanted)
         return "wrong error code";
-    if (out->named_rank != cell->victim || !strstr(out->sentence, named))
-        return "does not name the victim";
+    if (!tells_fault(job, out))
+        return "does not name the victim and what befell it";
     if (seconds > limit) {
         snprintf(text, sizeof(text), "told after %.2f s", seconds);
         return text;
@@ -218,7 +269,7 @@ static int holds(const struct job *job)
         if (dies)
             continue;
         const char *why =
-            parse_outcome(job, r, &out) ? judge(cell, &out, fault_ns) : "rank said nothing";
+            parse_outcome(job, r, &out) ? judge(job, &out, fault_ns) : "rank said nothing";
         if (why) {
             printf("FAILED %s: rank %d: %s\n", name, r, why);
             printf("       %s", job->text[r][0] ? job->text[r] : "(no output)\n");
@@ -228,23 +279,23 @@ static int holds(const struct job *job)
     return good;
 }
 
+/* Faults take turns, so that cells that wait run beside cells that compute. */
 static int make_cells(struct cell *cells, const char *filter)
 {
+    enum { COLLECTIVES = sizeof(collectives) / sizeof(collectives[0]) };
     int count = 0;
     char name[128];
-    for (int fault = 0; fault < CELL_FAULTS; fault++) {
-        for (size_t c = 0; c < sizeof(collectives) / sizeof(collectives[0]); c++) {
-            for (int i = 0; i < CELL_TRANSPORTS * 4; i++) {
-                struct cell cell = {.collective = collectives[c],
-                                    .transport = i / 4,
-                                    .fault = fault,
-                                    .middle = i / 2 % 2,
-                                    .victim = i % 2 ? 2 : 0};
-                describe(&cell, name, sizeof(name));
-                if (!filter || strstr(name, filter))
-                    cells[count++] = cell;
-            }
-        }
+    for (int i = 0; i < COLLECTIVES * CELL_TRANSPORTS * 8 * CELL_FAULTS; i++) {
+        int rest = i / CELL_FAULTS;
+        struct cell cell = {.fault = i % CELL_FAULTS,
+                            .victim = rest % 2 ? 2 : 0,
+                            .middle = rest / 2 % 2,
+                            .small = rest / 4 % 2,
+                            .transport = rest / 8 % CELL_TRANSPORTS,
+                            .collective = collectives[rest / 8 / CELL_TRANSPORTS]};
+        describe(&cell, name, sizeof(name));
+        if (cell_makes_sense(&cell) && (!filter || strstr(name, filter)))
+            cells[count++] = cell;
     }
     return count;
 }
@@ -273,7 +324,7 @@ static int run_cells(const struct cell *cells, int count)
 
 int main(int argc, char **argv)
 {
-    static struct cell cells[CELL_FAULTS * 7 * CELL_TRANSPORTS * 4];
+    static struct cell cells[CELL_FAULTS * 7 * CELL_TRANSPORTS * 8];
     if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
         printf("usage: %s [PART OF A CELL'S NAME, e.g. 'broadcast tcp kill']\n", argv[0]);
         return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;

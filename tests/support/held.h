@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a process holds, kind by kind, so that a leak of one is not hidden by the loss of another. */
+#ifndef TESTS_SUPPORT_HELD_H
+#define TESTS_SUPPORT_HELD_H
+
+#include <stddef.h>
+
+enum held_kind {
+    HELD_DESCRIPTORS,
+    HELD_THREADS,
+    HELD_MEMFDS,   /* mappings of memfds */
+    HELD_SHARED,   /* all mappings that others may see */
+    HELD_MAPPINGS, /* all there are */
+    HELD_CHILDREN, /* child processes, also those that have ended and were not waited for */
+    HELD_KINDS
+};
+
+struct held {
+    int counts[HELD_KINDS];
+};
+
+const char *held_name(int kind);
+void held_look(struct held *out);
+/* Until the process holds what it held then, or some tenths of a second have passed (a thread that
+ * was joined may stay in /proc for a moment): what there is more of (less: negative). 1 if nothing
+ * differs. */
+int held_as_before(const struct held *before, struct held *more_out);
+
+#endif
