@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every collective, algorithm, transport, dtype and op with awkward counts, ranks as threads,
- * against sums computed from the ranks' inputs by plain integer arithmetic. */
+/* Every algorithm over every transport with awkward counts, dtypes and ops in turn (sweep_test.c has
+ * each with each), ranks as threads, against sums computed from the ranks' inputs by plain integer
+ * arithmetic. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 
 #include "collectives/catalogue.h"
 #include "core/dtype.h"
+#include "tests/support/calls.h"
 #include "tests/support/ranks.h"
 #include "tests/support/values.h"
 
@@ -88,34 +90,14 @@ static int finish(int rc, struct manta_request *request, const struct run *run)
 
 static int launch(struct manta_comm *comm, const struct run *r, const void *src, void *dst)
 {
+    const struct test_call call = {.collective = r->collective,
+                                   .dtype = r->dtype,
+                                   .op = r->op,
+                                   .root = r->root,
+                                   .count = r->count};
     struct manta_request *request = NULL;
-    int rc;
-    switch (r->collective) {
-    case MANTA_ALLREDUCE:
-        rc = r->posted ? manta_allreduce_post(comm, src, dst, r->count, r->dtype, r->op, &request)
-                       : manta_allreduce(comm, src, dst, r->count, r->dtype, r->op);
-        break;
-    case MANTA_BROADCAST:
-        rc = r->posted ? manta_broadcast_post(comm, dst, r->count, r->dtype, r->root, &request)
-                       : manta_broadcast(comm, dst, r->count, r->dtype, r->root);
-        break;
-    case MANTA_REDUCE:
-        rc = r->posted
-                 ? manta_reduce_post(comm, src, dst, r->count, r->dtype, r->op, r->root, &request)
-                 : manta_reduce(comm, src, dst, r->count, r->dtype, r->op, r->root);
-        break;
-    case MANTA_ALLGATHER:
-        rc = r->posted ? manta_allgather_post(comm, src, dst, r->count, r->dtype, &request)
-                       : manta_allgather(comm, src, dst, r->count, r->dtype);
-        break;
-    case MANTA_REDUCE_SCATTER:
-        rc = r->posted
-                 ? manta_reduce_scatter_post(comm, src, dst, r->count, r->dtype, r->op, &request)
-                 : manta_reduce_scatter(comm, src, dst, r->count, r->dtype, r->op);
-        break;
-    default:
-        rc = r->posted ? manta_barrier_post(comm, &request) : manta_barrier(comm);
-    }
+    int rc = r->posted ? test_call_post(comm, &call, src, dst, &request)
+                       : test_call_block(comm, &call, src, dst);
     return finish(rc, request, r);
 }
 
@@ -213,7 +195,7 @@ static int sweep(struct manta_comm *comm, void *arg)
                             .dtype = variant % MANTA_DTYPE_COUNT,
                             .op = variant * 5 % MANTA_OP_COUNT,
                             .root = variant % ranks,
-                            .in_place = k % 2,
+                            .in_place = (k + (int)c) % 2, /* with either parity of a dtype */
                             .posted = k / 2 % 2};
             if (!mt_op_allowed(r.op, r.dtype))
                 r.op = MANTA_SUM;
