@@ -27,34 +27,39 @@ int rank_fail(struct manta_comm *comm, const char *format, ...)
     return 1;
 }
 
-static void *rank_main(void *arg)
+int rank_run(const struct ranks_options *options, const char *session, int rank, rank_fn *fn,
+             void *arg)
 {
-    struct rank_thread *self = arg;
-    const struct ranks_options *options = self->options;
     struct manta_config config = MANTA_CONFIG_INIT;
     struct manta_comm *comm;
     char node[32];
 
-    config.rank = self->rank;
+    config.rank = rank;
     config.ranks = options->ranks;
-    config.session = self->session;
+    config.session = session;
     config.timeout_ns = options->timeout_ns ? options->timeout_ns : 20000000000u;
     config.transports = options->transports;
     if (options->nodes > 1) {
-        snprintf(node, sizeof(node), "node%d", self->rank * options->nodes / options->ranks);
+        snprintf(node, sizeof(node), "node%d", rank * options->nodes / options->ranks);
         config.node = node;
     }
     int rc = manta_comm_create(&config, &comm);
     if (rc) {
         struct manta_error_info info = {.size = sizeof(info)};
         manta_comm_error(NULL, &info);
-        fprintf(stderr, "rank %d: create: %d %s\n", self->rank, rc, info.sentence);
-        self->failed = 1;
-        return NULL;
+        fprintf(stderr, "rank %d: create: %d %s\n", rank, rc, info.sentence);
+        return 1;
     }
-    self->failed = self->fn(comm, self->arg);
+    int failed = fn(comm, arg);
     if (!options->keep)
-        self->failed |= manta_comm_destroy(comm) != 0;
+        failed |= manta_comm_destroy(comm) != 0;
+    return failed != 0;
+}
+
+static void *rank_main(void *arg)
+{
+    struct rank_thread *self = arg;
+    self->failed = rank_run(self->options, self->session, self->rank, self->fn, self->arg);
     return NULL;
 }
 

@@ -21,6 +21,10 @@ struct ranks_options {
  * communicators' deadlines. */
 int ranks_run(const struct ranks_options *options, rank_fn *fn, void *arg);
 
+/* One rank of it, in the calling thread: join the session, run fn, leave. 0 if it succeeded. */
+int rank_run(const struct ranks_options *options, const char *session, int rank, rank_fn *fn,
+             void *arg);
+
 /* Say why (stderr, one line) and return 1. */
 int rank_fail(struct manta_comm *comm, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

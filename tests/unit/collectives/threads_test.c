@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Communicators and threads: crossing posts, many at once, busy, abort, deadline, goodbye. */
+/* Communicators and threads: many at once, busy, abort, deadline, goodbye. What needs ranks that
+ * cannot help each other is in processes_test.c. */
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -18,75 +19,6 @@
 #include "tests/support/ranks.h"
 
 static const char *const transports[] = {"shm", "tcp"};
-
-/* Rank 0 posts on A, then blocks in B; rank 1 blocks in A, then B. Large enough that A cannot be
- * complete when posted. */
-static int crossing(struct manta_comm *a, void *arg)
-{
-    enum { COUNT = 500000 };
-    (void)arg;
-    struct manta_comm *b;
-    struct manta_request *request = NULL;
-    float *src = calloc(COUNT, sizeof(float)), *dst = calloc(COUNT, sizeof(float));
-    int rank = manta_comm_rank(a), rc = manta_comm_split(a, 0, rank, &b);
-    if (rc || !src || !dst)
-        return rank_fail(a, "split: %d", rc);
-    src[COUNT - 1] = 1;
-    float one = 1, two = 0;
-    if (rank == 0) {
-        rc = manta_allreduce_post(a, src, dst, COUNT, MANTA_FLOAT32, MANTA_SUM, &request);
-        rc = rc ? rc : manta_allreduce(b, &one, &two, 1, MANTA_FLOAT32, MANTA_SUM);
-        rc = rc ? rc : manta_wait(request, UINT64_MAX);
-    } else {
-        rc = manta_allreduce(a, src, dst, COUNT, MANTA_FLOAT32, MANTA_SUM);
-        rc = rc ? rc : manta_allreduce(b, &one, &two, 1, MANTA_FLOAT32, MANTA_SUM);
-    }
-    if (rc || two != 2 || dst[COUNT - 1] != 2)
-        return rank_fail(a, "crossing: %d", rc);
-    free(src);
-    free(dst);
-    return manta_comm_destroy(b);
-}
-
-static void test_crossing(void **state)
-{
-    (void)state;
-    for (int t = 0; t < 2; t++) {
-        const struct ranks_options options = {.ranks = 2, .transports = transports[t]};
-        assert_int_equal(ranks_run(&options, crossing, NULL), 0);
-    }
-}
-
-/* Rank 0 posts, then splits; the others block in the call, then split: a split lets posted calls go
- * on. */
-static int split_while_posted(struct manta_comm *comm, void *arg)
-{
-    enum { COUNT = 4000000 };
-    (void)arg;
-    struct manta_comm *other = NULL;
-    struct manta_request *request = NULL;
-    float *data = calloc(COUNT, sizeof(float));
-    int rank = manta_comm_rank(comm), rc;
-    data[COUNT - 1] = 1;
-    rc = rank == 0
-             ? manta_allreduce_post(comm, data, data, COUNT, MANTA_FLOAT32, MANTA_SUM, &request)
-             : manta_allreduce(comm, data, data, COUNT, MANTA_FLOAT32, MANTA_SUM);
-    rc = rc ? rc : manta_comm_split(comm, 0, 0, &other);
-    rc = rc || rank ? rc : manta_wait(request, UINT64_MAX);
-    if (rc || data[COUNT - 1] != (float)manta_comm_size(comm))
-        return rank_fail(comm, "split while posted: %d", rc);
-    free(data);
-    return manta_comm_destroy(other);
-}
-
-static void test_split_while_posted(void **state)
-{
-    (void)state;
-    for (int t = 0; t < 2; t++) {
-        const struct ranks_options options = {.ranks = 2, .transports = transports[t]};
-        assert_int_equal(ranks_run(&options, split_while_posted, NULL), 0);
-    }
-}
 
 /* Eight communicators, each used by a thread of its own on every rank. */
 enum { COMMUNICATORS = 8 };
@@ -143,7 +75,7 @@ static void test_many(void **state)
 }
 
 /* A second thread is refused while the first waits, and may abort; then every rank is told. */
-static _Atomic int aborted;
+static _Atomic uint64_t aborted_ns;
 
 static void *intrude(void *arg)
 {
@@ -155,8 +87,8 @@ static void *intrude(void *arg)
         nanosleep(&pause, NULL);
         busy = manta_allreduce(comm, NULL, &x, 1, MANTA_FLOAT32, MANTA_SUM) == MANTA_EBUSY;
     }
+    aborted_ns = mt_clock_now_ns();
     manta_comm_abort(comm, "the test says so");
-    aborted = 1;
     return (void *)busy;
 }
 
@@ -171,11 +103,10 @@ static int aborts(struct manta_comm *comm, void *arg)
     if (rank == 0)
         pthread_create(&thread, NULL, intrude, comm);
     /* The last rank comes when all is over, so the others wait until the abort. */
-    while (rank == ranks - 1 && !aborted)
+    while (rank == ranks - 1 && !aborted_ns)
         sched_yield();
-    uint64_t start_ns = mt_clock_now_ns();
     int rc = manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM);
-    if (rank == ranks - 1 && mt_clock_now_ns() - start_ns > MT_SECOND)
+    if (mt_clock_now_ns() - aborted_ns > MT_SECOND)
         return rank_fail(comm, "the abort took over a second to arrive");
     if (rank == 0)
         pthread_join(thread, &busy);
@@ -190,7 +121,7 @@ static void test_abort(void **state)
     (void)state;
     for (int t = 0; t < 2; t++) {
         const struct ranks_options options = {.ranks = 3, .transports = transports[t]};
-        aborted = 0;
+        aborted_ns = 0;
         assert_int_equal(ranks_run(&options, aborts, NULL), 0);
     }
 }
@@ -358,14 +289,12 @@ static void test_leaves_pollers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crossing),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_abort),
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_short_wait),
         cmocka_unit_test(test_leaves),
         cmocka_unit_test(test_leaves_pollers),
-        cmocka_unit_test(test_split_while_posted),
         cmocka_unit_test(test_deadline_of_posted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
