@@ -105,11 +105,14 @@ static int resolve(const struct manta_config *config, struct mt_scheduler_job *j
     return 0;
 }
 
+static _Atomic uint32_t communicators_made; /* by this process */
+
 static int comm_allocate(struct manta_comm **comm_out, uint32_t rank, uint32_t ranks,
                          struct mt_error *error)
 {
     struct manta_comm *comm = calloc(1, sizeof(*comm));
     if (comm) {
+        comm->number = atomic_fetch_add(&communicators_made, 1) + 1;
         comm->rank = rank;
         comm->ranks = ranks;
         comm->sleep_fd = -1;
@@ -233,6 +236,7 @@ int manta_comm_create(const struct manta_config *config, struct manta_comm **com
     if (!rc)
         rc = mt_settings_read(config, &settings, &thread_error);
     if (!rc) {
+        mt_trace_check(&settings, job.rank);
         struct creation creation = {
             .job = &job, .settings = &settings, .comm_out = comm_out, .error = &thread_error};
         mt_wait_beside(NULL, run_create, &creation);
@@ -479,24 +483,4 @@ int manta_comm_error(const struct manta_comm *comm, struct manta_error_info *inf
         mt_control_failure(comm->control, &error);
     mt_error_export(&error, info);
     return 0;
-}
-
-int manta_comm_dump(const struct manta_comm *comm, const char *path)
-{
-    char standard[512];
-    if (!comm)
-        return MANTA_EINVAL;
-    if (!path) {
-        const char *folder = comm->settings.trace_dir[0] ? comm->settings.trace_dir : ".";
-        snprintf(standard, sizeof(standard), "%s/manta-%u-%d.json", folder, comm->rank,
-                 (int)getpid());
-        path = standard;
-    }
-    FILE *stream = fopen(path, "we");
-    if (!stream)
-        return MANTA_ESYSTEM;
-    int rc = mt_record_dump(comm->record, comm->rank, comm->ranks, stream);
-    if (fclose(stream) && !rc)
-        rc = MANTA_ESYSTEM;
-    return rc;
 }

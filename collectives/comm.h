@@ -11,6 +11,7 @@
  *   wait.c    spin, yield, sleep; deadlines; failures; other communicators' progress
  *   comm.c    create, destroy, abort;  routes.c  which transport reaches which rank
  *   paths.c   the same in words; explain.c  what a call would do, in words
+ *   trace.c   what a communicator that failed leaves behind for its reader
  */
 #ifndef MT_COLLECTIVES_COMM_H
 #define MT_COLLECTIVES_COMM_H
@@ -170,6 +171,7 @@ struct manta_comm {
     struct mt_group *group;
     struct mt_control *control;
     uint32_t rank, ranks;
+    uint32_t number; /* of this process's communicators, from 1 */
     uint32_t fork_generation;
     _Atomic uint32_t owner; /* enum mt_owner */
     _Atomic int failed;     /* code once the communicator has failed */
@@ -243,6 +245,11 @@ int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size
 /* api.c: 0, or MANTA_EINVAL and the communicator's error: dtype, op, root or peer, count; not the
  * buffers. */
 int mt_arguments_check(struct manta_comm *comm, struct mt_arguments *arguments);
+/* trace.c */
+/* Warn if MANTA_TRACE_DIR is no folder that can be written. */
+void mt_trace_check(const struct mt_settings *settings, int rank);
+/* The communicator has failed: leave its trace in MANTA_TRACE_DIR, if there is one. */
+void mt_trace_failure(const struct manta_comm *comm);
 
 /* routes.c */
 int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error);

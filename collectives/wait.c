@@ -153,8 +153,7 @@ void mt_wait_fail(struct manta_comm *comm)
     if (atomic_exchange(&comm->failed, code) == 0) {
         mt_comm_set_error(comm, &error);
         mt_log(MT_LOG_ERROR, (int)comm->rank, "%s", error.sentence);
-        if (comm->settings.trace_dir[0])
-            manta_comm_dump(comm, NULL);
+        mt_trace_failure(comm);
     }
     while (comm->active)
         mt_call_complete(comm->active, code);

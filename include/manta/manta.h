@@ -254,8 +254,8 @@ MANTA_API int manta_comm_error(const struct manta_comm *comm, struct manta_error
 /*
  * Write the flight recorder (the last 1,024 calls of this rank, with sequence numbers, times,
  * algorithms and states) as JSON.
- * comm: not NULL. path: file to create or replace; NULL: manta-<rank>-<pid>.json in MANTA_TRACE_DIR
- *   or the current folder.
+ * comm: not NULL. path: file to create or replace; NULL: manta-<rank>-<pid>-<number>.json in
+ *   MANTA_TRACE_DIR or the current folder, where number counts the process's communicators from 1.
  * Returns: 0, MANTA_EINVAL, MANTA_ESYSTEM.
  * Thread: any, at any time. Blocks: for the file's I/O. Since: 0.1.
  */
