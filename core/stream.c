@@ -2,7 +2,8 @@
 /*
  * Who listens for which streams of which group. A stream may come before its listener does (a peer
  * that is faster): it waits here, proved but unread, for as long as the group waits for anything;
- * its dialler closing it, or the session's end, takes it away earlier.
+ * its dialler closing it, or the session's end, takes it away earlier. But a control link is handed
+ * out also when it is closed: it says why, or that its rank is dead, and that rank dials no more.
  */
 #include "core/stream.h"
 
@@ -124,7 +125,7 @@ static void park(int fd, const struct mt_hello *hello, struct mt_parked *room)
     room->hello = *hello;
     room->source = (struct mt_service_source){.fd = fd, .ready = parked_closed, .arg = room};
     room->timer = (struct mt_service_timer){.fire = parked_expired, .arg = room};
-    if (mt_service_watch(&room->source, EPOLLRDHUP)) {
+    if (hello->kind != MT_STREAM_CONTROL && mt_service_watch(&room->source, EPOLLRDHUP)) {
         free(room);
         mt_fd_close(fd);
         return;

@@ -130,6 +130,47 @@ static void streams_connect(void **state)
         }
 }
 
+/* Rank 0 says what it has to say on a control link, and closes it, before rank 1 listens; a second
+ * stream shows that all this has arrived. */
+static void say_early_and_close(struct group_rank *rank)
+{
+    struct both_ends *ends = rank->arg;
+    char bytes[8] = "";
+    int fd = -1, second_fd = -1;
+    if (rank->rank == 1)
+        mt_stream_unlisten(rank->group, MT_STREAM_CONTROL);
+    pthread_barrier_wait(&phase);
+    if (rank->rank == 0) {
+        rank->result = dial(rank, 1, MT_STREAM_CONTROL, 7, &fd);
+        if (rank->result == 0 && send(fd, "failed", 6, MSG_NOSIGNAL) != 6)
+            rank->result = -100;
+        mt_fd_close(fd);
+        if (rank->result == 0)
+            rank->result = dial(rank, 1, MT_STREAM_TCP, 0, &second_fd);
+        mt_fd_close(second_fd);
+    }
+    pthread_barrier_wait(&phase);
+    if (rank->rank == 1) {
+        rank->result = mt_stream_listen(rank->group, MT_STREAM_CONTROL, take, &ends->inbox);
+        if (rank->result == 0)
+            rank->result = await_stream(&ends->inbox);
+        fd = atomic_load(&ends->inbox.fd);
+        if (rank->result == 0 && (recv(fd, bytes, sizeof bytes, 0) != 6 ||
+                                  strcmp(bytes, "failed") != 0 || recv(fd, bytes, 1, 0) != 0))
+            rank->result = -101;
+        mt_fd_close(fd);
+    }
+    pthread_barrier_wait(&phase);
+}
+
+static void a_control_link_is_heard_after_its_end(void **state)
+{
+    struct group_rank rank[2];
+    struct both_ends ends = {.dialled_fd = -1};
+    (void)state;
+    run(2, rank, say_early_and_close, &ends);
+}
+
 /* For many streams: only their number counts. */
 static void take_and_close(void *arg, int fd, uint32_t from, uint32_t index)
 {
@@ -417,9 +458,13 @@ static void a_flood_stops_nobody(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(streams_connect),   cmocka_unit_test(many_streams_connect),
-        cmocka_unit_test(dialling_ends),     cmocka_unit_test(proofs_are_needed),
-        cmocka_unit_test(garbage_is_closed), cmocka_unit_test(a_flood_stops_nobody),
+        cmocka_unit_test(streams_connect),
+        cmocka_unit_test(a_control_link_is_heard_after_its_end),
+        cmocka_unit_test(many_streams_connect),
+        cmocka_unit_test(dialling_ends),
+        cmocka_unit_test(proofs_are_needed),
+        cmocka_unit_test(garbage_is_closed),
+        cmocka_unit_test(a_flood_stops_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
