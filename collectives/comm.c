@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "collectives/comm.h"
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/service.h"
@@ -60,8 +61,24 @@ int mt_comm_enter_late(struct manta_comm *comm)
 /* A communicator of one rank needs nobody's word, and makes a session of its own. */
 static int is_alone(const struct manta_config *config)
 {
-    return config && config->size >= sizeof(*config) && config->ranks == 1 && config->rank < 1 &&
-           !config->session;
+    return config->ranks == 1 && config->rank < 1 && !config->session;
+}
+
+/* Who was compiled with an older manta.h gives a shorter struct; NULL is the default of each. */
+static int read_config(const struct manta_config *given, struct manta_config *config_out,
+                       struct mt_error *error)
+{
+    enum { FIRST_VERSION_BYTES = offsetof(struct manta_config, cancel) };
+    const struct manta_config defaults = MANTA_CONFIG_INIT;
+    *config_out = defaults;
+    if (!given)
+        return 0;
+    if (given->size < FIRST_VERSION_BYTES)
+        return mt_error_set(error, MANTA_EINVAL,
+                            "config->size is %zu: initialise it with MANTA_CONFIG_INIT",
+                            given->size);
+    memcpy(config_out, given, given->size < sizeof(*given) ? given->size : sizeof(*given));
+    return 0;
 }
 
 /* NULL is an empty text. */
@@ -79,17 +96,10 @@ static int resolve(const struct manta_config *config, struct mt_scheduler_job *j
                    struct mt_error *error)
 {
     *job = MT_SCHEDULER_JOB_UNKNOWN;
-    if (config && config->size < sizeof(*config))
-        return mt_error_set(error, MANTA_EINVAL,
-                            "config->size is %zu: initialise it with MANTA_CONFIG_INIT",
-                            config->size);
-    if (config) {
-        job->rank = config->rank;
-        job->ranks = config->ranks;
-    }
-    if (config &&
-        (copy_text(job->session, sizeof(job->session), config->session, "the session", error) ||
-         copy_text(job->node, sizeof(job->node), config->node, "the node's name", error)))
+    job->rank = config->rank;
+    job->ranks = config->ranks;
+    if (copy_text(job->session, sizeof(job->session), config->session, "the session", error) ||
+        copy_text(job->node, sizeof(job->node), config->node, "the node's name", error))
         return MANTA_EINVAL;
     if (is_alone(config)) {
         job->rank = 0;
@@ -148,7 +158,8 @@ static void comm_free(struct manta_comm *comm)
 }
 
 static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job,
-                     const struct manta_comm *parent, struct mt_error *error)
+                     const volatile int *cancel, const struct manta_comm *parent,
+                     struct mt_error *error)
 {
     char fingerprint[FINGERPRINT_BYTES];
     uint64_t deadline_ns = mt_clock_now_ns() + comm->settings.timeout_ns;
@@ -161,6 +172,7 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
                                        .node = job->node[0] ? job->node : NULL,
                                        .fingerprint = fingerprint,
                                        .timeout_ns = comm->settings.timeout_ns,
+                                       .cancel = cancel,
                                        .parent = parent ? parent->group : NULL};
     int rc = mt_group_join(&join, &comm->group, error);
     if (rc)
@@ -178,8 +190,8 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
 }
 
 static int create(const struct mt_scheduler_job *job, const struct mt_settings *settings,
-                  const struct manta_comm *parent, struct manta_comm **comm_out,
-                  struct mt_error *error)
+                  const volatile int *cancel, const struct manta_comm *parent,
+                  struct manta_comm **comm_out, struct mt_error *error)
 {
     struct manta_comm *comm = NULL;
     int rc = comm_allocate(&comm, (uint32_t)job->rank, (uint32_t)job->ranks, error);
@@ -190,7 +202,7 @@ static int create(const struct mt_scheduler_job *job, const struct mt_settings *
     }
     comm->settings = *settings;
     comm->fork_generation = mt_fork_generation();
-    rc = comm_join(comm, job, parent, error);
+    rc = comm_join(comm, job, cancel, parent, error);
     if (rc) {
         /* A failure that the control plane knows better than the step that tripped over it. */
         if (comm->control && mt_control_failed(comm->control))
@@ -211,6 +223,7 @@ static int create(const struct mt_scheduler_job *job, const struct mt_settings *
 struct creation {
     const struct mt_scheduler_job *job;
     const struct mt_settings *settings;
+    const volatile int *cancel;
     struct manta_comm *parent; /* to split, with colour and key; or NULL */
     const struct mt_call *call;
     int colour, key, result;
@@ -221,31 +234,39 @@ struct creation {
 static void run_create(void *arg)
 {
     struct creation *c = arg;
-    c->result = create(c->job, c->settings, NULL, c->comm_out, c->error);
+    c->result = create(c->job, c->settings, c->cancel, NULL, c->comm_out, c->error);
 }
 
 int manta_comm_create(const struct manta_config *config, struct manta_comm **comm_out)
 {
-    struct mt_scheduler_job job;
+    struct manta_config full;
+    struct mt_scheduler_job job = {.rank = -1};
     struct mt_settings settings;
     if (!comm_out)
         return mt_error_set(&thread_error, MANTA_EINVAL, "comm_out is NULL");
     *comm_out = NULL;
     thread_error.code = 0;
-    int rc = resolve(config, &job, &thread_error);
+    int rc = read_config(config, &full, &thread_error);
     if (!rc)
-        rc = mt_settings_read(config, &settings, &thread_error);
+        rc = resolve(&full, &job, &thread_error);
+    if (!rc)
+        rc = mt_settings_read(&full, &settings, &thread_error);
     if (!rc) {
         mt_trace_check(&settings, job.rank);
-        struct creation creation = {
-            .job = &job, .settings = &settings, .comm_out = comm_out, .error = &thread_error};
+        struct creation creation = {.job = &job,
+                                    .settings = &settings,
+                                    .cancel = full.cancel,
+                                    .comm_out = comm_out,
+                                    .error = &thread_error};
         mt_wait_beside(NULL, run_create, &creation);
         rc = creation.result;
     }
-    if (rc && is_alone(config))
+    if (rc && is_alone(&full))
         mt_session_forget(job.session);
+    int is_wanted = rc == MANTA_EABORTED && mt_cancel_is_wanted(full.cancel);
     if (rc)
-        mt_log(MT_LOG_ERROR, rc == MANTA_ESCHEDULER ? -1 : job.rank, "%s", thread_error.sentence);
+        mt_log(is_wanted ? MT_LOG_INFO : MT_LOG_ERROR, rc == MANTA_ESCHEDULER ? -1 : job.rank, "%s",
+               thread_error.sentence);
     return rc;
 }
 
@@ -350,7 +371,7 @@ static int split(struct manta_comm *comm, const struct mt_call *call, int colour
         memcpy(job.session, sessions + (size_t)first * SESSION_BYTES, SESSION_BYTES - 1);
         snprintf(job.node, sizeof(job.node), "#%016llx",
                  (unsigned long long)comm->nodes[comm->rank]);
-        rc = create(&job, &comm->settings, comm, comm_out, error);
+        rc = create(&job, &comm->settings, NULL, comm, comm_out, error);
     }
     if (rc && first == comm->rank)
         mt_session_forget(job.session);

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "core/cancel.h"
 #include "core/control.h"
 #include "core/session.h"
 #include "core/wire.h"
@@ -15,6 +16,7 @@ struct mt_bootstrap {
     uint32_t rank, ranks;
     const char *fingerprint;
     const struct mt_control *parent; /* its failure ends the wait; NULL: none */
+    const struct mt_cancel *cancel;  /* its caller's; NULL: none */
     struct mt_member member;         /* this rank */
     uint64_t start_ns, deadline_ns;
     uint64_t patience_ns; /* before it logs whom it waits for; 0: 10 s */
@@ -27,9 +29,22 @@ int mt_bootstrap_join(const struct mt_bootstrap *bootstrap, struct mt_welcome *w
                       struct mt_error *error);
 
 /* The group that this one is split from has failed. */
-static inline int mt_bootstrap_is_cancelled(const struct mt_bootstrap *bootstrap)
+static inline int mt_bootstrap_is_orphaned(const struct mt_bootstrap *bootstrap)
 {
     return bootstrap->parent && mt_control_failed(bootstrap->parent);
+}
+/* It has, or the caller has given up. */
+static inline int mt_bootstrap_is_cancelled(const struct mt_bootstrap *bootstrap)
+{
+    return mt_bootstrap_is_orphaned(bootstrap) || mt_cancel_is_set(bootstrap->cancel);
+}
+static inline void mt_bootstrap_why_cancelled(const struct mt_bootstrap *bootstrap,
+                                              struct mt_error *error)
+{
+    if (mt_cancel_is_set(bootstrap->cancel))
+        mt_cancel_word(bootstrap->cancel, error);
+    else
+        mt_control_failure(bootstrap->parent, error);
 }
 
 /* When to say whom a rank waits for: after patience_ns, and again whenever the time waited has

@@ -309,12 +309,16 @@ static void word_unanswered(struct host *host)
                       who, ranks);
 }
 
-/* Lock held. Until every answer has reached the kernel: who is slow to read it is waited for. */
+/* Lock held. Until every answer has reached the kernel: who is slow to read it is waited for. Those
+ * that have theirs count on this rank, which cannot go back now: they learn over the links that it
+ * has given up. */
 static void welcome_all(struct host *host, const struct mt_wire_frame *frame, const uint8_t *bytes)
 {
     const struct mt_bootstrap *bootstrap = host->bootstrap;
-    while (!mt_bootstrap_is_cancelled(bootstrap)) {
-        uint64_t now_ns = mt_clock_now_ns(), again_ns = bootstrap->deadline_ns;
+    while (!mt_bootstrap_is_orphaned(bootstrap)) {
+        uint64_t now_ns = mt_clock_now_ns();
+        uint64_t until_ns = mt_cancel_until(bootstrap->cancel, bootstrap->deadline_ns);
+        uint64_t again_ns = until_ns;
         uint32_t answered = 1;
         for (uint32_t r = 1; r < bootstrap->ranks; r++) {
             struct joiner *joiner = host->by_rank[r];
@@ -328,8 +332,9 @@ static void welcome_all(struct host *host, const struct mt_wire_frame *frame, co
         }
         if (answered == bootstrap->ranks)
             return;
-        if (now_ns >= bootstrap->deadline_ns) {
-            word_unanswered(host);
+        if (now_ns >= until_ns) {
+            if (!mt_cancel_is_set(bootstrap->cancel))
+                word_unanswered(host);
             return;
         }
         mt_service_wait(again_ns);
@@ -350,7 +355,8 @@ static void send_welcome(struct host *host, const struct mt_welcome *welcome)
     free(bytes);
 }
 
-/* Lock held. Refuse, and tell it also to those that come a little later. */
+/* Lock held. Refuse, and tell it also to those that come a little later. When this rank was given
+ * up, nobody is refused: those that are here go on waiting for a rank 0. */
 static void linger(struct host *host)
 {
     uint64_t until_ns = mt_clock_now_ns() + LINGER_NS;
@@ -358,8 +364,10 @@ static void linger(struct host *host)
     int is_known = mt_bootstrap_is_cancelled(host->bootstrap); /* the others learn it there too */
     uint32_t wanted =
         is_known || host->refusal.code == MANTA_ETIMEOUT ? 0 : host->bootstrap->ranks - 1;
+    if (mt_cancel_is_set(host->bootstrap->cancel))
+        return;
     refuse_all(host);
-    while (mt_clock_now_ns() < until_ns) {
+    while (mt_clock_now_ns() < until_ns && !mt_cancel_is_set(host->bootstrap->cancel)) {
         told = 0;
         for (struct joiner *at = host->joiners; at; at = at->next)
             told += at->has_joined != 0;
@@ -392,7 +400,7 @@ static void collect(struct host *host, struct mt_welcome *welcome_out)
     struct mt_bootstrap_notice notice = {0};
     while (host->here < bootstrap->ranks && host->refusal.code == 0) {
         if (mt_bootstrap_is_cancelled(bootstrap))
-            mt_control_failure(bootstrap->parent, &host->refusal);
+            mt_bootstrap_why_cancelled(bootstrap, &host->refusal);
         else if (mt_clock_now_ns() >= bootstrap->deadline_ns)
             word_missing(host);
         else if (mt_bootstrap_notice_is_due(&notice, bootstrap))

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "core/bootstrap.h"
 #include "core/clock.h"
@@ -12,6 +13,8 @@
 /* Rank 0 names the ranks that did not come at its own deadline, which may lie a little later. */
 #define ANSWER_GRACE_NS (500 * (uint64_t)MT_MS)
 #define REDIAL_PAUSE_NS (20 * (uint64_t)MT_MS)
+/* Rank 0 answers at once when a join is taken back, unless it is stopped. */
+#define WITHDRAW_NS (300 * (uint64_t)MT_MS)
 
 struct joining {
     const struct mt_bootstrap *bootstrap;
@@ -61,7 +64,7 @@ static void host_lost(struct mt_link *link, int errno_or_0)
 
 static int cancel(struct joining *joining)
 {
-    mt_control_failure(joining->bootstrap->parent, &joining->error);
+    mt_bootstrap_why_cancelled(joining->bootstrap, &joining->error);
     joining->is_over = 1;
     return joining->error.code;
 }
@@ -156,6 +159,16 @@ static void give_up(struct joining *joining, const char *what)
                       what, (double)(bootstrap->deadline_ns - bootstrap->start_ns) / 1e9);
 }
 
+/* Lock held. Take back the join. Rank 0 forgets it and closes, unless its welcome is on the way:
+ * then the others count on this rank. */
+static void withdraw(struct joining *joining)
+{
+    uint64_t until_ns = mt_clock_now_ns() + WITHDRAW_NS;
+    shutdown(joining->link.source.fd, SHUT_WR);
+    while (!joining->is_over && mt_link_is_open(&joining->link) && mt_clock_now_ns() < until_ns)
+        mt_service_wait(until_ns);
+}
+
 /* Lock held. One connection to rank 0, until it answers or closes. */
 static void attempt(struct joining *joining)
 {
@@ -179,6 +192,8 @@ static void attempt(struct joining *joining)
     while (!joining->is_over && mt_link_is_open(&joining->link) &&
            !mt_bootstrap_is_cancelled(bootstrap) && mt_clock_now_ns() < until_ns)
         wait(joining, until_ns, 1);
+    if (mt_cancel_is_set(bootstrap->cancel) && mt_link_is_open(&joining->link))
+        withdraw(joining);
     if (joining->is_over || mt_bootstrap_is_cancelled(bootstrap) ||
         mt_clock_now_ns() < bootstrap->deadline_ns)
         return; /* an answer; or rank 0 closed, and may listen again */

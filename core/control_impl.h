@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "core/cancel.h"
 #include "core/control.h"
 #include "core/link.h"
 #include "core/stream.h"
@@ -88,9 +89,9 @@ struct mt_control {
 };
 
 /* Bring up the links; blocks without holding the lock. On error nothing is left. parent: of the
- * group it is split from, or NULL. */
-int mt_control_open(struct mt_group *group, struct mt_control *parent, uint64_t deadline_ns,
-                    struct mt_error *error);
+ * group it is split from, or NULL. cancel: its caller's. */
+int mt_control_open(struct mt_group *group, struct mt_control *parent,
+                    const struct mt_cancel *cancel, uint64_t deadline_ns, struct mt_error *error);
 /* Goodbye, and free; takes the lock itself. */
 void mt_control_close(struct mt_control *control);
 

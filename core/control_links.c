@@ -178,13 +178,18 @@ static uint32_t mark_unlinked(const struct mt_control *control, uint8_t *marked)
 }
 
 /* Lock held. */
-static int wait_for_links(struct mt_control *control, uint64_t deadline_ns, struct mt_error *error)
+static int wait_for_links(struct mt_control *control, const struct mt_cancel *cancel,
+                          uint64_t deadline_ns, struct mt_error *error)
 {
     uint8_t *marked = control->marked;
     char who[160];
     while (mark_unlinked(control, marked) && !mt_control_failed(control) &&
-           mt_clock_now_ns() < deadline_ns)
-        mt_service_wait(deadline_ns);
+           mt_clock_now_ns() < mt_cancel_until(cancel, deadline_ns))
+        mt_service_wait(mt_cancel_until(cancel, deadline_ns));
+    if (mt_cancel_is_set(cancel)) {
+        mt_cancel_word(cancel, error);
+        mt_control_fail_locked(control, error);
+    }
     if (mark_unlinked(control, marked) && !mt_control_failed(control)) {
         int lowest = mt_ranks_describe(marked, control->group->ranks, who, sizeof who);
         mt_error_set_rank(
@@ -200,8 +205,8 @@ static int wait_for_links(struct mt_control *control, uint64_t deadline_ns, stru
     return mt_control_failed(control);
 }
 
-int mt_control_open(struct mt_group *group, struct mt_control *parent, uint64_t deadline_ns,
-                    struct mt_error *error)
+int mt_control_open(struct mt_group *group, struct mt_control *parent,
+                    const struct mt_cancel *cancel, uint64_t deadline_ns, struct mt_error *error)
 {
     struct mt_control *control = calloc(1, sizeof *control);
     if (!control)
@@ -229,7 +234,7 @@ int mt_control_open(struct mt_group *group, struct mt_control *parent, uint64_t 
     if (rc)
         mt_control_fail_locked(control, error);
     else
-        rc = wait_for_links(control, deadline_ns, error);
+        rc = wait_for_links(control, cancel, deadline_ns, error);
     mt_service_unlock();
     if (rc) {
         mt_control_close(control);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/bootstrap.h"
+#include "core/cancel.h"
 #include "core/clock.h"
 #include "core/control_impl.h"
 #include "core/group.h"
@@ -19,6 +20,7 @@
 struct housed_group {
     struct mt_group group;
     struct mt_door door;
+    struct mt_cancel cancel;
 };
 
 static int check(const struct mt_group_join *join, struct mt_error *error)
@@ -48,8 +50,16 @@ static void open_door(struct housed_group *housed, const struct mt_session *sess
     mt_service_unlock();
 }
 
+static void stop_looking(struct housed_group *housed)
+{
+    mt_service_lock();
+    mt_cancel_unwatch(&housed->cancel);
+    mt_service_unlock();
+}
+
 static void free_group(struct housed_group *housed)
 {
+    stop_looking(housed);
     mt_service_lock();
     mt_door_close(&housed->door);
     mt_service_unlock();
@@ -60,9 +70,10 @@ static void free_group(struct housed_group *housed)
     free(housed);
 }
 
-static int bootstrap(struct mt_group *group, const struct mt_group_join *join,
+static int bootstrap(struct housed_group *housed, const struct mt_group_join *join,
                      const struct mt_session *session, uint64_t deadline_ns, struct mt_error *error)
 {
+    struct mt_group *group = &housed->group;
     struct mt_welcome welcome;
     struct mt_bootstrap params = {.session = session,
                                   .session_id = group->session_id,
@@ -70,6 +81,7 @@ static int bootstrap(struct mt_group *group, const struct mt_group_join *join,
                                   .ranks = group->ranks,
                                   .fingerprint = join->fingerprint ? join->fingerprint : "",
                                   .parent = join->parent ? join->parent->control : NULL,
+                                  .cancel = &housed->cancel,
                                   .start_ns = mt_clock_now_ns(),
                                   .deadline_ns = deadline_ns};
     mt_host_describe(join->node, &params.member);
@@ -86,6 +98,39 @@ static int bootstrap(struct mt_group *group, const struct mt_group_join *join,
     memcpy(group->uid, welcome.uid, MT_ID_BYTES);
     rc = mt_auth_group_key(session->secret, group->uid, group->key);
     return rc ? mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256") : 0;
+}
+
+/* From the first contact until the links stand. */
+static int meet(struct housed_group *housed, const struct mt_group_join *join,
+                const struct mt_session *session, uint64_t deadline_ns, struct mt_error *error)
+{
+    struct mt_group *group = &housed->group;
+    int rc = mt_auth_session_id(session->secret, group->session_id);
+    if (rc)
+        return mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256");
+    group->reach = calloc(group->ranks, sizeof *group->reach);
+    if (!group->reach)
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for a group of %u ranks", group->ranks);
+    open_door(housed, session);
+    mt_service_lock();
+    mt_cancel_watch(&housed->cancel, join->cancel, group->rank);
+    mt_service_unlock();
+    rc = bootstrap(housed, join, session, deadline_ns, error);
+    mt_service_lock();
+    int may_come_again = rc && mt_cancel_is_set(&housed->cancel);
+    mt_service_unlock();
+    if (group->rank == 0 && !may_come_again) /* the group has a door of its own now */
+        mt_session_disown(group->session_id);
+    if (rc)
+        return rc;
+    rc = mt_control_open(group, join->parent ? join->parent->control : NULL, &housed->cancel,
+                         deadline_ns, error);
+    if (rc)
+        return rc;
+    mt_service_lock();
+    mt_cancel_fails(&housed->cancel, group->control);
+    mt_service_unlock();
+    return 0;
 }
 
 static int join_session(const struct mt_group_join *join, const struct mt_session *session,
@@ -105,21 +150,7 @@ static int join_session(const struct mt_group_join *join, const struct mt_sessio
     group->ranks = join->ranks;
     group->timeout_ns = join->timeout_ns < TIMEOUT_NS_MAX ? join->timeout_ns : TIMEOUT_NS_MAX;
     group->generation = mt_fork_generation();
-    uint64_t deadline_ns = start_ns + group->timeout_ns;
-    group->reach = calloc(group->ranks, sizeof *group->reach);
-    rc = mt_auth_session_id(session->secret, group->session_id);
-    open_door(housed, session);
-    if (group->rank == 0) /* the group's door stands in for the one of manta_session_create() */
-        mt_session_disown(group->session_id);
-    if (rc)
-        mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256");
-    else if (!group->reach)
-        rc = mt_error_set(error, MANTA_ENOMEM, "no memory for a group of %u ranks", group->ranks);
-    else
-        rc = bootstrap(group, join, session, deadline_ns, error);
-    if (rc == 0)
-        rc =
-            mt_control_open(group, join->parent ? join->parent->control : NULL, deadline_ns, error);
+    rc = meet(housed, join, session, start_ns + group->timeout_ns, error);
     if (rc) {
         free_group(housed);
         return rc;
@@ -144,6 +175,7 @@ int mt_group_join(const struct mt_group_join *join, struct mt_group **group_out,
 
 void mt_group_made(struct mt_group *group)
 {
+    stop_looking((struct housed_group *)group);
     mt_family_made(group->control);
 }
 
@@ -151,6 +183,7 @@ void mt_group_leave(struct mt_group *group)
 {
     if (!group || mt_fork_happened(group->generation))
         return; /* in a forked child everything belongs to the parent */
+    stop_looking((struct housed_group *)group);
     mt_control_close(group->control);
     free_group((struct housed_group *)group);
 }

@@ -54,6 +54,7 @@ struct mt_group_join {
                               * equal on all ranks: a difference is MANTA_EVERSION and names the
                               * first differing line and rank. NULL: nothing to compare */
     uint64_t timeout_ns;
+    const volatile int *cancel; /* see core/cancel.h; NULL: cannot be given up */
     struct mt_group *parent; /* the group it is split from, or NULL. While the new one is being made
                               * it fails when the parent does; later only when it aborts. */
 };

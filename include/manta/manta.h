@@ -112,9 +112,11 @@ struct manta_config {
     const char
         *transports;  /* comma-separated list in order of preference; NULL: MANTA_TRANSPORTS */
     const char *node; /* name of the node this rank is on; NULL: MANTA_NODE, else the boot id */
+    const volatile int *cancel; /* creation is given up when this is not 0: stored atomically by
+                                 * another thread, or by a signal handler; NULL: never */
 };
 /* clang-format off */
-#define MANTA_CONFIG_INIT { sizeof(struct manta_config), -1, -1, NULL, 0, NULL, NULL }
+#define MANTA_CONFIG_INIT { sizeof(struct manta_config), -1, -1, NULL, 0, NULL, NULL, NULL }
 /* clang-format on */
 
 /* What a communicator has done so far. Set `size` before the call; see manta_comm_stats(). */
@@ -176,12 +178,18 @@ MANTA_API int manta_session_create(char *text, size_t text_bytes);
 /*
  * Join a communicator. All ranks must call it; it returns when all have joined.
  * config: how to join; NULL, or fields left at MANTA_CONFIG_INIT, ask the environment that
- *   mantarun (or the user) prepared: MANTA_RANK, MANTA_SIZE, MANTA_SESSION.
+ *   mantarun (or the user) prepared: MANTA_RANK, MANTA_SIZE, MANTA_SESSION. config->cancel lets
+ *   another thread or a signal handler end the wait: until all ranks have come, who gives up is to
+ *   the others as though it had not come yet, and may come again with the same session; when they
+ *   have, the communicator fails on all of them. A flag set too late does nothing.
  * comm_out: receives the communicator; not NULL; set to NULL on error.
  * Returns: 0, MANTA_EINVAL, MANTA_ENOMEM, MANTA_ETIMEOUT (names the ranks that did not come),
- *   MANTA_EAUTH, MANTA_EVERSION, MANTA_ETRANSPORT, MANTA_ESCHEDULER, MANTA_ESYSTEM. The detail is
- *   logged at level error, and manta_comm_error(NULL, ...) returns the calling thread's last one.
- * Thread: any. Blocks: until all ranks have joined, at most the timeout. Since: 0.1.
+ *   MANTA_EAUTH, MANTA_EVERSION, MANTA_ETRANSPORT, MANTA_ESCHEDULER, MANTA_ESYSTEM, MANTA_EABORTED
+ *   (config->cancel, of this rank or of the one that the detail names). The detail is logged at
+ *   level error (info when this rank's own config->cancel is the reason), and
+ *   manta_comm_error(NULL, ...) returns the calling thread's last one.
+ * Thread: any. Blocks: until all ranks have joined, at most the timeout; less than a second once
+ *   config->cancel is set. Since: 0.1.
  */
 MANTA_API int manta_comm_create(const struct manta_config *config, struct manta_comm **comm_out);
 

@@ -27,7 +27,8 @@ static void *run_rank(void *arg)
                                                          .ranks = rank->ranks,
                                                          .node = rank->node,
                                                          .fingerprint = rank->fingerprint,
-                                                         .timeout_ns = rank->timeout_ns},
+                                                         .timeout_ns = rank->timeout_ns,
+                                                         .cancel = rank->cancel},
                                  &rank->group, &rank->error);
     if (rank->result == 0 && rank->body)
         rank->body(rank);

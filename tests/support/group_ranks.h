@@ -12,8 +12,9 @@ struct group_rank {
     uint32_t rank, ranks;
     const char *session, *node, *fingerprint;
     uint64_t timeout_ns;
-    struct mt_group *group; /* NULL when the join failed */
-    int result;             /* of the join, then what the body makes of it */
+    const volatile int *cancel; /* or NULL */
+    struct mt_group *group;     /* NULL when the join failed */
+    int result;                 /* of the join, then what the body makes of it */
     struct mt_error error;
     void (*body)(struct group_rank *rank);
     void *arg;
