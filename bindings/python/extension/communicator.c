@@ -347,7 +347,8 @@ PyDoc_STRVAR(
     "rank, size, session: who this is, how many there are, and what manta.create_session()\n"
     "returned on rank 0; None: MANTA_RANK, MANTA_SIZE, MANTA_SESSION, which mantarun sets.\n"
     "timeout: seconds each call may take; None: MANTA_TIMEOUT. transports: 'shm,tcp' or a\n"
-    "list; None: MANTA_TRANSPORTS. node: name of this node; None: MANTA_NODE or boot id.\n\n"
+    "list; None: MANTA_TRANSPORTS. node: name of this node; None: MANTA_NODE or boot id.\n"
+    "Ctrl-C ends the wait; then it may be tried again with the same session.\n\n"
     "Arrays are NumPy arrays, torch CPU tensors or anything with the buffer protocol,\n"
     "C-contiguous. One thread at a time; another gets BusyError.");
 
