@@ -74,7 +74,7 @@ void mt_registry_remove(struct manta_comm *comm)
 }
 
 /* Move on the other communicators with posted calls that no thread is in. 1 if anything happened;
- * *posted_out: there are such communicators. */
+ * *posted_out: there are such communicators, or may be. */
 static int help_others(const struct manta_comm *self, int *posted_out)
 {
     int moved = 0;
@@ -82,8 +82,10 @@ static int help_others(const struct manta_comm *self, int *posted_out)
     uint32_t own = self ? atomic_load_explicit(&self->posted, memory_order_relaxed) : 0;
     if (atomic_load_explicit(&posted_calls, memory_order_relaxed) == own)
         return 0;
-    if (pthread_mutex_trylock(&registry_lock))
+    if (pthread_mutex_trylock(&registry_lock)) {
+        *posted_out = 1; /* whoever holds it may be gone before they are done: look again soon */
         return 0;
+    }
     for (struct manta_comm *other = registry; other; other = other->registry_next) {
         uint32_t none = MT_OWNER_NONE;
         if (other == self || atomic_load_explicit(&other->posted, memory_order_relaxed) == 0)
