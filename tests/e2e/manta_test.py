@@ -26,6 +26,8 @@ def test_help_of_all():
                                        ["explain", "--coll", "broadcast", "-n", 4, "--root", 4],
                                        ["explain", "--coll", "allreduce", "-n", 4, "--bytes", "1x"],
                                        ["explain", "--coll", "allreduce", "-n", 4, "--op", "band"],
+                                       ["explain", "--coll", "allreduce", "-n", 1, "--bytes", 2**64 - 1],
+                                       ["explain", "--coll", "allgather", "-n", 4, "--bytes", 2**61],
                                        ["plan", "--coll", "allreduce", "--algorithm", "x", "-n", 4],
                                        ["plan", "--coll", "allreduce", "--algorithm", "ring", "-n", 4, "--rank", 4],
                                        ["plan", "--coll", "send", "--algorithm", "direct", "-n", 1],

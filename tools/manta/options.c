@@ -90,6 +90,14 @@ static int apply(struct call_options *options, const char *command, int option)
     }
 }
 
+/* As the call itself: all ranks' vectors together, which one of them may hold. */
+static int is_too_long(const struct call_options *options)
+{
+    uint64_t all_bytes;
+    return __builtin_mul_overflow(options->bytes, (uint64_t)options->ranks, &all_bytes) ||
+           all_bytes > INT64_MAX;
+}
+
 static int check(const struct call_options *options, const char *command)
 {
     const char *wrong = NULL;
@@ -114,6 +122,8 @@ static int check(const struct call_options *options, const char *command)
         wrong = "--rank must be a rank below -n";
     else if (!mt_op_allowed(options->op, options->dtype))
         wrong = "--op does not work on this --dtype";
+    else if (is_too_long(options))
+        wrong = "--bytes, of all ranks together, is more than memory can hold";
     if (wrong == NULL)
         return 0;
     fprintf(stderr, "manta %s: %s; see manta %s --help\n", command, wrong, command);
