@@ -198,17 +198,16 @@ static uint64_t ended_ns(struct manta_request *request)
 
 /* A request with its plan, its slots or its shape, and its number. */
 static int open_call(struct manta_comm *comm, const struct mt_arguments *arguments,
-                     struct mt_shape *shape, struct manta_request **request_out)
+                     struct mt_shape *shape, struct manta_request **request_out,
+                     struct mt_error *error)
 {
-    struct mt_error error;
     struct manta_request *request = request_take(comm);
     if (!request)
-        return MANTA_ENOMEM;
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for a request");
     fill(request, comm, arguments, shape);
     if (arguments->count > 0) {
-        int rc = shape ? 0 : prepare(request, arguments, &error);
+        int rc = shape ? 0 : prepare(request, arguments, error);
         if (rc) {
-            mt_comm_set_error(comm, &error);
             request_give(comm, request);
             return rc;
         }
@@ -222,6 +221,30 @@ static int open_call(struct manta_comm *comm, const struct mt_arguments *argumen
                 request->shape ? request->shape->call_hash : mt_call_hash(&request->call));
     *request_out = request;
     return 0;
+}
+
+/* The call has no number. What cannot be run is refused on all ranks alike. But what only this rank
+ * lacks, the others have to know: they wait for it, or would take its next call for this one. */
+static int not_opened(struct manta_comm *comm, const struct mt_arguments *arguments,
+                      struct mt_error *error)
+{
+    struct mt_error cause = *error;
+    char call[128];
+    const struct mt_call described = {.collective = arguments->collective,
+                                      .count = arguments->count,
+                                      .dtype = arguments->dtype,
+                                      .op = arguments->op,
+                                      .root = arguments->root};
+    if (cause.code == MANTA_EALGORITHM) {
+        mt_comm_set_error(comm, error);
+        return cause.code;
+    }
+    mt_call_describe(&described, call, sizeof(call));
+    mt_error_set_rank(error, cause.code, (int)comm->rank, "rank %u could not begin %s: %.300s",
+                      comm->rank, call, cause.sentence);
+    mt_control_fail(comm->control, error);
+    mt_wait_fail(comm);
+    return atomic_load_explicit(&comm->failed, memory_order_relaxed);
 }
 
 /* Which collectives are over: a message of one of them that still comes belongs to no step. */
@@ -285,9 +308,11 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
     if (atomic_load_explicit(comm->failed_flag, memory_order_acquire))
         mt_wait_fail(comm);
     int rc = atomic_load_explicit(&comm->failed, memory_order_relaxed);
-    rc = rc ? rc : open_call(comm, arguments, shape, request_out);
     if (rc)
         return rc;
+    struct mt_error error;
+    if (open_call(comm, arguments, shape, request_out, &error))
+        return not_opened(comm, arguments, &error);
     struct manta_request *request = *request_out;
     comm->quiet_since_ns = 0;
     if (request->shape && request->entry->connected)

@@ -5,7 +5,13 @@
  * Every function that returns int returns 0 when it is done, MANTA_INPROGRESS (1) where that is
  * said, or a negative MANTA_E* code. After an error manta_comm_error() tells which rank, transport
  * and cause. A communicator that failed stays failed until it is destroyed, and all its ranks are
- * told; a refused argument (MANTA_EINVAL, MANTA_EBUSY) harms nothing.
+ * told.
+ *
+ * A refusal (MANTA_EINVAL, MANTA_EBUSY, MANTA_EALGORITHM) harms nothing, and the call counts as not
+ * made: the others are not told, and the call that this rank makes next takes its place. So make it
+ * again as it should have been, or abort. MANTA_EALGORITHM is given on all ranks alike. After any
+ * other, a rank that goes on with its next call is one call behind the others: MANTA_EMISMATCH when
+ * that call is another one than theirs, else the deadline of their last call, which it never makes.
  *
  * Threads: a communicator is used by one thread at a time (MANTA_EBUSY otherwise), and its ranks
  * call the same collectives in the same order. Different communicators may be used by any threads
@@ -289,8 +295,8 @@ MANTA_API int manta_explain(struct manta_comm *comm, int collective, uint64_t co
  *   is in place; any other overlap is refused. count: elements, 0 is legal. dtype, op: the enums.
  * Returns: 0, MANTA_EINVAL, MANTA_EBUSY, MANTA_EFORK, MANTA_ETIMEOUT, MANTA_EPEER,
  *   MANTA_EMISMATCH, MANTA_EABORTED, MANTA_ELEFT, MANTA_ETRANSPORT, MANTA_EALGORITHM,
- *   MANTA_EBUFFER, MANTA_ENOMEM (first use of a shape), MANTA_ESYSTEM (a rank ran out of
- *   descriptors).
+ *   MANTA_EBUFFER, MANTA_ENOMEM (first use of a shape, on this rank or on the one that the detail
+ *   names; the communicator has failed), MANTA_ESYSTEM (a rank ran out of descriptors).
  * Thread: one at a time per communicator. Blocks: until done, at most the deadline.
  * Lifetime: src and dst until the call returns. Since: 0.1.
  * Source: Thakur, Rabenseifner, Gropp, "Optimization of collective communication operations in
