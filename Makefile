@@ -73,10 +73,13 @@ BINS     := $(addprefix $(BUILD)/bin/,mantarun manta manta-perf)
 mantarun_SRCS   := $(wildcard tools/mantarun/*.c)
 manta_SRCS      := $(wildcard tools/manta/*.c)
 manta-perf_SRCS := $(wildcard perf/manta-perf/*.c perf/loop/*.c)
-TOOL_SRCS       := $(mantarun_SRCS) $(manta_SRCS) $(manta-perf_SRCS)
+# Measures the library itself, so it stays in the tree: it is not installed.
+KERNEL_PERF      := $(BUILD)/bin/kernel-perf
+kernel-perf_SRCS := $(wildcard perf/kernels/*.c)
+TOOL_SRCS        := $(mantarun_SRCS) $(manta_SRCS) $(manta-perf_SRCS) $(kernel-perf_SRCS)
 
 .PHONY: all lib
-all: lib $(BINS) ## build the library and the tools (default)
+all: lib $(BINS) $(KERNEL_PERF) ## build the library and the tools (default)
 lib: $(SO) $(ARCHIVE) $(PC)
 
 $(SO).$(VERSION): $(LIB_OBJS) libmanta.map
@@ -111,7 +114,8 @@ $(PC): Makefile include/manta/manta.h
 $(BUILD)/bin/mantarun:   $(patsubst %.c,$(BUILD)/obj/%.o,$(mantarun_SRCS))
 $(BUILD)/bin/manta:      $(patsubst %.c,$(BUILD)/obj/%.o,$(manta_SRCS))
 $(BUILD)/bin/manta-perf: $(patsubst %.c,$(BUILD)/obj/%.o,$(manta-perf_SRCS))
-$(BINS): $(INTERNAL)
+$(KERNEL_PERF):          $(patsubst %.c,$(BUILD)/obj/%.o,$(kernel-perf_SRCS))
+$(BINS) $(KERNEL_PERF): $(INTERNAL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'LINK $@')
 	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(INTERNAL) $(LDLIBS) -lm -o $@

@@ -121,6 +121,11 @@ const char *mt_reduce_variant(void)
     return kernels_in_use()->name;
 }
 
+const char *mt_reduce_variant_name(int index)
+{
+    return index >= 0 && index < VARIANTS ? variants[index].kernels->name : NULL;
+}
+
 int mt_reduce_select(const char *variant)
 {
     const struct mt_kernels *kernels = *variant ? find(variant) : NULL;

@@ -25,6 +25,9 @@ void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor);
 
 /* Name of the variant in use: "portable", "avx2" or "avx512"; chosen at first use (MANTA_SIMD). */
 const char *mt_reduce_variant(void);
+/* Name of the variant at `index`, the best one first, whether this CPU has it or not; NULL after the
+ * last. */
+const char *mt_reduce_variant_name(int index);
 /* Choose a variant by name (tests, benchmarks). 0, or MANTA_ENOTSUP if this CPU lacks it. */
 int mt_reduce_select(const char *variant);
 
