@@ -20,7 +20,7 @@ static int cpu_has_avx2(void)
     unsigned eax, ebx, ecx, edx;
     /* Not every compiler's __builtin_cpu_supports() knows f16c. */
     int has_f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
-    return has_f16c && __builtin_cpu_supports("avx2");
+    return has_f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 static int cpu_has_avx512(void)
@@ -93,11 +93,40 @@ static void leave_default_environment(unsigned callers)
         _mm_setcsr(callers);
 }
 
-void mt_reduce(int dtype, int op, void *dst, const void *left, const void *right, uint64_t count)
+/* The chain of variants ends with one that has every kernel. */
+static mt_combine_fn *combine_kernel(int dtype, int op)
 {
-    mt_combine_fn *combine = kernels_in_use()->combine[dtype][op];
+    const struct mt_kernels *kernels = kernels_in_use();
+    while (!kernels->combine[dtype][op])
+        kernels = kernels->rest;
+    return kernels->combine[dtype][op];
+}
 
-    if (dtype < MANTA_FLOAT16) {
+static mt_combine_fn *stream_kernel(int dtype, int op)
+{
+    for (const struct mt_kernels *kernels = kernels_in_use(); kernels; kernels = kernels->rest)
+        if (kernels->stream[dtype][op])
+            return kernels->stream[dtype][op];
+    return combine_kernel(dtype, op);
+}
+
+static mt_divide_fn *divide_kernel(int dtype)
+{
+    const struct mt_kernels *kernels = kernels_in_use();
+    while (!kernels->divide[dtype])
+        kernels = kernels->rest;
+    return kernels->divide[dtype];
+}
+
+static int is_integer(int dtype)
+{
+    return dtype < MANTA_FLOAT16;
+}
+
+static void combine_by(mt_combine_fn *combine, int dtype, void *dst, const void *left,
+                       const void *right, uint64_t count)
+{
+    if (is_integer(dtype)) {
         combine(dst, left, right, count);
         return;
     }
@@ -106,12 +135,25 @@ void mt_reduce(int dtype, int op, void *dst, const void *left, const void *right
     leave_default_environment(callers);
 }
 
-/* Integers too are divided in floating point. */
+void mt_reduce(int dtype, int op, void *dst, const void *left, const void *right, uint64_t count)
+{
+    combine_by(combine_kernel(dtype, op), dtype, dst, left, right, count);
+}
+
+void mt_reduce_stream(int dtype, int op, void *dst, const void *left, const void *right,
+                      uint64_t count)
+{
+    combine_by(stream_kernel(dtype, op), dtype, dst, left, right, count);
+}
+
+/* Integers too may be divided in floating point. */
 void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor)
 {
-    mt_divide_fn *divide = kernels_in_use()->divide[dtype];
-    unsigned callers = enter_default_environment();
+    mt_divide_fn *divide = divide_kernel(dtype);
 
+    if (is_integer(dtype) && divisor == 1)
+        return;
+    unsigned callers = enter_default_environment();
     divide(dst, count, divisor);
     leave_default_environment(callers);
 }

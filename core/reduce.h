@@ -19,6 +19,12 @@
  * checked. Any thread. */
 void mt_reduce(int dtype, int op, void *dst, const void *left, const void *right, uint64_t count);
 
+/* The same, for a dst that is larger than the caches and not read soon: where the variant can, it is
+ * written past them, without being read first. Other threads see it as if written by ordinary
+ * stores. dst should not be one of the operands: what was just read would be thrown out. */
+void mt_reduce_stream(int dtype, int op, void *dst, const void *left, const void *right,
+                      uint64_t count);
+
 /* dst[i] = dst[i] / divisor: the last step of AVG. Integers truncate towards zero. 1 <= divisor <
  * 2^24, more than a group can have ranks. Any thread. */
 void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor);

@@ -17,7 +17,7 @@ struct kernels_options {
     uint64_t sizes[KERNELS_SIZES];
     int size_count;
     int repeats;
-    int any_bits;
+    int any_bits, stream;
 };
 
 /* Parse; exits with 2 (wrong usage) or 0 (--help). */

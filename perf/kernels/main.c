@@ -8,13 +8,18 @@
 #include "core/reduce.h"
 #include "perf/kernels/kernels.h"
 
+/* What is timed, and how many calls of it at a time. */
+struct work {
+    int dtype, op, stream;
+    const struct kernels_operands *on;
+    uint64_t calls;
+};
+
 /* One kernel at one size, with its results. */
 struct cell {
-    int dtype, op;
     const char *variant;
-    int size;                        /* which of the options */
-    uint64_t calls, reference_calls; /* in one measurement */
-    double *rates, *ratios;          /* one of each round */
+    struct work kernel, reference;
+    double *rates, *ratios; /* one of each round */
 };
 
 /* The processor's time that this thread had: others may run on this machine too. */
@@ -25,62 +30,63 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * MT_SECOND + (uint64_t)t.tv_nsec;
 }
 
-static uint64_t time_calls(int dtype, int op, const struct kernels_operands *on, uint64_t calls)
+/* Integers are not divided by 1, and floats by nothing else, or they would become subnormal. */
+static uint32_t divisor(int dtype)
 {
-    uint64_t count = on->bytes / manta_dtype_size(dtype);
+    return dtype < MANTA_FLOAT16 ? 3 : 1;
+}
+
+static uint64_t time_calls(const struct work *work, uint64_t calls)
+{
+    const struct kernels_operands *on = work->on;
+    uint64_t count = on->bytes / manta_dtype_size(work->dtype);
     uint64_t begin = now_ns();
     for (uint64_t i = 0; i < calls; i++)
-        if (op == MANTA_AVG)
-            mt_reduce_divide(dtype, on->dst, count, 1);
+        if (work->op == MANTA_AVG)
+            mt_reduce_divide(work->dtype, on->dst, count, divisor(work->dtype));
+        else if (work->stream)
+            mt_reduce_stream(work->dtype, work->op, on->dst, on->left, on->right, count);
         else
-            mt_reduce(dtype, op, on->dst, on->left, on->right, count);
+            mt_reduce(work->dtype, work->op, on->dst, on->left, on->right, count);
     return now_ns() - begin;
 }
 
-/* So many that the clock does not matter and an interrupt rarely falls in. */
-static uint64_t calibrate(int dtype, int op, const struct kernels_operands *on)
+/* A division needs numbers in dst. */
+static void prepare(const struct work *work)
+{
+    if (work->op == MANTA_AVG)
+        memcpy(work->on->dst, work->on->left, work->on->bytes);
+}
+
+/* So many calls that the clock does not matter and an interrupt rarely falls in. */
+static void calibrate(struct work *work)
 {
     enum { ENOUGH_NS = 150 * MT_US };
-    uint64_t calls = 1;
-    while (time_calls(dtype, op, on, calls) < ENOUGH_NS)
-        calls *= 2;
-    return calls;
+    prepare(work);
+    for (work->calls = 1; time_calls(work, work->calls) < ENOUGH_NS;)
+        work->calls *= 2;
 }
 
 /* GB/s. Calls before put the operands where they are in the calls that follow, and the processor at
  * the speed it has for these instructions. */
-static double rate(int dtype, int op, const struct kernels_operands *on, uint64_t calls)
+static double rate(const struct work *work)
 {
-    time_calls(dtype, op, on, 1 + calls / 2);
-    uint64_t ns = time_calls(dtype, op, on, calls);
-    return (double)on->bytes * (double)calls / (double)(ns ? ns : 1);
+    prepare(work);
+    time_calls(work, 1 + work->calls / 2);
+    uint64_t ns = time_calls(work, work->calls);
+    return (double)work->on->bytes * (double)work->calls / (double)(ns ? ns : 1);
 }
 
-/* Of each dtype; the integers share theirs. */
-typedef struct kernels_operands operands_table[MANTA_DTYPE_COUNT][KERNELS_SIZES];
-
-static int content(int dtype)
+static void measure(struct cell *cell, int round)
 {
-    return dtype < MANTA_FLOAT16 ? MANTA_UINT64 : dtype;
-}
-
-/* The sum of float32 works on the same memory, whatever it holds, so that both find the caches
- * alike. A division needs numbers in dst. */
-static void measure(struct cell *cell, operands_table operands, int round)
-{
-    const struct kernels_operands *on = &operands[content(cell->dtype)][cell->size];
-
     mt_reduce_select(cell->variant);
     if (round == 0) {
-        cell->reference_calls = calibrate(MANTA_FLOAT32, MANTA_SUM, on);
-        memcpy(on->dst, on->left, on->bytes);
-        cell->calls = calibrate(cell->dtype, cell->op, on);
+        calibrate(&cell->reference);
+        calibrate(&cell->kernel);
     }
-    double sum = rate(MANTA_FLOAT32, MANTA_SUM, on, cell->reference_calls);
-    if (cell->op == MANTA_AVG)
-        memcpy(on->dst, on->left, on->bytes);
-    cell->rates[round] = rate(cell->dtype, cell->op, on, cell->calls);
-    cell->ratios[round] = cell->rates[round] / sum;
+    double reference = rate(&cell->reference);
+    cell->rates[round] = rate(&cell->kernel);
+    cell->ratios[round] = cell->rates[round] / reference;
 }
 
 static int by_value(const void *left, const void *right)
@@ -97,49 +103,28 @@ static double median(double *values, int count)
 
 static void print(const struct kernels_options *options, struct cell *cells, int cell_count)
 {
-    printf("# GB/s (ratio to the sum of float32), medians of %d rounds%s\n", options->repeats,
-           options->any_bits ? ", any bits" : "");
+    printf("# GB/s (ratio to the sum of float32), medians of %d rounds%s%s\n", options->repeats,
+           options->stream ? ", streaming" : "", options->any_bits ? ", any bits" : "");
     printf("# %-14s %-5s %-12s", "dtype", "op", "simd");
     for (int i = 0; i < options->size_count; i++)
         printf(" %13llu B", (unsigned long long)options->sizes[i]);
     for (int i = 0; i < cell_count; i++) {
         struct cell *cell = &cells[i];
         if (i % options->size_count == 0)
-            printf("\n  %-14s %-5s %-12s", mt_dtype_name(cell->dtype), mt_op_name(cell->op),
-                   cell->variant);
+            printf("\n  %-14s %-5s %-12s", mt_dtype_name(cell->kernel.dtype),
+                   mt_op_name(cell->kernel.op), cell->variant);
         printf("  %7.2f (%4.2f)", median(cell->rates, options->repeats),
                median(cell->ratios, options->repeats));
     }
     printf("\n");
 }
 
-/* Cells in the order of the table; NULL without memory. */
-static struct cell *make_cells(const struct kernels_options *options, int *count_out)
-{
-    int most = options->variant_count * options->dtype_count * options->op_count;
-    size_t room = (size_t)most * (size_t)options->size_count;
-    struct cell *cells = calloc(room, sizeof *cells);
-    double *numbers = calloc(room * 2 * (size_t)options->repeats, sizeof *numbers);
-    int count = 0;
+/* Of each dtype; the integers share theirs. */
+typedef struct kernels_operands operands_table[MANTA_DTYPE_COUNT][KERNELS_SIZES];
 
-    if (cells == NULL || numbers == NULL)
-        return NULL;
-    for (int row = 0; row < most; row++) {
-        int dtype = options->dtypes[row / options->op_count % options->dtype_count];
-        int op = options->ops[row % options->op_count];
-        const char *variant = options->variants[row / options->op_count / options->dtype_count];
-        for (int s = 0; s < options->size_count && mt_op_allowed(op, dtype); s++) {
-            double *rates = numbers + (size_t)count * 2 * (size_t)options->repeats;
-            cells[count++] = (struct cell){.dtype = dtype,
-                                           .op = op,
-                                           .variant = variant,
-                                           .size = s,
-                                           .rates = rates,
-                                           .ratios = rates + options->repeats};
-        }
-    }
-    *count_out = count;
-    return cells;
+static int content(int dtype)
+{
+    return dtype < MANTA_FLOAT16 ? MANTA_UINT64 : dtype;
 }
 
 static int make_operands(const struct kernels_options *options, operands_table operands)
@@ -154,6 +139,44 @@ static int make_operands(const struct kernels_options *options, operands_table o
     return 0;
 }
 
+/* The sum of float32 works on the same memory, whatever it holds, so that both find the caches
+ * alike. */
+static struct cell make_cell(const char *variant, int dtype, int op, int stream,
+                             const struct kernels_operands *on, double *numbers, int repeats)
+{
+    return (struct cell){.variant = variant,
+                         .kernel = {.dtype = dtype, .op = op, .stream = stream, .on = on},
+                         .reference = {.dtype = MANTA_FLOAT32, .op = MANTA_SUM, .on = on},
+                         .rates = numbers,
+                         .ratios = numbers + repeats};
+}
+
+/* Cells in the order of the table; NULL without memory. */
+static struct cell *make_cells(const struct kernels_options *options, operands_table operands,
+                               int *count_out)
+{
+    int rows = options->variant_count * options->dtype_count * options->op_count;
+    size_t room = (size_t)rows * (size_t)options->size_count;
+    struct cell *cells = calloc(room, sizeof *cells);
+    double *numbers = calloc(room * 2 * (size_t)options->repeats, sizeof *numbers);
+
+    *count_out = 0;
+    if (cells == NULL || numbers == NULL)
+        return NULL;
+    for (int row = 0; row < rows; row++) {
+        int dtype = options->dtypes[row / options->op_count % options->dtype_count];
+        int op = options->ops[row % options->op_count];
+        const char *variant = options->variants[row / options->op_count / options->dtype_count];
+        for (int s = 0; s < options->size_count && mt_op_allowed(op, dtype); s++) {
+            cells[(*count_out)++] =
+                make_cell(variant, dtype, op, options->stream, &operands[content(dtype)][s],
+                          numbers, options->repeats);
+            numbers += 2 * options->repeats;
+        }
+    }
+    return cells;
+}
+
 int main(int argc, char **argv)
 {
     static operands_table operands;
@@ -161,14 +184,16 @@ int main(int argc, char **argv)
     int cell_count = 0;
 
     kernels_options_parse(&options, argc, argv);
-    struct cell *cells = make_cells(&options, &cell_count);
-    if (cells == NULL || make_operands(&options, operands) != 0) {
+    struct cell *cells = NULL;
+    if (make_operands(&options, operands) == 0)
+        cells = make_cells(&options, operands, &cell_count);
+    if (cells == NULL) {
         fprintf(stderr, "kernel-perf: there is not enough memory; try smaller --bytes\n");
         return 1;
     }
     for (int round = 0; round < options.repeats; round++)
         for (int i = 0; i < cell_count; i++)
-            measure(&cells[i], operands, round);
+            measure(&cells[i], round);
     print(&options, cells, cell_count);
     return 0;
 }

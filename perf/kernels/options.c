@@ -14,20 +14,18 @@ enum { USAGE = 2 };
 
 static const char help[] =
     "usage: kernel-perf [options]\n"
-    "Time the reduction kernels on one core: dst = left op right, and for avg the division that "
-    "is\n"
-    "its last step, by 1 so that the numbers stay as they are. Prints GB/s of the vector (each "
-    "byte\n"
-    "of the result counted once) and, in parentheses, the ratio to the sum of float32 by the same\n"
-    "instructions in the same memory, which is timed just before. Both are medians over the "
-    "rounds;\n"
-    "a round times everything once.\n"
+    "Time the reduction kernels on one core: dst = left op right, and for avg the division that\n"
+    "is its last step. Prints GB/s of the vector (each byte of the result counts once) and, in\n"
+    "parentheses, the ratio to the sum of float32 by the same instructions in the same memory,\n"
+    "timed just before. Times are the thread's own on its processor; figures are medians over\n"
+    "the rounds, each of which times everything once.\n"
     "  --dtype LIST    such as float16,int8 (default all)\n"
     "  --op LIST       such as sum,max (default all that the dtype has)\n"
     "  --simd LIST     instruction sets, as for MANTA_SIMD (default all that this CPU has)\n"
     "  --bytes LIST    sizes of the vector, up to 8 (default 8K,256K,16M: mostly in the first\n"
     "                  cache, in the second, and in memory)\n"
     "  --repeats N     rounds (default 9)\n"
+    "  --stream        write past the caches where a kernel can; the reference does not\n"
     "  --any-bits      floats of all bits, NaN and infinity too, not numbers between -2 and 2\n"
     "Exit code 1 without memory, 2 for wrong usage.\n";
 
@@ -37,7 +35,7 @@ static const struct option longs[] = {
     {"simd", required_argument, NULL, 's'},
     {"bytes", required_argument, NULL, 'b'},
     {"repeats", required_argument, NULL, 'r'},
-    {"in-place", no_argument, NULL, 'p'},
+    {"stream", no_argument, NULL, 't'},
     {"any-bits", no_argument, NULL, 'a'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -118,6 +116,9 @@ static void apply(struct kernels_options *options, int option)
         break;
     case 'r':
         set_repeats(options);
+        break;
+    case 't':
+        options->stream = 1;
         break;
     case 'a':
         options->any_bits = 1;

@@ -19,7 +19,12 @@
 #include "tests/support/exact.h"
 
 static const char *const variants[] = {"portable", "avx2", "avx512"};
-enum { VARIANTS = 3 };
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+typedef void reduce_fn(int dtype, int op, void *dst, const void *left, const void *right,
+                       uint64_t count);
+static reduce_fn *const ways[] = {mt_reduce, mt_reduce_stream};
+enum { WAYS = 2 };
 
 static uint64_t random_state = 88172645463325252u;
 
@@ -96,11 +101,13 @@ static void check_pairs(struct pairs *pairs)
             exact_put(pairs->dtype, pairs->expected, i,
                       exact_combine(pairs->dtype, op, exact_get(pairs->dtype, pairs->left, i),
                                     exact_get(pairs->dtype, pairs->right, i)));
-        for (int v = 0; v < VARIANTS; v++) {
-            if (mt_reduce_select(variants[v]) != 0)
+        for (int run = 0; run < VARIANTS * WAYS; run++) {
+            const char *variant = variants[run / WAYS];
+            if (mt_reduce_select(variant) != 0)
                 continue;
-            mt_reduce(pairs->dtype, op, pairs->result, pairs->left, pairs->right, pairs->count);
-            compare(pairs, variants[v], mt_op_name(op));
+            ways[run % WAYS](pairs->dtype, op, pairs->result, pairs->left, pairs->right,
+                             pairs->count);
+            compare(pairs, variant, mt_op_name(op));
         }
     }
 }
@@ -212,6 +219,42 @@ static void counts_offsets_and_places(void **state)
                 if (is_combining(op, dtype))
                     check_layouts(dtype, op, variants[v]);
     }
+}
+
+/* Where the lines of dst begin decides what is written past the caches: any place, any count. */
+static void check_streams(int dtype, int op, const char *variant)
+{
+    enum { LINE = 64 };
+    struct layout at;
+    char *const result = at.result + GUARD;
+    size_t size = manta_dtype_size(dtype);
+
+    for (size_t i = 0; i < sizeof at; i++)
+        ((char *)&at)[i] = (char)random_bits();
+    for (size_t i = 0; i < COUNTS; i++)
+        exact_put(dtype, at.expected, i,
+                  exact_combine(dtype, op, exact_get(dtype, at.left + 1, i),
+                                exact_get(dtype, at.right + 5, i)));
+    assert_int_equal(mt_reduce_select(variant), 0);
+    for (size_t run = 0; run < LINE * COUNTS; run++) {
+        size_t offset = run / COUNTS, count = run % COUNTS, bytes = count * size;
+        char *const dst = result + offset;
+        memset(at.result, 0x5a, sizeof at.result);
+        mt_reduce_stream(dtype, op, dst, at.left + 1, at.right + 5, count);
+        assert_memory_equal(dst, at.expected, bytes);
+        for (char *byte = at.result; byte < at.result + sizeof at.result; byte++)
+            assert_true(*byte == 0x5a || (byte >= dst && byte < dst + bytes));
+    }
+}
+
+static void streams_of_any_place(void **state)
+{
+    static const int dtypes[] = {MANTA_FLOAT16, MANTA_BFLOAT16, MANTA_FLOAT32, MANTA_FLOAT64,
+                                 MANTA_INT8};
+    (void)state;
+    for (int run = 0; run < 5 * VARIANTS; run++)
+        if (mt_reduce_select(variants[run / 5]) == 0)
+            check_streams(dtypes[run % 5], MANTA_SUM, variants[run / 5]);
 }
 
 /* Flush to zero, denormals are zero, the four rounding modes, all traps on, all flags set. */
@@ -365,7 +408,7 @@ static const char *best_variant(void)
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq"))
         return "avx512";
-    return __builtin_cpu_supports("avx2") ? "avx2" : "portable";
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? "avx2" : "portable";
 }
 
 static void variant_comes_from_the_environment(void **state)
@@ -421,6 +464,7 @@ int main(void)
         cmocka_unit_test(all_pairs_of_special_values),
         cmocka_unit_test(random_pairs),
         cmocka_unit_test(counts_offsets_and_places),
+        cmocka_unit_test(streams_of_any_place),
         cmocka_unit_test(callers_environment_changes_nothing),
         cmocka_unit_test(quotients),
         cmocka_unit_test(quotients_of_few),

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vectors of AVX-512 (F, BW, VL, DQ), as core/reduce_vector.h and core/reduce_narrow.h use them. */
+#ifndef MT_CORE_REDUCE_LANES512_H
+#define MT_CORE_REDUCE_LANES512_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define VECTOR_BYTES 64
+
+typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES)));
+typedef int16_t signed_halves __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
+typedef float floats __attribute__((vector_size(VECTOR_BYTES)));
+
+static inline halves load(const void *from)
+{
+    return (halves)_mm512_loadu_si512(from);
+}
+
+static inline void store(void *to, halves value)
+{
+    _mm512_storeu_si512(to, (__m512i)value);
+}
+
+static inline void stream(void *to, halves value)
+{
+    _mm512_stream_si512(to, (__m512i)value);
+}
+
+static inline __mmask64 first_bytes(uint64_t count)
+{
+    return UINT64_MAX >> (64 - count);
+}
+
+/* 1 <= bytes <= VECTOR_BYTES; zeros follow. */
+static inline halves load_part(const void *from, uint64_t bytes)
+{
+    return (halves)_mm512_maskz_loadu_epi8(first_bytes(bytes), from);
+}
+
+static inline void store_part(void *to, halves value, uint64_t bytes)
+{
+    _mm512_mask_storeu_epi8(to, first_bytes(bytes), (__m512i)value);
+}
+
+static inline halves bits_of(halves mask, halves yes, halves no)
+{
+    enum { YES_WHERE_MASK_ELSE_NO = 0xca };
+    return (halves)_mm512_ternarylogic_epi32((__m512i)mask, (__m512i)yes, (__m512i)no,
+                                             YES_WHERE_MASK_ELSE_NO);
+}
+
+static inline halves average8(halves a, halves b)
+{
+    return (halves)_mm512_avg_epu8((__m512i)a, (__m512i)b);
+}
+
+static inline halves least8(halves a, halves b)
+{
+    return (halves)_mm512_min_epu8((__m512i)a, (__m512i)b);
+}
+
+static inline halves least8_signed(halves a, halves b)
+{
+    return (halves)_mm512_min_epi8((__m512i)a, (__m512i)b);
+}
+
+static inline halves greatest8(halves a, halves b)
+{
+    return (halves)_mm512_max_epu8((__m512i)a, (__m512i)b);
+}
+
+static inline halves add_top8(halves to, halves flags)
+{
+    const __m512i minus_one = _mm512_set1_epi8(-1);
+    __mmask64 where = _mm512_movepi8_mask((__m512i)flags);
+    return (halves)_mm512_mask_sub_epi8((__m512i)to, where, (__m512i)to, minus_one);
+}
+
+static inline halves where_above8(halves value, halves limit, halves then, halves otherwise)
+{
+    __mmask64 where = _mm512_cmpgt_epi8_mask((__m512i)value, (__m512i)limit);
+    return (halves)_mm512_mask_mov_epi8((__m512i)otherwise, where, (__m512i)then);
+}
+
+static inline halves where_equal8(halves value, halves other, halves then, halves otherwise)
+{
+    __mmask64 where = _mm512_cmpeq_epi8_mask((__m512i)value, (__m512i)other);
+    return (halves)_mm512_mask_mov_epi8((__m512i)otherwise, where, (__m512i)then);
+}
+
+static inline halves where_above16(halves value, halves limit, halves then, halves otherwise)
+{
+    __mmask32 where = _mm512_cmpgt_epi16_mask((__m512i)value, (__m512i)limit);
+    return (halves)_mm512_mask_mov_epi16((__m512i)otherwise, where, (__m512i)then);
+}
+
+static inline int is_any_above16(halves value, halves limit)
+{
+    return _mm512_cmpgt_epi16_mask((__m512i)value, (__m512i)limit) != 0;
+}
+
+static inline int is_any_subnormal(floats a, floats b)
+{
+    enum { SUBNORMAL = 0x20 };
+    return !_kortestz_mask16_u8(_mm512_fpclass_ps_mask((__m512)a, SUBNORMAL),
+                                _mm512_fpclass_ps_mask((__m512)b, SUBNORMAL));
+}
+
+static inline halves signed_low8(halves a)
+{
+    return (halves)_mm512_maddubs_epi16(_mm512_set1_epi16(128), (__m512i)a);
+}
+
+static inline floats times_minus(floats a, floats b, floats c)
+{
+    return (floats)_mm512_fmsub_ps((__m512)a, (__m512)b, (__m512)c);
+}
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loops over whole vectors. The including file has defined the type `halves`, a vector of
+ * VECTOR_BYTES, and load_part() and store_part() for its first bytes, store() and stream() for all
+ * of it; stream() bypasses the caches and wants an aligned address.
+ */
+#ifndef MT_CORE_REDUCE_VECTOR_H
+#define MT_CORE_REDUCE_VECTOR_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+/* VECTOR_BYTES of results from as many bytes of each operand, at any address. */
+typedef halves combine_fn(const void *left, const void *right);
+
+static inline __attribute__((always_inline)) void
+combine_part(char *to, const char *left, const char *right, uint64_t bytes, combine_fn *combine)
+{
+    const halves a = load_part(left, bytes), b = load_part(right, bytes);
+    store_part(to, combine(&a, &b), bytes);
+}
+
+static inline __attribute__((always_inline)) void
+combine_all(char *to, const char *left, const char *right, uint64_t bytes, combine_fn *combine)
+{
+    uint64_t at = 0;
+    for (; bytes - at >= 2 * VECTOR_BYTES; at += 2 * VECTOR_BYTES) {
+        halves first = combine(left + at, right + at);
+        halves second = combine(left + at + VECTOR_BYTES, right + at + VECTOR_BYTES);
+        store(to + at, first);
+        store(to + at + VECTOR_BYTES, second);
+    }
+    for (; at < bytes; at += VECTOR_BYTES) {
+        uint64_t rest = bytes - at;
+        combine_part(to + at, left + at, right + at, rest < VECTOR_BYTES ? rest : VECTOR_BYTES,
+                     combine);
+    }
+}
+
+/* Whole cache lines of dst past the caches, its ends as usual. Lines must begin with an element. */
+static inline __attribute__((always_inline)) void stream_all(char *to, const char *left,
+                                                             const char *right, uint64_t bytes,
+                                                             uint64_t size, combine_fn *combine)
+{
+    enum { LINE = 64 };
+    uint64_t head = (LINE - (uintptr_t)to % LINE) % LINE, at = head;
+
+    if (head % size != 0 || bytes < head + LINE) {
+        combine_all(to, left, right, bytes, combine);
+        return;
+    }
+    combine_all(to, left, right, head, combine);
+    for (; bytes - at >= LINE; at += LINE)
+        for (uint64_t part = at; part < at + LINE; part += VECTOR_BYTES)
+            stream(to + part, combine(left + part, right + part));
+    combine_all(to + at, left + at, right + at, bytes - at, combine);
+    /* What the caller tells others of dst is to be seen after it. */
+    _mm_sfence();
+}
+
+/* For lists of kernels: names of dtype and op, dtype, op, size of an element. Such a kernel combines
+ * by <dtype>_<op>_vector. */
+#define VECTOR_KERNEL(DTYPE, OP, dtype, op, size)                                                  \
+    static void dtype##_##op##_by_vectors(void *dst, const void *left, const void *right,          \
+                                          uint64_t count)                                          \
+    {                                                                                              \
+        combine_all(dst, left, right, count *size, dtype##_##op##_vector);                         \
+    }
+#define VECTOR_ENTRY(DTYPE, OP, dtype, op, size)                                                   \
+    [MANTA_##DTYPE][MANTA_##OP] = dtype##_##op##_by_vectors,
+
+#define STREAM_KERNEL(DTYPE, OP, dtype, op, size)                                                  \
+    static void dtype##_##op##_streaming(void *dst, const void *left, const void *right,           \
+                                         uint64_t count)                                           \
+    {                                                                                              \
+        stream_all(dst, left, right, count *size, size, dtype##_##op##_vector);                    \
+    }
+#define STREAM_ENTRY(DTYPE, OP, dtype, op, size)                                                   \
+    [MANTA_##DTYPE][MANTA_##OP] = dtype##_##op##_streaming,
+
+#endif
