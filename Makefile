@@ -54,8 +54,9 @@ LIB_OBJS := $(LIB_SRCS:%.c=$(BUILD)/obj/%.o)
 VECTOR := -fno-trapping-math
 $(BUILD)/obj/core/reduce_portable.o: CFLAGS += $(VECTOR)
 $(BUILD)/obj/core/reduce_avx2.o:     CFLAGS += $(VECTOR) -mavx2 -mfma -mf16c
-$(BUILD)/obj/core/reduce_avx512.o:   CFLAGS += $(VECTOR) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c \
-                                               -mprefer-vector-width=512
+AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
+$(BUILD)/obj/core/reduce_avx512.o:   CFLAGS += $(VECTOR) $(AVX512) -mprefer-vector-width=512
+$(BUILD)/obj/core/reduce_avx512_fp16.o: CFLAGS += $(VECTOR) $(AVX512) -mavx512fp16 -mprefer-vector-width=512
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -285,7 +286,7 @@ lint: ## clang-format, clang-tidy and cppcheck
 	clang-format --dry-run -Werror $(C_FILES)
 	@mkdir -p $(BUILD)
 	printf '%s\n' $(filter %.c,$(LIB_SRCS) $(TOOL_SRCS)) | xargs -P $(JOBS) -n 8 sh -c \
-	    'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- -std=c11 $(CPPFLAGS) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c \
+	    'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- -std=c11 $(CPPFLAGS) $(AVX512) -mavx512fp16 \
 	     2>$(BUILD)/tidy.$$$$ || { cat $(BUILD)/tidy.$$$$; exit 1; }; rm $(BUILD)/tidy.$$$$' tidy
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    -j $(JOBS) --suppress=missingIncludeSystem $(CPPFLAGS) $(LIB_SRCS) $(TOOL_SRCS)

@@ -30,11 +30,20 @@ static int cpu_has_avx512(void)
            __builtin_cpu_supports("avx512dq");
 }
 
+static int cpu_has_avx512_fp16(void)
+{
+    enum { LEAF = 7, EDX_AVX512_FP16 = 1 << 23 }; /* which not every compiler has a name for */
+    unsigned eax, ebx, ecx, edx;
+    return cpu_has_avx512() && __get_cpuid_count(LEAF, 0, &eax, &ebx, &ecx, &edx) &&
+           (edx & EDX_AVX512_FP16);
+}
+
 /* Best first. */
 static const struct {
     const struct mt_kernels *kernels;
     int (*is_there)(void);
 } variants[] = {
+    {&mt_kernels_avx512_fp16, cpu_has_avx512_fp16},
     {&mt_kernels_avx512, cpu_has_avx512},
     {&mt_kernels_avx2, cpu_has_avx2},
     {&mt_kernels_portable, NULL},

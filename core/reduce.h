@@ -29,7 +29,8 @@ void mt_reduce_stream(int dtype, int op, void *dst, const void *left, const void
  * 2^24, more than a group can have ranks. Any thread. */
 void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor);
 
-/* Name of the variant in use: "portable", "avx2" or "avx512"; chosen at first use (MANTA_SIMD). */
+/* Name of the variant in use: "portable", "avx2", "avx512" or "avx512_fp16"; chosen at first use
+ * (MANTA_SIMD). */
 const char *mt_reduce_variant(void);
 /* Name of the variant at `index`, the best one first, whether this CPU has it or not; NULL after the
  * last. */

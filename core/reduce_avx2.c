@@ -141,6 +141,11 @@ static inline halves float16_multiply(halves a, halves b, float scale)
 #include "core/reduce_narrow.h"
 #include "core/reduce_plain.h"
 
+static inline halves round_e4m3_sum(halves high, halves low)
+{
+    return round_e4m3(high, low);
+}
+
 /* A conversion is cheaper from memory. */
 static inline floats float16s(const void *from, int part)
 {

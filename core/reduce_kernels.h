@@ -18,7 +18,8 @@ struct mt_kernels {
     mt_divide_fn *divide[MANTA_DTYPE_COUNT];
 };
 
-extern const struct mt_kernels mt_kernels_portable, mt_kernels_avx2, mt_kernels_avx512;
+extern const struct mt_kernels mt_kernels_portable, mt_kernels_avx2, mt_kernels_avx512,
+    mt_kernels_avx512_fp16;
 
 /* The iterations of the next loop are independent, though dst may equal left or right. */
 #if defined(__clang__)

@@ -106,12 +106,15 @@ static inline halves round_e4m3(halves high, halves low)
     return limited_e4m3(rounded, high, low);
 }
 
+/* The same of a sum, which may be rounded otherwise: the including file's. */
+static inline halves round_e4m3_sum(halves high, halves low);
+
 static inline halves float8_e4m3_sum_vector(const void *left, const void *right)
 {
     const halves a = load(left), b = load(right);
     halves high = float16_add(high_e4m3(a), high_e4m3(b));
     halves low = float16_add(low_e4m3(a), low_e4m3(b));
-    return restore_nan_e4m3(round_e4m3(high, low), a, b);
+    return restore_nan_e4m3(round_e4m3_sum(high, low), a, b);
 }
 
 /* Both factors were scaled, the product is to be scaled once. */

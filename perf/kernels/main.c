@@ -61,7 +61,7 @@ static void prepare(const struct work *work)
 /* So many calls that the clock does not matter and an interrupt rarely falls in. */
 static void calibrate(struct work *work)
 {
-    enum { ENOUGH_NS = 150 * MT_US };
+    enum { ENOUGH_NS = 600 * MT_US };
     prepare(work);
     for (work->calls = 1; time_calls(work, work->calls) < ENOUGH_NS;)
         work->calls *= 2;
