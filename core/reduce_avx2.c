@@ -109,6 +109,37 @@ static inline floats times_minus(floats a, floats b, floats c)
     return (floats)_mm256_fmsub_ps((__m256)a, (__m256)b, (__m256)c);
 }
 
+enum { PARTS = 8, PART = 16 };
+
+struct table {
+    __m256i differences[PARTS];
+};
+
+/* Each part of 16 bytes, as it differs from the part before. */
+static inline struct table table_of(const uint8_t values[PARTS * PART])
+{
+    struct table table;
+    __m128i before = _mm_setzero_si128();
+    for (int i = 0; i < PARTS; i++) {
+        __m128i part = _mm_loadu_si128((const __m128i *)values + i);
+        table.differences[i] = _mm256_broadcastsi128_si256(_mm_xor_si128(part, before));
+        before = part;
+    }
+    return table;
+}
+
+/* In a part that begins above the index, which then becomes negative, nothing is found; the
+ * differences found in the others add up to the last one's value. */
+static inline halves look_up(const struct table *table, halves index)
+{
+    __m256i found = _mm256_setzero_si256(), rest = (__m256i)index;
+    for (int i = 0; i < PARTS; i++) {
+        found = _mm256_xor_si256(found, _mm256_shuffle_epi8(table->differences[i], rest));
+        rest = _mm256_sub_epi8(rest, _mm256_set1_epi8(PART));
+    }
+    return (halves)found;
+}
+
 static inline void widen(halves from, floats to[2])
 {
     to[0] = (floats)_mm256_cvtph_ps(_mm256_castsi256_si128((__m256i)from));
@@ -138,6 +169,7 @@ static inline halves float16_multiply(halves a, halves b, float scale)
     return narrow(left[0] * right[0] * scale, left[1] * right[1] * scale);
 }
 
+#include "core/reduce_divide.h"
 #include "core/reduce_narrow.h"
 #include "core/reduce_plain.h"
 
@@ -169,6 +201,18 @@ static inline halves float16_prod_vector(const void *left, const void *right)
 {
     return narrow(quiet_float32(float16s(left, 0) * float16s(right, 0)),
                   quiet_float32(float16s(left, 1) * float16s(right, 1)));
+}
+
+static inline floats quotient(floats value, const struct divisor *n)
+{
+    return value / n->value;
+}
+
+static inline halves float16_quotient(halves a, const struct divisor *n)
+{
+    floats parts[2];
+    widen(a, parts);
+    return narrow(quiet_float32(quotient(parts[0], n)), quiet_float32(quotient(parts[1], n)));
 }
 
 static inline halves float32_sum_vector(const void *left, const void *right)
@@ -252,4 +296,5 @@ static const struct mt_kernels plain = {.combine = PLAIN_COMBINE, .divide = PLAI
 const struct mt_kernels mt_kernels_avx2 = {.name = "avx2",
                                            .rest = &plain,
                                            .combine = {VECTOR_KERNELS(VECTOR_ENTRY)},
-                                           .stream = {STREAM_KERNELS(STREAM_ENTRY)}};
+                                           .stream = {STREAM_KERNELS(STREAM_ENTRY)},
+                                           .divide = VECTOR_DIVIDE};

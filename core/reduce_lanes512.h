@@ -118,4 +118,24 @@ static inline floats times_minus(floats a, floats b, floats c)
     return (floats)_mm512_fmsub_ps((__m512)a, (__m512)b, (__m512)c);
 }
 
+struct table {
+    __m512i first, second;
+};
+
+static inline struct table table_of(const uint8_t values[128])
+{
+    return (struct table){_mm512_loadu_si512(values), _mm512_loadu_si512(values + VECTOR_BYTES)};
+}
+
+/* Two bytes at a time: one of them is shifted to the right place. */
+static inline halves look_up(const struct table *table, halves index)
+{
+    const halves a_byte = (halves){0} + 8;
+    __m512i low = _mm512_permutex2var_epi16(table->first, (__m512i)(index >> 1), table->second);
+    __m512i high = _mm512_permutex2var_epi16(table->first, (__m512i)(index >> 9), table->second);
+    low = _mm512_srlv_epi16(low, (__m512i)(index << 3 & a_byte));
+    high = _mm512_srlv_epi16(high, (__m512i)(index >> 5 & a_byte));
+    return (halves)high << 8 | ((halves)low & 0xff);
+}
+
 #endif

@@ -329,8 +329,8 @@ static void check_quotients(struct pairs *pairs, uint32_t divisor)
     }
 }
 
-/* All values of 8 bits, so often that a table is worthwhile, and all of float16; special and random
- * ones of the others. */
+/* All values of 8 bits, so often that a table is worthwhile, and all of 16; special and random ones
+ * of the others. */
 static struct pairs numerators(int dtype)
 {
     uint64_t special[EXACT_SPECIALS];
@@ -339,13 +339,11 @@ static struct pairs numerators(int dtype)
     size_t count = exact_specials(dtype, special, EXACT_SPECIALS);
     struct pairs pairs = make_pairs(dtype, 65536);
 
-    if (width == 8 || dtype == MANTA_FLOAT16)
-        for (size_t i = 0; i < all; i++)
-            add_pair(&pairs, i, 0);
-    else
-        for (size_t i = 0; i < count; i++)
-            add_pair(&pairs, special[i], 0);
-    for (int i = 0; i < 2000 && width > 8 && dtype != MANTA_FLOAT16; i++)
+    for (size_t i = 0; i < all && width <= 16; i++)
+        add_pair(&pairs, i, 0);
+    for (size_t i = 0; i < count && width > 16; i++)
+        add_pair(&pairs, special[i], 0);
+    for (int i = 0; i < 2000 && width > 16; i++)
         add_pair(&pairs, random_bits(), 0);
     return pairs;
 }
