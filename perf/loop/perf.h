@@ -14,16 +14,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PERF_COLLECTIVES = 6, PERF_ROTATE = -1 };
+enum { PERF_COLLECTIVES = 6, PERF_WORKS = 16, PERF_SIZES = 64, PERF_ROTATE = -1 };
+
+/* A collective and the sizes to run it with. */
+struct perf_work {
+    int collective; /* enum manta_collective */
+    int size_count;
+    uint64_t sizes[PERF_SIZES];
+};
 
 struct perf_options {
-    int collectives[PERF_COLLECTIVES]; /* enum manta_collective */
-    int collective_count;
-    uint64_t min_bytes, max_bytes, factor;
-    uint64_t iterations, warmup; /* 0: by size */
+    struct perf_work works[PERF_WORKS];
+    int work_count;
+    uint64_t iterations, warmup; /* 0: by size and bound_ns */
+    uint64_t bound_ns;           /* of warm-up, of iterations, of back-to-back calls of a size */
     int dtype, op;
     int root; /* or PERF_ROTATE: another one in each iteration */
-    int in_place, check;
+    int in_place, check, back_to_back, symmetric;
     const char *json; /* file to append to; NULL: none */
 };
 
@@ -48,6 +55,9 @@ struct perf_backend {
     /* NULL if the backend has it, else why not. */
     const char *(*lacks)(const struct perf_call *call);
     void (*describe)(const struct perf_call *call, char algorithm[32], char transport[32]);
+    /* Memory that peers read in place, as the library has it; NULL: it has none. */
+    void *(*allocate)(size_t bytes);
+    void (*release)(void *memory);
     void (*close)(void);
 };
 
@@ -56,18 +66,21 @@ void perf_options_parse(struct perf_options *options, const char *program, int a
 
 /* The whole program but for the backend. Returns the exit code: 1 when a call failed or an element
  * was wrong. */
-int perf_main(const struct perf_backend *backend, int argc, char **argv);
+__attribute__((visibility("default"))) int perf_main(const struct perf_backend *backend, int argc,
+                                                     char **argv);
 
 /* The place where ranks of one host meet. */
 struct perf_start;
 int perf_start_open(const struct perf_backend *backend, const struct perf_world *world,
                     struct perf_start **start_out);
-/* Wait for all ranks. */
+/* Wait for all ranks; not for ever. */
 int perf_start_together(struct perf_start *start);
-/* Time of a cache line from rank 0's core to rank 1's in ns; 0: not measured (not one host, or more
- * ranks than CPUs). */
-unsigned perf_start_line_ns(const struct perf_start *start);
+/* Measure now how long a cache line takes from rank 0's core to rank 1's; all ranks call it. Ranks
+ * that may run anywhere are bound to two CPUs meanwhile. 0: not one host, or one CPU for both. */
+int perf_start_line(struct perf_start *start, unsigned *ns_out);
 int perf_start_is_shared(const struct perf_start *start);
+/* "core": each rank has a CPU of its own; "none": each may run on several; else "mixed". */
+const char *perf_start_binding(const struct perf_start *start);
 void perf_start_close(struct perf_start *start);
 
 /* Contents of buffers, and what must become of them. Values are small whole numbers, so that every
@@ -85,10 +98,13 @@ uint64_t perf_pattern_wrong(const struct perf_pattern *pattern, int rank, uint64
 /* Results of one size. */
 struct perf_row {
     const struct perf_call *call;
-    int in_place, checked;
-    uint64_t bytes, wrong;
+    int in_place, checked, symmetric, rotates;
+    uint64_t bytes, wrong, iterations;
     double min_us, p50_us, avg_us, p99_us, max_us;
-    double algbw, busbw; /* GB/s */
+    double b2b_us;                   /* time of a call among many in a row; 0: not measured */
+    double algbw, busbw;             /* GB/s */
+    unsigned line_ns, line_after_ns; /* before and after the row */
+    const char *binding;
     char algorithm[32], transport[32];
 };
 void perf_report_head(const struct perf_backend *backend, const struct perf_world *world,

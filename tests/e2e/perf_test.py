@@ -2,13 +2,14 @@
 """manta-perf: correct results counted, JSON as promised, wrong usage refused."""
 
 import json
+import os
 
 import pytest
 
 from programs import binary, mantarun, run
 
 FIELDS = ("coll np nodes bytes count dtype op in_place algorithm transport min_us p50_us avg_us p99_us "
-          "max_us algbw_GBs busbw_GBs wrong").split()
+          "max_us algbw_GBs busbw_GBs wrong root memory iterations b2b_us binding line_ns line_after_ns").split()
 COLLECTIVES = ["allreduce", "broadcast", "reduce", "allgather", "reduce_scatter", "barrier"]
 
 
@@ -51,6 +52,41 @@ def test_in_place_and_rotating_root():
         assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_back_to_back_and_line_latency(tmp_path):
+    """What is timed in a row, with another root each time, and where the ranks were meanwhile."""
+    result = mantarun("-n", 2, "--bind", "core", "--timeout", "50", binary("manta-perf"), "--cells", "broadcast:4,1k",
+                      "--cells", "barrier:0", "--root", "rotate", "--back-to-back", "--iters", "40", "--json", tmp_path / "rows")
+    assert result.returncode == 0, result.stdout + result.stderr
+    seen = rows(tmp_path / "rows")
+    assert [(row["coll"], row["bytes"]) for row in seen] == [("broadcast", 4), ("broadcast", 1024), ("barrier", 0)]
+    apart = len(os.sched_getaffinity(0)) > 1
+    for row in seen:
+        assert row["b2b_us"] > 0 and row["root"] == "rotate" and row["iterations"] == 40
+        assert (row["line_ns"] > 0, row["line_after_ns"] > 0) == (apart, apart)
+        assert not apart or row["binding"] == "core"
+
+
+def test_more_ranks_than_cpus_measure_the_line_too(tmp_path):
+    ranks = 2 * len(os.sched_getaffinity(0))
+    result = perf(ranks, "--cells", "allreduce:4", "--root", "1", "--back-to-back", "--json", tmp_path / "rows")
+    assert result.returncode == 0, result.stdout + result.stderr
+    [row] = rows(tmp_path / "rows")
+    assert row["b2b_us"] is None and row["wrong"] == 0, "checked calls in a row are not timed"
+    assert (row["line_ns"] > 0) == (ranks > 2) and row["binding"] == ("none" if ranks > 2 else "mixed")
+
+
+def test_time_bounds_the_iterations(tmp_path):
+    """A bound that nothing keeps: one iteration, and no larger size. One that all keep changes nothing."""
+    bounded = mantarun("-n", 2, "--timeout", "50", binary("manta-perf"), "--max", "64", "--seconds", "1ns", "--json",
+                       tmp_path / "bounded")
+    assert bounded.returncode == 0 and "larger sizes are left out" in bounded.stdout
+    assert [(row["bytes"], row["iterations"]) for row in rows(tmp_path / "bounded")] == [(4, 1)]
+    free = mantarun("-n", 2, "--timeout", "50", binary("manta-perf"), "--max", "16", "--seconds", "40", "--json",
+                    tmp_path / "free")
+    assert free.returncode == 0, free.stdout + free.stderr
+    assert [(row["bytes"], row["iterations"]) for row in rows(tmp_path / "free")] == [(4, 2000), (16, 2000)]
+
+
 def test_a_corrupted_message_is_counted():
     result = perf(2, "--min", "4k", "--max", "4k", MANTA_FAULT="corrupt", MANTA_ALLREDUCE="ring")
     assert result.returncode != 0
@@ -67,7 +103,8 @@ def test_forced_algorithm_is_the_one_that_runs(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["--coll", "send"], ["--coll", "x"], ["--dtype", "x"], ["--op", "x"],
                                        ["--op", "band"], ["--min", "8", "--max", "4"], ["--factor", "1"], ["more"],
-                                       ["--root", "x"], ["--x"]])
+                                       ["--root", "x"], ["--x"], ["--cells", "x:4"], ["--cells", "allreduce"],
+                                       ["--cells", "allreduce:4,x"], ["--seconds", "x"], ["--seconds", "0"]])
 def test_wrong_usage(arguments):
     result = run(binary("manta-perf"), *arguments)
     assert result.returncode == 2 and result.stderr
