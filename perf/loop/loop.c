@@ -108,5 +108,6 @@ int perf_main(const struct perf_backend *backend, int argc, char **argv)
         return 1;
     int bad = run_all(&bench);
     backend->close();
+    fflush(stdout); /* what called this may not end by exit() */
     return bad;
 }

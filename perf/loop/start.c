@@ -18,7 +18,7 @@
 
 enum {
     LINE = 64,
-    SPINS = 2000,       /* looks before the CPU is given to another rank */
+    SPINS = 2000,       /* looks, where every rank has a CPU */
     LOOKS = 1 << 16,    /* looks before the clock is looked at */
     PATIENCE_S = 600,   /* a call of a slow library may take minutes, not longer */
     ROUNDS = 250,       /* of the ball, in a batch */
@@ -40,7 +40,7 @@ struct page {
 struct perf_start {
     const struct perf_backend *backend;
     int rank, ranks;
-    int spins;
+    unsigned spins;
     struct page *page; /* NULL: not one host */
     uint32_t measured;
     const char *binding;
@@ -99,14 +99,14 @@ static struct page *find_page(const struct invitation *invitation)
 }
 
 struct patience {
-    unsigned looks;
-    uint64_t deadline_ns; /* 0: the clock has not been looked at yet */
+    unsigned looks, spins; /* spins: looks before the CPU is given to another rank */
+    uint64_t deadline_ns;  /* 0: the clock has not been looked at yet */
 };
 
 /* Nonzero: waited too long, and said so. */
 static int look_again(const struct perf_start *start, struct patience *patience)
 {
-    if (++patience->looks % (unsigned)start->spins == 0)
+    if (++patience->looks % patience->spins == 0)
         sched_yield();
     else
         atomic_signal_fence(memory_order_seq_cst); /* just look again */
@@ -127,7 +127,7 @@ static int look_again(const struct perf_start *start, struct patience *patience)
 static int meet(const struct perf_start *start)
 {
     struct page *page = start->page;
-    struct patience patience = {0};
+    struct patience patience = {.spins = start->spins};
     uint32_t generation = atomic_load_explicit(&page->generation, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&page->arrived, 1, memory_order_acq_rel) + 1 ==
         (uint32_t)start->ranks) {
@@ -165,7 +165,7 @@ static int play(const struct perf_start *start, uint32_t *ns_out)
     for (int batch = 0; batch < BATCHES; batch++) {
         uint64_t begin = mt_clock_now_ns();
         for (int i = 0; i < ROUNDS; i++, ball += 2) {
-            struct patience patience = {0};
+            struct patience patience = {.spins = SPINS};
             /* Pairs with the store of the other rank. */
             while (atomic_load_explicit(&page->ball, memory_order_acquire) != ball)
                 if (look_again(start, &patience) != 0)
