@@ -17,8 +17,8 @@ static int is_pair(const struct mt_call *call)
     return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
 }
 
-/* A rank that has not come to a call because it called something else in an earlier one: *theirs_out,
- * where this rank called *mine_out. */
+/* A rank that has not come to a call because it called something else in an earlier one:
+ * *theirs_out, where this rank called *mine_out. */
 static int has_strayed(const struct mt_control *control, uint32_t r, struct mt_call *theirs_out,
                        struct mt_call *mine_out)
 {

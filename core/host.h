@@ -12,7 +12,8 @@
 uint64_t mt_host_process_start(pid_t pid);
 /* What tells the network namespace of a socket from others of this host, 0: not known. */
 uint64_t mt_host_net_namespace(int fd);
-/* Everything but rank, and what the listener knows: net_namespace, unix_name and addresses. node NULL or "": MANTA_NODE, else the boot id. */
+/* Everything but rank, and what the listener knows: net_namespace, unix_name and addresses. node
+ * NULL or "": MANTA_NODE, else the boot id. */
 void mt_host_describe(const char *node, struct mt_member *member_out);
 
 #endif

@@ -48,8 +48,8 @@ struct mt_door *mt_door_for(const struct mt_hello *hello);
 void mt_listener_describe(struct mt_member *member);
 /* Addresses, best first; returns how many. */
 uint32_t mt_listener_addresses(struct mt_address *addresses, uint32_t room);
-/* A connection has been closed: take its descriptor for the next time that there is none. 1 if there
- * is one now. */
+/* A connection has been closed: take its descriptor for the next time that there is none. 1 if
+ * there is one now. */
 int mt_listener_refill(void);
 /* 1 if this is an address of this process's listener. */
 int mt_listener_has(const struct mt_address *address);

@@ -19,8 +19,8 @@
  * checked. Any thread. */
 void mt_reduce(int dtype, int op, void *dst, const void *left, const void *right, uint64_t count);
 
-/* The same, for a dst that is larger than the caches and not read soon: where the variant can, it is
- * written past them, without being read first. Other threads see it as if written by ordinary
+/* The same, for a dst that is larger than the caches and not read soon: where the variant can, it
+ * is written past them, without being read first. Other threads see it as if written by ordinary
  * stores. dst should not be one of the operands: what was just read would be thrown out. */
 void mt_reduce_stream(int dtype, int op, void *dst, const void *left, const void *right,
                       uint64_t count);
@@ -32,8 +32,8 @@ void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor);
 /* Name of the variant in use: "portable", "avx2", "avx512" or "avx512_fp16"; chosen at first use
  * (MANTA_SIMD). */
 const char *mt_reduce_variant(void);
-/* Name of the variant at `index`, the best one first, whether this CPU has it or not; NULL after the
- * last. */
+/* Name of the variant at `index`, the best one first, whether this CPU has it or not; NULL after
+ * the last. */
 const char *mt_reduce_variant_name(int index);
 /* Choose a variant by name (tests, benchmarks). 0, or MANTA_ENOTSUP if this CPU lacks it. */
 int mt_reduce_select(const char *variant);

@@ -227,8 +227,8 @@ static inline halves float64_sum_vector(const void *left, const void *right)
     return (halves)_mm256_blendv_pd(sum, nan, _mm256_cmp_pd(sum, sum, _CMP_UNORD_Q));
 }
 
-/* Of two zeros the CPU takes the second for the smaller and the larger: in both orders, the bits that
- * either result has make -0, those that both have +0. */
+/* Of two zeros the CPU takes the second for the smaller and the larger: in both orders, the bits
+ * that either result has make -0, those that both have +0. */
 static inline halves float32_range(const void *left, const void *right, int is_greatest)
 {
     const __m256 nan = _mm256_set1_ps(__builtin_nanf(""));

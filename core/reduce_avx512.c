@@ -96,8 +96,8 @@ static inline halves float64_sum_vector(const void *left, const void *right)
     return (halves)_mm512_mask_mov_pd(sum, _mm512_cmp_pd_mask(sum, sum, _CMP_UNORD_Q), nan);
 }
 
-/* VRANGE takes -0 to be less than +0, as we do. Its operation: 0 the least, 1 the greatest, with the
- * sign of the one that it is. */
+/* VRANGE takes -0 to be less than +0, as we do. Its operation: 0 the least, 1 the greatest, with
+ * the sign of the one that it is. */
 enum { LEAST = 0x4, GREATEST = 0x5 };
 
 static inline halves float32_range(const void *left, const void *right, int is_greatest)

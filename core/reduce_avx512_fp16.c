@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kernels that are better with AVX-512's arithmetic of float16 (AVX512_FP16). It knows subnormal
- * numbers whatever the environment says. */
+/* The kernels that are better with AVX-512's arithmetic of float16 (AVX512_FP16). It knows
+ * subnormal numbers whatever the environment says. */
 #include "core/reduce_lanes512.h"
 
 static inline halves float16_add(halves a, halves b)

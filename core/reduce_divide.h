@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Quotients of the narrow formats, a vector at a time, whatever its width. The including file has
- * included core/reduce_narrow.h and has defined struct table, table_of() and look_up(): of 128 bytes,
- * by the lower 7 bits of each byte.
+ * included core/reduce_narrow.h and has defined struct table, table_of() and look_up(): of 128
+ * bytes, by the lower 7 bits of each byte.
  */
 #ifndef MT_CORE_REDUCE_DIVIDE_H
 #define MT_CORE_REDUCE_DIVIDE_H

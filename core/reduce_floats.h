@@ -27,8 +27,8 @@
     X(float32, float, uint32_t, __builtin_nanf(""))                                                \
     X(float64, double, uint64_t, __builtin_nan(""))
 
-/* As signed integers floats are in order, -0 below +0, but negative ones among themselves, which are
- * in reverse order. */
+/* As signed integers floats are in order, -0 below +0, but negative ones among themselves, which
+ * are in reverse order. */
 #define ORDER(dtype, type, below_sign, top, nan)                                                   \
     static inline type dtype##_unless_nan(type result, type a, type b)                             \
     {                                                                                              \

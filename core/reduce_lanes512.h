@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vectors of AVX-512 (F, BW, VL, DQ), as core/reduce_vector.h and core/reduce_narrow.h use them. */
+/* The vectors of AVX-512 (F, BW, VL, DQ), as core/reduce_vector.h and core/reduce_narrow.h use
+ * them. */
 #ifndef MT_CORE_REDUCE_LANES512_H
 #define MT_CORE_REDUCE_LANES512_H
 

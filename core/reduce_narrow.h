@@ -127,9 +127,9 @@ static inline halves float8_e4m3_prod_vector(const void *left, const void *right
 }
 
 /* Round to 8 bits by Dekker's splitting ("A floating-point technique for extending the available
- * precision", 1971): 65536 x - x loses the 16 bits below them, to nearest even, as multiples of 2^16
- * stay what they are; and 65536 x less that is the rest. It keeps the sign of zero, and gives no
- * finite number for infinity, a NaN and what becomes infinite on the way. */
+ * precision", 1971): 65536 x - x loses the 16 bits below them, to nearest even, as multiples of
+ * 2^16 stay what they are; and 65536 x less that is the rest. It keeps the sign of zero, and gives
+ * no finite number for infinity, a NaN and what becomes infinite on the way. */
 static inline floats to_eight_bits(floats value)
 {
     const floats power = (floats){0} + 65536;
@@ -163,7 +163,8 @@ static inline halves bfloat16_sum_vector(const void *left, const void *right)
     return sum;
 }
 
-/* Below the normal numbers of float32, which are those of bfloat16, it is not eight bits that stay. */
+/* Below the normal numbers of float32, which are those of bfloat16, it is not eight bits that
+ * stay. */
 static inline halves bfloat16_prod_vector(const void *left, const void *right)
 {
     const halves a = load(left), b = load(right);

@@ -58,8 +58,8 @@ static inline __attribute__((always_inline)) void stream_all(char *to, const cha
     _mm_sfence();
 }
 
-/* For lists of kernels: names of dtype and op, dtype, op, size of an element. Such a kernel combines
- * by <dtype>_<op>_vector. */
+/* For lists of kernels: names of dtype and op, dtype, op, size of an element. Such a kernel
+ * combines by <dtype>_<op>_vector. */
 #define VECTOR_KERNEL(DTYPE, OP, dtype, op, size)                                                  \
     static void dtype##_##op##_by_vectors(void *dst, const void *left, const void *right,          \
                                           uint64_t count)                                          \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One rank of a cell: some good calls, the one with the fault, a barrier; a few good calls more where
- * no error is expected. */
+/* One rank of a cell: some good calls, the one with the fault, a barrier; a few good calls more
+ * where no error is expected. */
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -82,7 +82,8 @@ static void tell_time(const char *what)
         _exit(99);
 }
 
-/* Either the victim is in its call before the others come, or they are in theirs before it comes. */
+/* Either the victim is in its call before the others come, or they are in theirs before it
+ * comes. */
 static int mismatched_call(struct manta_comm *comm, const struct cell *cell)
 {
     struct test_call calls[2];

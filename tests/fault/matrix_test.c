@@ -196,8 +196,8 @@ static const char *judge_mismatch(const struct cell *cell, const struct outcome 
     return cell_words_both_calls(cell, out->sentence) ? NULL : "does not name both calls";
 }
 
-/* Dead: it names the process, too. Stopped: it tells who waited, and in which call: in the faulty one,
- * or in the barrier after it. */
+/* Dead: it names the process, too. Stopped: it tells who waited, and in which call: in the faulty
+ * one, or in the barrier after it. */
 static int tells_fault(const struct job *job, const struct outcome *out)
 {
     const struct cell *cell = &job->cell;

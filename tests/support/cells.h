@@ -48,8 +48,8 @@ struct outcome {
     char sentence[544];
 };
 
-/* The number of the faulty call: a barrier comes first, but sends and receives have numbers of their
- * own. */
+/* The number of the faulty call: a barrier comes first, but sends and receives have numbers of
+ * their own. */
 int cell_number(const struct cell *cell);
 int cell_is_mismatch(const struct cell *cell);
 /* Does the collective take what the fault changes? */

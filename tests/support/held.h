@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a process holds, kind by kind, so that a leak of one is not hidden by the loss of another. */
+/* What a process holds, kind by kind, so that a leak of one is not hidden by the loss of
+ * another. */
 #ifndef TESTS_SUPPORT_HELD_H
 #define TESTS_SUPPORT_HELD_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every algorithm over every transport with awkward counts, dtypes and ops in turn (sweep_test.c has
- * each with each), ranks as threads, against sums computed from the ranks' inputs by plain integer
- * arithmetic. */
+/* Every algorithm over every transport with awkward counts, dtypes and ops in turn (sweep_test.c
+ * has each with each), ranks as threads, against sums computed from the ranks' inputs by plain
+ * integer arithmetic. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A rank that has no memory to begin a call: the others, who wait for it, learn why, and nobody's
- * next call is taken for the one that was not made. posix_memalign, which gives scratch, fails where
- * it is told to. */
+ * next call is taken for the one that was not made. posix_memalign, which gives scratch, fails
+ * where it is told to. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
