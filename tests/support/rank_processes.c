@@ -18,8 +18,7 @@
 
 enum { LIMIT_S = 60, STAGE_LIMIT_S = 20 };
 
-/* The process's status; one that has not ended by then is killed. */
-static int end_of(pid_t pid, uint64_t until_ns)
+int rank_process_end(pid_t pid, uint64_t until_ns)
 {
     uint64_t now_ns = mt_clock_now_ns();
     int status = -1, fd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -48,7 +47,7 @@ int rank_processes_run(const struct ranks_options *options, rank_fn *fn, void *a
         }
     }
     for (int r = 0; r < options->ranks; r++)
-        failed += end_of(pids[r], until_ns) != 0;
+        failed += rank_process_end(pids[r], until_ns) != 0;
     close(port);
     return failed;
 }
