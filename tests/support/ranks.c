@@ -34,6 +34,10 @@ int rank_run(const struct ranks_options *options, const char *session, int rank,
     struct manta_comm *comm;
     char node[32];
 
+    if (options->enter && options->enter(rank, arg)) {
+        fprintf(stderr, "rank %d: it cannot be made what the test needs\n", rank);
+        return 1;
+    }
     config.rank = rank;
     config.ranks = options->ranks;
     config.session = session;

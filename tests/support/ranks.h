@@ -11,10 +11,11 @@ typedef int rank_fn(struct manta_comm *comm, void *arg);
 
 struct ranks_options {
     int ranks;
-    const char *transports; /* NULL: default */
-    int nodes;              /* > 1: rank r counts as being on node r * nodes / ranks */
-    uint64_t timeout_ns;    /* 0: 20 s */
-    int keep;               /* 1: fn destroys (or not) the communicator itself */
+    const char *transports;            /* NULL: default */
+    int nodes;                         /* > 1: rank r counts as being on node r * nodes / ranks */
+    uint64_t timeout_ns;               /* 0: 20 s */
+    int keep;                          /* 1: fn destroys (or not) the communicator itself */
+    int (*enter)(int rank, void *arg); /* before a rank joins; NULL: nothing; not 0: it fails */
 };
 
 /* Run fn on every rank; 0 if all succeeded, else the number of ranks that failed. Bounded by the
