@@ -152,7 +152,7 @@ void mt_wait_fail(struct manta_comm *comm)
         if (comm->endpoints[i].transport->abort(comm->endpoints[i].handle, error.code))
             code = MANTA_EBUFFER;
     }
-    if (atomic_exchange(&comm->failed, code) == 0) {
+    if (atomic_exchange(&comm->failed, error.code) == 0) {
         mt_comm_set_error(comm, &error);
         mt_log(MT_LOG_ERROR, (int)comm->rank, "%s", error.sentence);
         mt_trace_failure(comm);

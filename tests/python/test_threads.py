@@ -304,3 +304,39 @@ def late(comm, seen):
 
 def test_deadline_names_the_late_rank(ranks, tmp_path):
     ranks.run(late, 2, tmp_path / "seen", timeout=0.5)
+
+
+def lose_a_buffer(comm, variables):
+    """A communicator of its own whose transport, at an abort, cannot get rank 0's buffers back."""
+    os.environ.update(variables)
+    text = np.zeros(512, np.uint8)
+    if comm.rank == 0:
+        session = manta.create_session().encode()
+        text[:len(session)] = list(session)
+    comm.broadcast(text)
+    other = manta.Communicator(comm.rank, 2, bytes(text).rstrip(b"\0").decode(), timeout=30)
+    for name in variables:
+        del os.environ[name]
+    if comm.rank == 1:
+        comm.barrier()
+        other.abort("the test says so")
+        other.close()
+        return
+    data = np.zeros(1000)
+    kept = weakref.ref(data)
+    request = other.allreduce_post(data, out=data)
+    comm.barrier()
+    with pytest.raises(manta.BufferUnsafeError, match="may still be written"):
+        request.wait()
+    del data, request
+    gc.collect()
+    assert kept() is not None  # the library may still write there
+    with pytest.raises(manta.AbortedError):
+        other.barrier()
+    other.close()
+    gc.collect()
+    assert kept() is None
+
+
+def test_unsafe_buffers_are_kept_until_the_communicator_is_closed(ranks):
+    ranks.run(lose_a_buffer, 2, {"MANTA_TRANSPORTS": "sim", "MANTA_FAULT": "unsafe@rank=0"})

@@ -21,6 +21,7 @@ static const struct form forms[MT_FAULT_KINDS] = {
     [MT_FAULT_MISMATCH] = {"mismatch", VALUE_NONE, 0},
     [MT_FAULT_DELAY] = {"delay", VALUE_TIME, 0},
     [MT_FAULT_REORDER] = {"reorder", VALUE_NONE, 0},
+    [MT_FAULT_UNSAFE] = {"unsafe", VALUE_NONE, 0},
     [MT_FAULT_KILL] = {"kill", VALUE_NONE, 1},
     [MT_FAULT_STOP] = {"stop", VALUE_NONE, 1},
     [MT_FAULT_LATE] = {"late", VALUE_TIME, 1},
@@ -157,7 +158,7 @@ static int parse_fault(char *text, struct mt_fault *fault, struct mt_error *erro
     }
     return mt_error_set(error, MANTA_EINVAL,
                         "MANTA_FAULT: there is no fault '%s'; there are corrupt, loss, duplicate, "
-                        "mismatch, delay, reorder, kill, stop and late",
+                        "mismatch, delay, reorder, unsafe, kill, stop and late",
                         text);
 }
 

@@ -13,6 +13,7 @@
  *   delay=TIME      hold messages, receives and fused steps back for a random time up to TIME
  *   reorder         hold them back for a random number of looks, so that they overtake each other
  *                   (fused steps, which may not, overtake and are overtaken by messages only)
+ *   unsafe          say at an abort that buffers could not be had back (which they were)
  *   kill            SIGKILL this process          }
  *   stop            SIGSTOP this process          } once, just before an operation is posted
  *   late=TIME       sleep, doing nothing else     }
@@ -41,6 +42,7 @@ enum mt_fault_kind {
     MT_FAULT_MISMATCH,
     MT_FAULT_DELAY,
     MT_FAULT_REORDER,
+    MT_FAULT_UNSAFE,
     MT_FAULT_KILL,
     MT_FAULT_STOP,
     MT_FAULT_LATE,

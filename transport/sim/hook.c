@@ -86,3 +86,16 @@ void mt_sim_hooks_look(struct mt_sim *sim)
     sim->middle = NULL;
     fire(sim, fault);
 }
+
+int mt_sim_is_unsafe(struct mt_sim *sim)
+{
+    for (uint32_t i = 0; i < sim->faults.count; i++) {
+        const struct mt_fault *fault = &sim->faults.faults[i];
+        if (fault->kind != MT_FAULT_UNSAFE ||
+            (fault->rank != MT_FAULT_ANY && fault->rank != sim->rank))
+            continue;
+        sim->injected[MT_FAULT_UNSAFE]++;
+        return 1;
+    }
+    return 0;
+}

@@ -303,7 +303,7 @@ static void error_op(void *handle, struct manta_transport_error *error_out)
 static int abort_op(void *handle, int code)
 {
     struct mt_sim *sim = handle;
-    int worst = 0;
+    int worst = mt_sim_is_unsafe(sim) ? MANTA_EBUFFER : 0;
     for (uint32_t i = 0; i < sim->inner_count; i++) {
         int got = sim->inners[i].transport->abort(sim->inners[i].endpoint, code);
         worst = got != 0 ? got : worst;

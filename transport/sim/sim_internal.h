@@ -70,6 +70,8 @@ int mt_sim_holds(const struct mt_sim *sim);
 void mt_sim_drop(struct mt_sim *sim, int code);
 
 /* hook.c: kill, stop, late. */
+/* 1 if this rank is to say that its buffers are not safe. */
+int mt_sim_is_unsafe(struct mt_sim *sim);
 void mt_sim_hooks_before(struct mt_sim *sim, uint32_t peer, const struct manta_transport_id *id,
                          uint64_t step);
 void mt_sim_hooks_look(struct mt_sim *sim);

@@ -44,6 +44,9 @@ static void test_good_faults(void **state)
     assert_int_equal(mt_faults_parse("late=1500ms@rank=0:middle=7", &faults, &error), 0);
     assert_int_equal(faults.faults[0].step, 1);
     assert_int_equal(faults.faults[0].middle, 7);
+    assert_int_equal(mt_faults_parse("unsafe@rank=3", &faults, &error), 0);
+    assert_int_equal(faults.faults[0].kind, MT_FAULT_UNSAFE);
+    assert_int_equal(faults.faults[0].rank, 3);
 }
 
 static void test_bad_faults(void **state)
