@@ -58,6 +58,16 @@ AVX512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c
 $(BUILD)/obj/core/reduce_avx512.o:   CFLAGS += $(VECTOR) $(AVX512) -mprefer-vector-width=512
 $(BUILD)/obj/core/reduce_avx512_fp16.o: CFLAGS += $(VECTOR) $(AVX512) -mavx512fp16 -mprefer-vector-width=512
 
+# Tables of the portable kernels are written when the library is built, by a program of its own.
+GENERATED := $(BUILD)/generated
+$(GENERATED)/float8_tables.h: core/generate/float8_tables.c core/float.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo 'GEN  $@')
+	$(Q)$(CC) -std=c11 -O2 -ffp-contract=off -I. $< -o $(GENERATED)/float8_tables
+	$(Q)$(GENERATED)/float8_tables > $@
+$(BUILD)/obj/core/reduce_portable.o: $(GENERATED)/float8_tables.h
+$(BUILD)/obj/core/reduce_portable.o: CPPFLAGS += -I$(GENERATED)
+
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'CC   $<')
@@ -320,11 +330,11 @@ $(BUILD)/bin/perf-limits: $(BUILD)/obj/perf/limits/main.o
 
 C_FILES := $(sort $(wildcard include/manta/*.h $(foreach dir,$(LIB_DIRS),$(patsubst %/,%,$(dir))/*.h)) $(LIB_SRCS) \
            $(wildcard tools/*/*.[ch] perf/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] tests/*/*/*/*.[ch]))
-lint: ## clang-format, clang-tidy and cppcheck
+lint: $(GENERATED)/float8_tables.h ## clang-format, clang-tidy and cppcheck
 	clang-format --dry-run -Werror $(C_FILES)
 	@mkdir -p $(BUILD)
 	printf '%s\n' $(filter %.c,$(LIB_SRCS) $(TOOL_SRCS)) | xargs -P $(JOBS) -n 8 sh -c \
-	    'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- -std=c11 $(CPPFLAGS) $(AVX512) -mavx512fp16 \
+	    'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- -std=c11 $(CPPFLAGS) -I$(GENERATED) $(AVX512) -mavx512fp16 \
 	     2>$(BUILD)/tidy.$$$$ || { cat $(BUILD)/tidy.$$$$; exit 1; }; rm $(BUILD)/tidy.$$$$' tidy
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    -j $(JOBS) --suppress=missingIncludeSystem $(CPPFLAGS) $(LIB_SRCS) $(TOOL_SRCS)

@@ -79,42 +79,46 @@ static inline uint32_t mt_bits_of_float(float value)
     return bits;
 }
 
-/* Exact. No float32 below its normal numbers is touched, which some CPUs are slow at. */
+/* Exact. No float32 below its normal numbers is touched, which some CPUs are slow at: below the
+ * format's normal numbers, the mantissa is put under an implied one, and that is taken away. Above,
+ * this gives more than the number. */
 static inline float mt_float_of_narrow(struct mt_narrow format, uint32_t bits)
 {
+    const float one = mt_float_of_bits((128 - format.bias) << 23);
     uint32_t sign = bits >> (format.width - 1) << 31;
     uint32_t magnitude = bits & ((1u << (format.width - 1)) - 1);
     uint32_t shifted = magnitude << (23 - format.mantissa);
-    uint32_t normal = shifted + ((127 - format.bias) << 23);
-    /* Below the normal numbers: put the mantissa under an implied one, then take that away. */
-    float one = mt_float_of_bits((128 - format.bias) << 23);
-    uint32_t small = mt_bits_of_float(mt_float_of_bits(normal + (1u << 23)) - one);
-    uint32_t result = shifted < 1u << 23 ? small : normal;
+    float with_one = mt_float_of_bits(shifted + mt_bits_of_float(one));
+    float normal = with_one * 0.5f, small = with_one - one;
+    uint32_t result = mt_bits_of_float(normal < small ? normal : small);
 
-    if (format.infinity)
-        result = magnitude >= format.infinity ? shifted | 0x7f800000 : result;
+    if (format.infinity) /* to the other's exponent for infinity */
+        result += magnitude >= format.infinity ? (127 - format.bias) << 23 : 0;
     else
-        result = magnitude == format.nan ? (uint32_t)MT_NAN_FLOAT32 : result;
+        result |= magnitude == format.nan ? (uint32_t)MT_NAN_FLOAT32 : 0;
     return mt_float_of_bits(result | sign);
 }
 
-/* Round to nearest even, up to the limit; any NaN becomes the canonical one. */
+/* Round to nearest even, up to the limit; any NaN becomes the canonical one. The adder rounds: the
+ * sum with a power of two whose last bit is the last that stays, which below the normal numbers is
+ * the format's quantum, has the mantissa in its lower bits. */
 static inline uint32_t mt_narrow_of_float(struct mt_narrow format, float value)
 {
-    unsigned dropped = 23 - format.mantissa;
-    uint32_t bits = mt_bits_of_float(value);
-    uint32_t sign = bits >> 31 << (format.width - 1);
-    uint32_t magnitude = bits & 0x7fffffff;
-    uint32_t half = (1u << (dropped - 1)) - 1 + (magnitude >> dropped & 1);
-    uint32_t normal = (magnitude - ((127 - format.bias) << 23) + half) >> dropped;
-    /* Below the normal numbers: the adder rounds to the format's quantum. */
-    float anchor = mt_float_of_bits((128 - format.bias + dropped) << 23);
-    uint32_t small =
-        mt_bits_of_float(mt_float_of_bits(magnitude) + anchor) - mt_bits_of_float(anchor);
-    uint32_t result = magnitude < (128 - format.bias) << 23 ? small : normal;
+    const unsigned dropped = 23 - format.mantissa;
+    const float least = mt_float_of_bits((128 - format.bias + dropped) << 23);
+    const float most = format.infinity == format.limit ? 0x1p16f /* becomes infinity */
+                                                       : mt_float_of_narrow(format, format.limit);
+    float magnitude = __builtin_fabsf(value);
+    float limited = magnitude < most ? magnitude : most;
+    float leading = mt_float_of_bits(mt_bits_of_float(limited) & 0x7f800000);
+    float above = leading * (float)(1u << dropped);
+    float power = above > least ? above : least;
+    uint32_t power_bits = mt_bits_of_float(power);
+    uint32_t mantissa = mt_bits_of_float(limited + power) - power_bits;
+    uint32_t result = mantissa + ((power_bits - mt_bits_of_float(least)) >> dropped);
+    uint32_t sign = mt_bits_of_float(value) >> 31 << (format.width - 1);
 
-    result = result < format.limit ? result : format.limit;
-    return magnitude > 0x7f800000 ? format.nan : result | sign;
+    return value == value ? result | sign : format.nan;
 }
 
 static inline float mt_float_of_bfloat16(uint32_t bits)

@@ -160,7 +160,8 @@ VECTOR_KERNELS(VECTOR_KERNEL)
     X(FLOAT64, SUM, float64, sum, 8)
 STREAM_KERNELS(STREAM_KERNEL)
 
-static const struct mt_kernels plain = {.combine = PLAIN_COMBINE, .divide = PLAIN_DIVIDE};
+static const struct mt_kernels plain = {.combine = {PLAIN_ROWS, PLAIN_NARROW_ROWS},
+                                        .divide = PLAIN_DIVIDE};
 
 const struct mt_kernels mt_kernels_avx512 = {.name = "avx512",
                                              .rest = &plain,

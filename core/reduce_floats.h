@@ -156,6 +156,20 @@ COMBINE(bfloat16_pair, prod, uint32_t,
 COMBINE_BY_PAIRS(bfloat16, sum, 2)
 COMBINE_BY_PAIRS(bfloat16, prod, 2)
 
+static inline uint32_t float16_pair(float low, float high)
+{
+    return float16_of_float(high) << 16 | float16_of_float(low);
+}
+
+COMBINE(float16_pair, sum, uint32_t,
+        float16_pair(float_of_float16(a & 0xffff) + float_of_float16(b & 0xffff),
+                     float_of_float16(a >> 16) + float_of_float16(b >> 16)))
+COMBINE(float16_pair, prod, uint32_t,
+        float16_pair(float_of_float16(a & 0xffff) * float_of_float16(b & 0xffff),
+                     float_of_float16(a >> 16) * float_of_float16(b >> 16)))
+COMBINE_BY_PAIRS(float16, sum, 2)
+COMBINE_BY_PAIRS(float16, prod, 2)
+
 /* The smaller and the larger of two zeros are either of them to the CPU, which one depends on their
  * order: taken in both, the bits that either has make -0, those that both have +0. */
 #define WIDE_KERNELS(dtype, type, bits, nan)                                                       \

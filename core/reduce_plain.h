@@ -23,23 +23,24 @@
         [MANTA_MAX] = dtype##_max                                                                  \
     }
 
-#define PLAIN_COMBINE                                                                              \
-    {                                                                                              \
-        [MANTA_INT8] = INTEGER_ROW(int8, int8_prod_by_pairs),                                      \
-        [MANTA_UINT8] = INTEGER_ROW(uint8, int8_prod_by_pairs),                                    \
-        [MANTA_INT16] = INTEGER_ROW(int16, int16_prod),                                            \
-        [MANTA_UINT16] = INTEGER_ROW(uint16, uint16_prod),                                         \
-        [MANTA_INT32] = INTEGER_ROW(int32, int32_prod),                                            \
-        [MANTA_UINT32] = INTEGER_ROW(uint32, uint32_prod),                                         \
-        [MANTA_INT64] = INTEGER_ROW(int64, int64_prod),                                            \
-        [MANTA_UINT64] = INTEGER_ROW(uint64, uint64_prod),                                         \
-        [MANTA_FLOAT16] = FLOAT_ROW(float16, float16_sum, float16_prod),                           \
-        [MANTA_BFLOAT16] = FLOAT_ROW(bfloat16, bfloat16_sum_by_pairs, bfloat16_prod_by_pairs),     \
-        [MANTA_FLOAT32] = FLOAT_ROW(float32, float32_sum, float32_prod),                           \
-        [MANTA_FLOAT64] = FLOAT_ROW(float64, float64_sum, float64_prod),                           \
-        [MANTA_FLOAT8_E4M3] = FLOAT_ROW(float8_e4m3, float8_e4m3_sum, float8_e4m3_prod),           \
-        [MANTA_FLOAT8_E5M2] = FLOAT_ROW(float8_e5m2, float8_e5m2_sum, float8_e5m2_prod)            \
-    }
+#define PLAIN_ROWS                                                                                 \
+    [MANTA_INT8] = INTEGER_ROW(int8, int8_prod_by_pairs),                                          \
+    [MANTA_UINT8] = INTEGER_ROW(uint8, int8_prod_by_pairs),                                        \
+    [MANTA_INT16] = INTEGER_ROW(int16, int16_prod),                                                \
+    [MANTA_UINT16] = INTEGER_ROW(uint16, uint16_prod),                                             \
+    [MANTA_INT32] = INTEGER_ROW(int32, int32_prod),                                                \
+    [MANTA_UINT32] = INTEGER_ROW(uint32, uint32_prod),                                             \
+    [MANTA_INT64] = INTEGER_ROW(int64, int64_prod),                                                \
+    [MANTA_UINT64] = INTEGER_ROW(uint64, uint64_prod),                                             \
+    [MANTA_FLOAT32] = FLOAT_ROW(float32, float32_sum, float32_prod),                               \
+    [MANTA_FLOAT64] = FLOAT_ROW(float64, float64_sum, float64_prod)
+
+/* For variants that have sums and products of their own for these. */
+#define PLAIN_NARROW_ROWS                                                                          \
+    [MANTA_FLOAT16] = FLOAT_ROW(float16, NULL, NULL),                                              \
+    [MANTA_BFLOAT16] = FLOAT_ROW(bfloat16, NULL, NULL),                                            \
+    [MANTA_FLOAT8_E4M3] = FLOAT_ROW(float8_e4m3, NULL, NULL),                                      \
+    [MANTA_FLOAT8_E5M2] = FLOAT_ROW(float8_e5m2, NULL, NULL)
 
 #define PLAIN_DIVIDE                                                                               \
     {                                                                                              \
