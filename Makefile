@@ -60,7 +60,7 @@ $(BUILD)/obj/core/reduce_avx512_fp16.o: CFLAGS += $(VECTOR) $(AVX512) -mavx512fp
 
 # Tables of the portable kernels are written when the library is built, by a program of its own.
 GENERATED := $(BUILD)/generated
-$(GENERATED)/float8_tables.h: core/generate/float8_tables.c core/float.h
+$(GENERATED)/float8_tables.h: tools/generate/float8_tables.c core/float.h
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'GEN  $@')
 	$(Q)$(CC) -std=c11 -O2 -ffp-contract=off -I. $< -o $(GENERATED)/float8_tables

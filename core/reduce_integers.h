@@ -3,8 +3,8 @@
  * Integers in plain C. They wrap around: their arithmetic is that of unsigned numbers.
  *
  * Quotients are products with a reciprocal, as in Granlund, Montgomery, "Division by invariant
- * integers using multiplication" (1994), or for 32 bits in float64. No branches, which the signs in
- * a buffer would mislead. No kernel is called with the divisor 1, see core/reduce.c.
+ * integers using multiplication" (1994), or for 32 bits in float64. No branches, which the signs
+ * in a buffer would mislead. No kernel is called with the divisor 1, see core/reduce.c.
  */
 #ifndef MT_CORE_REDUCE_INTEGERS_H
 #define MT_CORE_REDUCE_INTEGERS_H

@@ -61,8 +61,8 @@ extern const struct mt_kernels mt_kernels_portable, mt_kernels_avx2, mt_kernels_
         }                                                                                          \
     }
 
-/* Compilers would spread short elements to wider lanes and pack them again; two of them in one lane
- * need neither. <dtype>_pair_<op> combines those, <dtype>_<op> the last one if it has no
+/* Compilers would spread short elements to wider lanes and pack them again; two of them in one
+ * lane need neither. <dtype>_pair_<op> combines those, <dtype>_<op> the last one if it has no
  * partner. */
 #define COMBINE_BY_PAIRS(dtype, op, size)                                                          \
     static inline void dtype##_##op##_by_pairs(void *dst, const void *left, const void *right,     \

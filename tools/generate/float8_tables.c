@@ -26,7 +26,7 @@ static void write_table(const char *name, struct mt_narrow format, int is_produc
 int main(void)
 {
     printf("/* SPDX-License-Identifier: Apache-2.0 */\n");
-    printf("/* Written by core/generate/float8_tables.c: by left * 256 + right. */\n");
+    printf("/* Written by tools/generate/float8_tables.c: by left * 256 + right. */\n");
     printf("#include <stdint.h>\n");
     write_table("float8_e4m3_sums", MT_NARROW_E4M3, 0);
     write_table("float8_e4m3_products", MT_NARROW_E4M3, 1);
