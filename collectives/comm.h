@@ -256,18 +256,24 @@ int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_erro
 void mt_routes_close(struct manta_comm *comm);
 
 /* paths.c */
-enum { MT_PATHS = 8, MT_PATH_TEXT = 384 };
-/* The ranks that one transport reaches by one interface. */
+enum { MT_PATHS = 8, MT_PATH_TEXT = 512, MT_NODES_TEXT = 96 };
+/* The ranks that one transport reaches by one interface, for one reason. */
 struct mt_path {
     const char *transport;
-    uint32_t peers, first; /* how many, and the lowest of them, which the reason is about */
+    uint32_t peers, first; /* how many, and the lowest of them, which the reasons are about */
     uint32_t others;       /* ranks for which there was no room in the list */
     char interface[64], reason[160];
+    const char *better; /* a transport that comes before it in the list and does not reach first */
+    char why[160];      /* why it does not */
 };
 /* paths[MT_PATHS]; returns how many. */
 uint32_t mt_paths_find(const struct manta_comm *comm, struct mt_path *paths);
-/* "tcp to 2 ranks (eth0 10.0.0.1; rank 1 at 10.0.0.2, its only address)" */
+/* "tcp to 2 ranks (eth0 10.0.0.1; rank 1 at 10.0.0.2, its only address; not shm: rank 1 is on
+ * another node)" */
 void mt_path_describe(const struct mt_path *path, char text[MT_PATH_TEXT]);
+/* How many nodes, and how many ranks each of them has, in the order of their first ranks: "3x4+2";
+ * cut when it is long. */
+uint32_t mt_paths_nodes(const uint64_t *nodes, uint32_t ranks, char text[MT_NODES_TEXT]);
 /* Two lines at level info: who we are, and how we talk. */
 void mt_paths_announce(const struct manta_comm *comm);
 

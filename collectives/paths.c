@@ -3,43 +3,79 @@
  * manta_explain(). */
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "collectives/comm.h"
 #include "core/log.h"
+#include "core/wire.h"
 
-/* The path of this transport and interface, made if there is room; NULL: count it with the last. */
-static struct mt_path *path_of(struct mt_path *paths, uint32_t *count, const char *transport,
-                               const struct manta_transport_properties *properties)
+/* The first transport of the list that does not reach a rank, though a later one does, and why. */
+static void find_better(const struct manta_comm *comm, struct mt_path *path)
 {
-    for (uint32_t i = 0; i < *count; i++)
-        if (strcmp(paths[i].transport, transport) == 0 &&
-            strcmp(paths[i].interface, properties->interface) == 0)
-            return &paths[i];
-    if (*count == MT_PATHS)
-        return NULL;
-    struct mt_path *path = &paths[(*count)++];
+    struct manta_transport_properties properties = {.size = sizeof(properties)};
+    struct manta_transport_error error = {.size = sizeof(error)};
+    const struct mt_endpoint *endpoint = &comm->endpoints[0];
+    if (comm->route[path->first] == 0 ||
+        endpoint->transport->probe(endpoint->handle, path->first, &properties) == 0)
+        return;
+    endpoint->transport->error(endpoint->handle, &error);
+    path->better = endpoint->transport->name;
+    snprintf(path->why, sizeof(path->why), "%.*s", (int)sizeof(path->why) - 1, error.sentence);
+}
+
+/* Where the reason names the rank that it is about, and how long the name is. */
+static size_t find_name(const struct mt_path *path, size_t *bytes_out)
+{
+    char name[24];
+    *bytes_out = (size_t)snprintf(name, sizeof(name), "rank %u", path->first);
+    const char *at = strstr(path->why, name);
+    if (!at)
+        *bytes_out = 0;
+    return at ? (size_t)(at - path->why) : 0;
+}
+
+/* The same way for the same reasons, but for the rank that these name. */
+static int is_same(const struct mt_path *a, const struct mt_path *b)
+{
+    size_t name_a, name_b, at_a = find_name(a, &name_a), at_b = find_name(b, &name_b);
+    return strcmp(a->transport, b->transport) == 0 && strcmp(a->interface, b->interface) == 0 &&
+           at_a == at_b && memcmp(a->why, b->why, at_a) == 0 &&
+           strcmp(a->why + at_a + name_a, b->why + at_b + name_b) == 0;
+}
+
+/* 0 if there is no way to it, which can only be this rank. */
+static int find_path(const struct manta_comm *comm, uint32_t peer, struct mt_path *path)
+{
+    const struct mt_endpoint *endpoint = &comm->endpoints[comm->route[peer]];
+    struct manta_transport_properties properties = {.size = sizeof(properties)};
+    if (peer == comm->rank || endpoint->transport->probe(endpoint->handle, peer, &properties))
+        return 0;
     memset(path, 0, sizeof(*path));
-    path->transport = transport;
-    memcpy(path->interface, properties->interface, sizeof(path->interface));
-    memcpy(path->reason, properties->reason, sizeof(path->reason));
-    return path;
+    path->transport = endpoint->transport->name;
+    path->first = peer;
+    memcpy(path->interface, properties.interface, sizeof(path->interface));
+    memcpy(path->reason, properties.reason, sizeof(path->reason));
+    find_better(comm, path);
+    return 1;
 }
 
 uint32_t mt_paths_find(const struct manta_comm *comm, struct mt_path *paths)
 {
     uint32_t count = 0;
     for (uint32_t r = 0; r < comm->ranks; r++) {
-        const struct mt_endpoint *endpoint = &comm->endpoints[comm->route[r]];
-        struct manta_transport_properties properties = {.size = sizeof(properties)};
-        if (r == comm->rank || endpoint->transport->probe(endpoint->handle, r, &properties))
+        struct mt_path path;
+        uint32_t i = 0;
+        if (!find_path(comm, r, &path))
             continue;
-        struct mt_path *path = path_of(paths, &count, endpoint->transport->name, &properties);
-        if (!path) {
-            paths[count - 1].others++;
+        while (i < count && !is_same(&paths[i], &path))
+            i++;
+        if (i == MT_PATHS) {
+            paths[MT_PATHS - 1].others++;
             continue;
         }
-        if (path->peers++ == 0)
-            path->first = r;
+        if (i == count)
+            paths[count++] = path;
+        paths[i].peers++;
     }
     return count;
 }
@@ -51,26 +87,64 @@ void mt_path_describe(const struct mt_path *path, char text[MT_PATH_TEXT])
     if (path->reason[0])
         used += snprintf(text + used, MT_PATH_TEXT - (size_t)used, "; rank %u %s", path->first,
                          path->reason);
+    if (path->better)
+        used += snprintf(text + used, MT_PATH_TEXT - (size_t)used, "; not %s: %s", path->better,
+                         path->why);
     snprintf(text + used, MT_PATH_TEXT - (size_t)used, ")");
     if (path->others)
         snprintf(text + used, MT_PATH_TEXT - (size_t)used, "), and %u ranks by other ways",
                  path->others);
 }
 
+/* "+4" or "+3x4", or "..." when it is too much. Returns where the text ends. */
+static size_t add_nodes(char *text, size_t used, uint32_t nodes, uint32_t ranks)
+{
+    char term[32] = "";
+    if (used > MT_NODES_TEXT - sizeof(term))
+        snprintf(term, sizeof(term), "%s", text[used - 1] == '.' ? "" : "+...");
+    else if (nodes > 2)
+        snprintf(term, sizeof(term), "%s%ux%u", used ? "+" : "", nodes, ranks);
+    else if (nodes > 0)
+        snprintf(term, sizeof(term), nodes == 2 ? "%s%u+%u" : "%s%u", used ? "+" : "", ranks,
+                 ranks);
+    return used + (size_t)snprintf(text + used, MT_NODES_TEXT - used, "%s", term);
+}
+
+uint32_t mt_paths_nodes(const uint64_t *nodes, uint32_t ranks, char text[MT_NODES_TEXT])
+{
+    uint32_t count = 0, equal = 0, last = 0;
+    size_t used = 0;
+    text[0] = 0;
+    for (uint32_t r = 0; r < ranks; r++) {
+        uint32_t first = 0, here = 0;
+        while (nodes[first] != nodes[r])
+            first++;
+        if (first < r)
+            continue;
+        for (uint32_t other = r; other < ranks; other++)
+            here += nodes[other] == nodes[r];
+        if (here != last)
+            used = add_nodes(text, used, equal, last);
+        equal = here == last ? equal + 1 : 1;
+        last = here;
+        count++;
+    }
+    add_nodes(text, used, equal, last);
+    return count;
+}
+
 static void announce_size(const struct manta_comm *comm)
 {
-    uint32_t nodes = 0, here = 0;
-    for (uint32_t r = 0; r < comm->ranks; r++) {
-        uint32_t first = 0;
-        while (comm->nodes[first] != comm->nodes[r])
-            first++;
-        nodes += first == r;
-        here += comm->nodes[r] == comm->nodes[comm->rank];
-    }
+    char each[MT_NODES_TEXT], nodes[MT_NODES_TEXT + 32] = "1 node";
+    struct utsname kernel = {.release = "?"};
+    uint32_t count = mt_paths_nodes(comm->nodes, comm->ranks, each);
+    if (count > 1)
+        snprintf(nodes, sizeof(nodes), "%u nodes (%s)", count, each);
+    uname(&kernel);
     mt_log(MT_LOG_INFO, (int)comm->rank,
-           "communicator of %u ranks on %u node%s, %u on this one; libmanta %d.%d.%d", comm->ranks,
-           nodes, nodes == 1 ? "" : "s", here, MANTA_VERSION_MAJOR, MANTA_VERSION_MINOR,
-           MANTA_VERSION_PATCH);
+           "communicator of %u rank%s on %s; libmanta %d.%d.%d, protocol %d, Linux %s", comm->ranks,
+           comm->ranks == 1 ? "" : "s", nodes, MANTA_VERSION_MAJOR, MANTA_VERSION_MINOR,
+           MANTA_VERSION_PATCH, MT_WIRE_PROTOCOL, kernel.release);
 }
 
 void mt_paths_announce(const struct manta_comm *comm)
@@ -88,7 +162,8 @@ void mt_paths_announce(const struct manta_comm *comm)
         used += (size_t)snprintf(transports + used, sizeof(transports) - used, "%s%s",
                                  i ? ", " : "", text);
     }
-    mt_log(MT_LOG_INFO, (int)comm->rank, "transports: %s; fused steps by %s", transports,
+    mt_log(MT_LOG_INFO, (int)comm->rank, "transports (MANTA_TRANSPORTS=%s): %s; fused steps by %s",
+           comm->settings.transports, transports,
            comm->fused_endpoint == MT_ROUTE_NONE
                ? "none"
                : comm->endpoints[comm->fused_endpoint].transport->name);

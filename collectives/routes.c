@@ -3,6 +3,7 @@
  * their addresses, and a pair uses the first transport of the list that both offer and that probes
  * well. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -108,28 +109,30 @@ static int give_peers(struct manta_comm *comm, const struct offer *offers, uint3
     return rc;
 }
 
+/* why->sentence: of the last transport that does not reach it. */
 static void choose_route(struct manta_comm *comm, const struct offer *offers, uint32_t listed_count,
-                         const uint8_t *place, uint32_t peer)
+                         const uint8_t *place, uint32_t peer, struct manta_transport_error *why)
 {
     comm->route[peer] = MT_ROUTE_NONE;
+    snprintf(why->sentence, sizeof(why->sentence), "they could not be opened");
     for (uint32_t i = 0; i < listed_count; i++) {
         struct manta_transport_properties properties = {.size = sizeof(properties)};
-        if (place[i] == MT_ROUTE_NONE || offers[peer].bytes[i] == 0 ||
-            offers[comm->rank].bytes[i] == 0)
+        if (place[i] == MT_ROUTE_NONE || offers[comm->rank].bytes[i] == 0)
             continue;
         const struct mt_endpoint *endpoint = &comm->endpoints[place[i]];
-        if (endpoint->transport->probe(endpoint->handle, peer, &properties)) {
-            struct manta_transport_error reason = {.size = sizeof(reason)};
-            endpoint->transport->error(endpoint->handle, &reason);
-            mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is not reached by %s: %s", peer,
-                   endpoint->transport->name, reason.sentence);
-            continue;
+        if (offers[peer].bytes[i] == 0) {
+            snprintf(why->sentence, sizeof(why->sentence), "rank %u does not offer it", peer);
+        } else if (endpoint->transport->probe(endpoint->handle, peer, &properties)) {
+            endpoint->transport->error(endpoint->handle, why);
+        } else {
+            comm->route[peer] = place[i];
+            mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is reached by %s (%s%s%s)", peer,
+                   endpoint->transport->name, properties.interface, properties.reason[0] ? " " : "",
+                   properties.reason);
+            return;
         }
-        comm->route[peer] = place[i];
-        mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is reached by %s (%s%s%s)", peer,
-               endpoint->transport->name, properties.interface, properties.reason[0] ? " " : "",
-               properties.reason);
-        return;
+        mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is not reached by %s: %s", peer,
+               endpoint->transport->name, why->sentence);
     }
 }
 
@@ -263,6 +266,7 @@ static int exchange(struct manta_comm *comm, const struct offer *mine, uint32_t 
 static int connect_routes(struct manta_comm *comm, const struct offer *offers, uint32_t count,
                           const uint8_t *place, struct mt_error *error)
 {
+    struct manta_transport_error why = {.size = sizeof(why)};
     for (uint32_t i = 0; i < count; i++) {
         if (place[i] != MT_ROUTE_NONE && give_peers(comm, offers, i, &comm->endpoints[place[i]]))
             return mt_error_set(error, MANTA_ETRANSPORT, "%s refused the addresses of its peers",
@@ -273,12 +277,13 @@ static int connect_routes(struct manta_comm *comm, const struct offer *offers, u
             comm->route[r] = 0;
             continue;
         }
-        choose_route(comm, offers, count, place, r);
+        choose_route(comm, offers, count, place, r, &why);
         if (comm->route[r] == MT_ROUTE_NONE)
             return mt_error_set_rank(
                 error, MANTA_ETRANSPORT, (int)r,
-                "no transport of '%s' reaches rank %u; see manta doctor and MANTA_LOG=debug",
-                comm->settings.transports, r);
+                "no transport of '%s' reaches rank %u from rank %u: %s; give MANTA_TRANSPORTS one "
+                "that does, or see manta doctor",
+                comm->settings.transports, r, comm->rank, why.sentence);
     }
     return 0;
 }

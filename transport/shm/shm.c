@@ -231,6 +231,7 @@ static int probe(void *handle, uint32_t rank, struct manta_transport_properties 
         .eager_bytes = mt_shm_eager_bytes(endpoint),
         .message_bytes_max = MESSAGE_BYTES_MAX,
         .interface = "memfd",
+        .reason = "on this host, of the same user",
     };
     mt_transport_export(&found, sizeof(found), properties);
     return 0;

@@ -250,7 +250,7 @@ static int explains(struct manta_comm *comm, void *arg)
         return 1;
     if (!strstr(text, "chosen") || !strstr(text, "ring") || !strstr(text, "predicted"))
         return rank_fail(comm, "explain says: %s", text);
-    if (!strstr(text, "\n  shm to 3 ranks (memfd)\n"))
+    if (!strstr(text, "\n  shm to 3 ranks (memfd; "))
         return rank_fail(comm, "explain does not tell the transports: %s", text);
     if (manta_explain(comm, MANTA_ALLREDUCE, 1000, MANTA_FLOAT32, MANTA_SUM, 0, small,
                       sizeof(small)) ||
