@@ -80,7 +80,7 @@ def run_ranks(hosts, level):
 
 def test_the_interface_that_answers_is_used_and_named(hosts):
     said = run_ranks(hosts, "info")
-    assert (f"tcp to 1 rank (alive {ALIVE}.1; rank 1 at {ALIVE}.2, first that answered of its 4 addresses, "
+    assert (f"tcp to 1 rank (alive {ALIVE}.1; rank 1 at {ALIVE}.2, first that answered of its 2 addresses, "
             "dialled by the control plane so far)") in said[0]
     assert (f"tcp to 1 rank (alive {ALIVE}.2; rank 0 at {ALIVE}.1, from where it dialled this rank, "
             "not dialled yet)") in said[1]
@@ -90,5 +90,5 @@ def test_the_interface_that_answers_is_used_and_named(hosts):
 def test_debug_tells_what_did_not_answer(hosts):
     said = run_ranks(hosts, "debug")
     assert f"rank 1 is not reached at {DEAD}.2" in said[0]
-    assert f"rank 1 is reached by alive {ALIVE}.1 at {ALIVE}.2, first that answered of its 4 addresses" in said[0]
+    assert f"rank 1 is reached by alive {ALIVE}.1 at {ALIVE}.2, first that answered of its 2 addresses" in said[0]
     assert f"rank 0 is reached by alive {ALIVE}.2 at {ALIVE}.1, from where it dialled this rank" in said[1]
