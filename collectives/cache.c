@@ -147,6 +147,14 @@ static void list_add(struct mt_cache *cache, struct mt_entry *entry)
     cache->newest = entry;
 }
 
+void mt_cache_touch(struct manta_comm *comm, struct mt_entry *entry)
+{
+    if (entry == comm->cache.newest)
+        return;
+    list_remove(&comm->cache, entry);
+    list_add(&comm->cache, entry);
+}
+
 static void cache_add(struct mt_cache *cache, struct mt_entry *entry)
 {
     struct mt_entry **bucket = bucket_of(cache, entry->algorithm, entry->root, entry->in_place);
@@ -234,10 +242,7 @@ int mt_cache_get(struct manta_comm *comm, const struct mt_algorithm *algorithm,
         entry = entry->next;
     if (!entry)
         return entry_compile(comm, algorithm, arguments, in_place, entry_out, error);
-    if (entry != cache->newest) {
-        list_remove(cache, entry);
-        list_add(cache, entry);
-    }
+    mt_cache_touch(comm, entry);
     *entry_out = entry;
     return 0;
 }

@@ -149,6 +149,7 @@ static void use_shape(struct manta_request *request)
     request->transfer.status = MANTA_EAGAIN;
     shape->users++;
     shape->entry->users++;
+    mt_cache_touch(request->comm, shape->entry);
 }
 
 static void activate(struct manta_request *request)
@@ -168,6 +169,7 @@ static void deactivate(struct manta_request *request)
     *link = request->next;
     if (comm->active_tail == &request->next)
         comm->active_tail = link;
+    mt_engine_unqueue(request);
     if (request->posted)
         mt_wait_posted(comm, -1);
 }
@@ -185,7 +187,7 @@ static void fill(struct manta_request *request, struct manta_comm *comm,
     request->element_bytes = arguments->element_bytes;
     request->next_segment = request->done_segments = request->segments = 0;
     request->result = MANTA_INPROGRESS;
-    request->posted = 0;
+    request->posted = request->queued = 0;
 }
 
 /* A short call that ended in its first look took no time worth a second reading of the clock. */
@@ -315,12 +317,16 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
         return not_opened(comm, arguments, &error);
     struct manta_request *request = *request_out;
     comm->quiet_since_ns = 0;
-    if (request->shape && request->entry->connected)
+    if (request->shape && request->entry->connected && comm->queued == 0)
         mt_engine_post(request, looks);
-    if (arguments->count == 0 || (request->shape && request->done_segments))
+    if (arguments->count == 0 || (request->shape && request->done_segments)) {
         end(request, 0, ended_ns(request));
-    else
-        activate(request);
+        return 0;
+    }
+    activate(request);
+    request->queued = request->shape ? request->transfer.status == MANTA_EAGAIN
+                                     : request->entry->plan->fused_count > 0;
+    comm->queued += request->queued;
     return 0;
 }
 
@@ -331,7 +337,7 @@ int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
     if (rc == 0 && (*request_out)->result == MANTA_INPROGRESS) {
         (*request_out)->posted = 1;
         mt_wait_posted(comm, 1);
-        if (!(*request_out)->shape)
+        if (!(*request_out)->shape || (*request_out)->queued)
             (void)mt_engine_progress(comm); /* an error is kept for test or wait */
     }
     return rc;

@@ -147,6 +147,7 @@ struct manta_request {
     uint32_t record_slot;
     int32_t result;  /* MANTA_INPROGRESS until finished */
     uint32_t posted; /* the caller went on: waits on other communicators may help */
+    uint32_t queued; /* it has a fused step that its transport has not been given yet */
     uint64_t token;  /* the barrier's one byte lives here */
     struct manta_transport_request transfer;
 };
@@ -188,6 +189,7 @@ struct manta_comm {
     uint64_t ended_calls;                        /* all collectives up to this one are over */
     uint64_t *sent_sequence, *received_sequence; /* [ranks] of the last send to, recv from each */
     struct manta_request *active, **active_tail; /* posted, in order */
+    uint32_t queued; /* of them: members post fused steps in one order, so none may overtake */
     struct manta_request *request_pool;
     struct manta_request *requests; /* all that were ever made, chained by `made` */
     struct mt_quick_clock clock;
@@ -288,6 +290,8 @@ int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arg
 int mt_cache_get(struct manta_comm *comm, const struct mt_algorithm *algorithm,
                  const struct mt_arguments *arguments, int in_place, struct mt_entry **entry_out,
                  struct mt_error *error);
+/* The plan is used again, found by a shape. */
+void mt_cache_touch(struct manta_comm *comm, struct mt_entry *entry);
 int mt_cache_instance(struct manta_comm *comm, struct mt_entry *entry, uint64_t scratch_bytes,
                       struct mt_instance **instance_out);
 void mt_cache_release(struct manta_comm *comm, struct mt_entry *entry,
@@ -324,6 +328,8 @@ char *mt_bind_location(const struct manta_request *request, uint32_t slot,
 /* engine.c: move all calls of the communicator on. 1 if anything happened, 0 if not, or an error
  * that has already failed the communicator. */
 int mt_engine_progress(struct manta_comm *comm);
+/* Its fused step has been posted, or never will be: those behind it may follow. */
+void mt_engine_unqueue(struct manta_request *request);
 /* Post the one step of a direct call, looking for the others that often. */
 void mt_engine_post(struct manta_request *request, uint32_t looks);
 

@@ -288,6 +288,12 @@ void mt_engine_post(struct manta_request *request, uint32_t looks)
         finish_direct(request);
 }
 
+void mt_engine_unqueue(struct manta_request *request)
+{
+    request->comm->queued -= request->queued;
+    request->queued = 0;
+}
+
 static int advance_direct(struct manta_request *request, uint32_t *peer_out)
 {
     const struct manta_transport_request *transfer = &request->transfer;
@@ -298,6 +304,8 @@ static int advance_direct(struct manta_request *request, uint32_t *peer_out)
         if (rc <= 0)
             return rc;
         mt_engine_post(request, 0);
+        if (transfer->status != MANTA_EAGAIN)
+            mt_engine_unqueue(request);
         return transfer->status == 0;
     }
     *peer_out = transfer->peer;
@@ -318,6 +326,7 @@ static int advance(struct manta_request *request, uint32_t *peer_out)
         if (rc <= 0)
             return rc;
     }
+    mt_engine_unqueue(request);
     for (uint32_t i = 0; i < MT_PLAN_DEPTH; i++) {
         uint32_t slot_index = (uint32_t)((request->done_segments + i) % MT_PLAN_DEPTH);
         struct mt_slot *slot = &request->instance->slots[slot_index];
@@ -352,10 +361,14 @@ int mt_engine_progress(struct manta_comm *comm)
     int moved = progress_endpoints(comm);
     if (moved < 0)
         return moved;
+    int is_queue = 0; /* an earlier call waits for its peers to be connected, or for room */
     for (struct manta_request *request = comm->active, *next; request; request = next) {
         uint32_t peer = MANTA_PLAN_NONE;
         next = request->next;
+        if (request->queued && is_queue)
+            continue;
         int rc = advance(request, &peer);
+        is_queue |= (int)request->queued;
         if (rc < 0)
             return mt_wait_transport_error(comm, MT_ROUTE_NONE, rc, peer, request);
         moved |= rc;

@@ -24,6 +24,18 @@ struct offer {
     uint8_t blobs[MT_ENDPOINTS][MANTA_TRANSPORT_ADDRESS_MAX];
 };
 
+/* A message without a receive: see struct manta_transport_open. */
+static int call_state(void *arg, const struct manta_transport_id *id)
+{
+    const struct manta_comm *comm = arg;
+    struct mt_call call;
+    if (id->call > comm->ended_calls) /* sends and receives, too, whose numbers are higher */
+        return 0;
+    if (mt_record_find(comm->record, id->call, &call) && call.history != id->hash)
+        return MANTA_EMISMATCH;
+    return 1;
+}
+
 static uint32_t local_ranks(const struct manta_comm *comm)
 {
     uint32_t count = 0;
@@ -44,7 +56,8 @@ static int open_endpoint(struct manta_comm *comm, const struct manta_transport *
         .local_ranks = local_ranks(comm),
         .timeout_ns = comm->settings.timeout_ns,
         .group = comm->group,
-        .ended_calls = &comm->ended_calls,
+        .call_state = call_state,
+        .host_arg = comm,
     };
     struct mt_endpoint *endpoint = &comm->endpoints[comm->endpoint_count];
     size_t bytes = 0;
@@ -241,7 +254,7 @@ static int offer_unpack(const uint8_t *packed, size_t bytes, uint32_t count, str
 static int exchange(struct manta_comm *comm, const struct offer *mine, uint32_t count,
                     struct offer *offers, uint64_t deadline_ns, struct mt_error *error)
 {
-    uint8_t packed[sizeof(struct offer)];
+    uint8_t packed[sizeof(struct offer) + sizeof(uint16_t)];
     void *storage = NULL;
     size_t *bytes = calloc(comm->ranks, sizeof(*bytes));
     const void **parts = calloc(comm->ranks, sizeof(*parts));

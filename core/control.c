@@ -126,20 +126,23 @@ void mt_control_flood(struct mt_control *control, uint32_t type, const void *pay
 static void fail_here(struct mt_control *control, const struct mt_error *error)
 {
     uint64_t one = 1;
-    if (mt_control_failed(control))
+    if (mt_control_failed(control)) {
+        mt_family_failed(control, error);
         return;
+    }
     control->failure = *error;
     atomic_store_explicit(&control->failed, error->code, memory_order_release);
     ssize_t written = write(control->wake_fd, &one, sizeof one);
     (void)written;
-    mt_family_failed(control);
+    mt_family_failed(control, error);
     mt_service_signal();
 }
 
 void mt_control_fail_locked(struct mt_control *control, const struct mt_error *error)
 {
     uint8_t bytes[1024];
-    if (mt_control_failed(control))
+    /* An abort is told also when the group has failed: its children may live on. */
+    if (mt_control_failed(control) && error->code != MANTA_EABORTED)
         return;
     fail_here(control, error);
     size_t count = mt_failure_encode(error, bytes, sizeof bytes);

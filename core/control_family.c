@@ -16,9 +16,8 @@ static void fail_child(struct mt_control *child, const struct mt_error *cause)
     mt_control_fail_locked(child, &error);
 }
 
-static void follow(struct mt_control *child)
+static void follow(struct mt_control *child, const struct mt_error *cause)
 {
-    const struct mt_error *cause = &child->parent->failure;
     if (!child->is_made || cause->code == MANTA_EABORTED)
         fail_child(child, cause);
 }
@@ -31,7 +30,7 @@ void mt_family_enter(struct mt_control *control, struct mt_control *parent)
         control->sibling = parent->children;
         parent->children = control;
         if (mt_control_failed(parent))
-            follow(control);
+            follow(control, &parent->failure);
     }
     mt_service_unlock();
 }
@@ -66,8 +65,8 @@ void mt_family_made(struct mt_control *control)
     mt_service_unlock();
 }
 
-void mt_family_failed(struct mt_control *control)
+void mt_family_failed(struct mt_control *control, const struct mt_error *cause)
 {
     for (struct mt_control *child = control->children; child; child = child->sibling)
-        follow(child);
+        follow(child, cause);
 }

@@ -115,7 +115,7 @@ void mt_family_enter(struct mt_control *control, struct mt_control *parent);
 void mt_family_leave(struct mt_control *control);
 void mt_family_made(struct mt_control *control);
 /* This group has failed: so do those that are split from it and have to. */
-void mt_family_failed(struct mt_control *control);
+void mt_family_failed(struct mt_control *control, const struct mt_error *cause);
 
 /* control_links.c */
 void mt_control_set_neighbour(struct mt_control *control, uint32_t index, uint32_t rank);

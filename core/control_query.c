@@ -50,6 +50,8 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame 
             (uint32_t)find_same(control->record, &query, frame->origin, &answer.same.call);
         answer.last.there = (uint32_t)mt_record_last(control->record, &answer.last.call);
         answer.open.there = (uint32_t)mt_record_open(control->record, &answer.open.call);
+        answer.last_collective = mt_record_last_collective(control->record);
+        answer.has_forgotten = (uint32_t)mt_record_has_forgotten(control->record);
     }
     tell_ages(&answer.same, now_ns);
     tell_ages(&answer.last, now_ns);
@@ -177,12 +179,15 @@ static int ask(struct mt_control *control, const struct mt_call *call, uint32_t 
     return !mt_control_failed(control);
 }
 
-/* 1 if the peer, which answered, has made the same collectives as this rank up to this call. */
-static int is_history_equal(const struct mt_control *control, const struct mt_call *call,
-                            uint32_t peer)
+/* 1 if the peer, which answered, has made other collectives than this rank up to this call. What it
+ * has forgotten is not taken for different. */
+static int is_history_different(const struct mt_control *control, const struct mt_call *call,
+                                uint32_t peer)
 {
-    const struct mt_told_call *same = &control->inquiry.answers[peer].same;
-    return same->there && same->call.history == call->history;
+    const struct mt_answer *answer = &control->inquiry.answers[peer];
+    if (!answer->same.there)
+        return answer->last_collective < call->sequence;
+    return answer->same.call.history != call->history;
 }
 
 /* Lock held. Messages carry the history of calls, so what differs may be an earlier call than the
@@ -202,11 +207,11 @@ static void find_difference(struct mt_control *control, struct mt_call *call, ui
         }
         if (!ask(control, &tried, peer) || !control->inquiry.answered[peer])
             return; /* without its word nothing is known of earlier calls */
-        if (is_history_equal(control, &tried, peer)) {
-            first = middle + 1;
-        } else {
+        if (is_history_different(control, &tried, peer)) {
             last = middle;
             *call = tried;
+        } else {
+            first = middle + 1;
         }
     }
 }

@@ -33,6 +33,15 @@ static int has_strayed(const struct mt_control *control, uint32_t r, struct mt_c
     return mt_call_hash(theirs_out) != mt_call_hash(mine_out);
 }
 
+/* What it sent last may be here already, so of a send or receive that nobody waits in it is not said
+ * that it will not end. */
+static int has_done_before_leaving(const struct mt_control *control, const struct mt_call *call,
+                                   uint32_t r)
+{
+    return is_pair(call) ? control->inquiry.purpose == MT_JUDGE_POSTED
+                         : control->left_after[r] >= call->sequence;
+}
+
 static enum fault fault_of(const struct mt_control *control, const struct mt_call *call, uint32_t r)
 {
     const struct mt_inquiry *inquiry = &control->inquiry;
@@ -41,14 +50,16 @@ static enum fault fault_of(const struct mt_control *control, const struct mt_cal
     if (r == control->group->rank || (is_pair(call) && r != call->root))
         return NO_FAULT;
     if (mt_control_has_left(control, r))
-        return LEFT;
+        return has_done_before_leaving(control, call, r) ? NO_FAULT : LEFT;
     if (!inquiry->answered[r])
         return SILENT;
     if (answer->same.there)
         return mt_call_hash(&answer->same.call) == mt_call_hash(call) ? NO_FAULT : DIFFERENT;
-    /* The recorder has forgotten the call when 1,024 have followed it. */
-    if (!is_pair(call) && answer->last.there && !is_pair(&answer->last.call) &&
-        answer->last.call.sequence > call->sequence)
+    /* The recorder has forgotten the call when 1,024 have followed it. Of a send or receive nobody
+     * can tell then; no thread waits for the answer in vain. */
+    if (!is_pair(call) && answer->last_collective >= call->sequence)
+        return NO_FAULT;
+    if (is_pair(call) && answer->has_forgotten && inquiry->purpose == MT_JUDGE_POSTED)
         return NO_FAULT;
     return !is_pair(call) && has_strayed(control, r, &theirs, &mine) ? DIFFERENT : NOT_CALLED;
 }

@@ -9,6 +9,7 @@
 
 /* The rate is known well enough when the two readings that give it are this far apart. */
 #define BASELINE_NS (20 * (uint64_t)MT_MS)
+#define RENEW_NS (10 * MT_SECOND)
 
 /* The counter runs at one rate whatever the core does, also when it is halted. */
 static int is_constant(void)
@@ -41,5 +42,9 @@ uint64_t mt_quick_clock_read(struct mt_quick_clock *clock, uint64_t ticks)
     clock->limit_ticks = (uint64_t)((unsigned __int128)MT_SECOND * ticks_run / ns_run);
     clock->ticks = ticks;
     clock->ns = now_ns;
+    if (ns_run > RENEW_NS) { /* the counter may have run on while the host was suspended */
+        clock->first_ticks = ticks;
+        clock->first_ns = now_ns;
+    }
     return now_ns;
 }

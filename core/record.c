@@ -198,6 +198,11 @@ uint64_t mt_record_last_collective(const struct mt_record *record)
     return atomic_load_explicit(&record->last_collective, memory_order_acquire);
 }
 
+int mt_record_has_forgotten(const struct mt_record *record)
+{
+    return atomic_load_explicit(&record->begun, memory_order_relaxed) > MT_RECORD_CALLS;
+}
+
 int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out)
 {
     struct mt_call wanted = {.sequence = sequence};

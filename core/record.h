@@ -44,6 +44,8 @@ int mt_record_oldest_open(const struct mt_record *record, struct mt_call *call_o
 int mt_record_find(const struct mt_record *record, uint64_t sequence, struct mt_call *call_out);
 /* The sequence of the last collective begun, however many sends have followed; 0: none. */
 uint64_t mt_record_last_collective(const struct mt_record *record);
+/* 1 if more calls have begun than are kept. */
+int mt_record_has_forgotten(const struct mt_record *record);
 /* The send to or recv from `peer` with this sequence. */
 int mt_record_find_pair(const struct mt_record *record, uint32_t collective, uint32_t peer,
                         uint64_t sequence, struct mt_call *call_out);

@@ -162,6 +162,8 @@ struct mt_answer {
     struct mt_told_call same; /* the call that was asked for */
     struct mt_told_call last; /* the last call begun */
     struct mt_told_call open; /* the last call begun that has not ended */
+    uint64_t last_collective; /* its sequence; 0: none */
+    uint32_t has_forgotten;   /* 1: its recorder has let go of calls */
 };
 size_t mt_answer_encode(const struct mt_answer *answer, uint8_t *bytes, size_t capacity);
 int mt_answer_decode(const uint8_t *bytes, size_t count, struct mt_answer *answer_out);

@@ -245,6 +245,8 @@ size_t mt_answer_encode(const struct mt_answer *answer, uint8_t *bytes, size_t c
     put_told(&writer, &answer->same);
     put_told(&writer, &answer->last);
     put_told(&writer, &answer->open);
+    mt_put_u64(&writer, answer->last_collective);
+    mt_put_u32(&writer, answer->has_forgotten);
     return written(&writer);
 }
 
@@ -255,5 +257,9 @@ int mt_answer_decode(const uint8_t *bytes, size_t count, struct mt_answer *answe
     get_told(&reader, &answer_out->same);
     get_told(&reader, &answer_out->last);
     get_told(&reader, &answer_out->open);
+    answer_out->last_collective = mt_get_u64(&reader);
+    answer_out->has_forgotten = mt_get_u32(&reader);
+    if (answer_out->has_forgotten > 1)
+        reader.failed = 1;
     return finished(&reader) ? 0 : MANTA_EINVAL;
 }

@@ -71,7 +71,8 @@ struct mt_message_settings {
     uint32_t rank, ranks, epoch;
     uint64_t eager_bytes;  /* at most MT_MESSAGE_CHUNK * MT_MESSAGE_SINK_PIECES */
     uint64_t window_bytes; /* memory for eager data per peer, >= eager_bytes; equal on all ranks */
-    const uint64_t *ended_calls; /* as in struct manta_transport_open */
+    int (*call_state)(void *host_arg, const struct manta_transport_id *id); /* of the host */
+    void *host_arg;
     const struct mt_wire *wire;
     void *wire_arg;
 };
@@ -115,7 +116,8 @@ int mt_messages_waiting(const struct mt_messages *messages, uint32_t peer,
  * calls into this layer (mt_messages_abort): never keep it. Each peer has two frames under way at
  * most: one forward, one answer (which has no payload).
  */
-/* 0, or MANTA_ETRANSPORT: a violation; the peer has failed in both directions, close it. */
+/* 0; MANTA_ETRANSPORT: a violation; the peer has failed in both directions, close it; MANTA_EMISMATCH:
+ * likewise, but nothing is wrong with its stream (mt_messages_stray). */
 int mt_messages_begin(struct mt_messages *messages, uint32_t peer, const struct mt_frame *frame);
 /* Payload bytes that this peer's frame still lacks. */
 uint64_t mt_messages_lacking(const struct mt_messages *messages, uint32_t peer);

@@ -28,12 +28,15 @@ static int is_here(const struct mt_peer *peer, const struct manta_transport_id *
     return mt_recent_has(peer, id) || mt_window_find(peer, id, &conflict) != MT_NO_CHUNK;
 }
 
-/* A message that no step will ever take: the sender is in another call than this rank was. */
-static int is_stray(const struct mt_messages *messages, const struct mt_peer *peer,
-                    const struct mt_frame *frame)
+/* What to do with a message that nobody has asked for: 0: keep it, a receive may come; 1: drop it, it
+ * is here or was; MANTA_EMISMATCH: no step will ever take it. */
+static int judge_unasked(const struct mt_messages *messages, const struct mt_peer *peer,
+                         const struct mt_frame *frame)
 {
-    const uint64_t *ended = messages->settings.ended_calls;
-    return ended != NULL && frame->id.call <= *ended && !is_here(peer, &frame->id);
+    const struct mt_message_settings *settings = &messages->settings;
+    if (is_here(peer, &frame->id))
+        return 1;
+    return settings->call_state ? settings->call_state(settings->host_arg, &frame->id) : 0;
 }
 
 static int refuse_stray(struct mt_messages *messages, const struct mt_peer *peer,
@@ -71,11 +74,12 @@ static int begin_eager(struct mt_messages *messages, struct mt_peer *peer,
     peer->granted -= chunks;
     peer->charged = chunks;
     struct manta_transport_request *request = match(messages, peer, frame);
+    int unasked = request == NULL ? judge_unasked(messages, peer, frame) : 0;
+    if (unasked < 0)
+        return refuse_stray(messages, peer, frame);
     if (request != NULL && mt_work_of(request)->done == 0) {
         sink_set(peer, MT_SINK_REQUEST, request, MT_NO_CHUNK);
-    } else if (request == NULL && is_stray(messages, peer, frame)) {
-        return refuse_stray(messages, peer, frame);
-    } else if (request == NULL && !is_here(peer, &frame->id)) {
+    } else if (request == NULL && !unasked) {
         peer->charged = 0;
         sink_set(peer, MT_SINK_WINDOW, NULL, mt_window_store(peer, frame));
     }
@@ -112,10 +116,11 @@ static int begin_rts(struct mt_messages *messages, struct mt_peer *peer,
             mt_recv_ask(messages, peer, request, 0);
         return 0;
     }
-    if (is_here(peer, &frame->id))
-        return mt_peer_have(messages, peer, &frame->id);
-    if (is_stray(messages, peer, frame))
+    int unasked = judge_unasked(messages, peer, frame);
+    if (unasked < 0)
         return refuse_stray(messages, peer, frame);
+    if (unasked)
+        return mt_peer_have(messages, peer, &frame->id);
     for (uint32_t i = 0; i < peer->offer_count; i++) {
         if (mt_id_equal(&peer->offers[i].frame.id, &frame->id))
             return 0;

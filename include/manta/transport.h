@@ -137,10 +137,12 @@ struct manta_transport_open {
     uint32_t rank, ranks, epoch, local_ranks;
     uint64_t timeout_ns;
     const void *group; /* built-in transports: struct mt_group; plugins: NULL */
-    /* Where the host keeps the number of the last collective such that it and all before it are
-     * over on this rank (written between ops). A message of one of those that comes after all
-     * belongs to no step: MANTA_EMISMATCH. NULL: not known. */
-    const uint64_t *ended_calls;
+    /* What the host knows of the collective of a message that no receive was posted for: 0: a
+     * receive may still come. 1: it is over, and this is a copy of a message that was taken: drop
+     * it. MANTA_EMISMATCH: it is over, and the sender is in another call. NULL: not known. Called
+     * within ops only. */
+    int (*call_state)(void *host_arg, const struct manta_transport_id *id);
+    void *host_arg;
 };
 
 struct manta_transport {

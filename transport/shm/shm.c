@@ -127,7 +127,8 @@ static int open_messages(struct mt_shm_endpoint *endpoint, struct manta_transpor
         .epoch = endpoint->epoch,
         .eager_bytes = mt_shm_eager_bytes(endpoint),
         .window_bytes = WINDOW_BYTES,
-        .ended_calls = endpoint->ended_calls,
+        .call_state = endpoint->call_state,
+        .host_arg = endpoint->host_arg,
         .wire = &mt_shm_wire,
         .wire_arg = endpoint,
     };
@@ -173,7 +174,8 @@ static struct mt_shm_endpoint *create(const struct manta_transport_open *params)
     endpoint->ranks = params->ranks;
     endpoint->epoch = params->epoch;
     endpoint->timeout_ns = params->timeout_ns;
-    endpoint->ended_calls = params->ended_calls;
+    endpoint->call_state = params->call_state;
+    endpoint->host_arg = params->host_arg;
     endpoint->segment_fd = endpoint->doorbell = endpoint->timer = endpoint->wait_fd = -1;
     endpoint->scratch = params->host->alloc((size_t)MT_SHM_TILES * MT_SHM_TILE_BYTES, 64);
     if (endpoint->scratch == NULL || find_local(endpoint) != 0) {

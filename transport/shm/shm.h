@@ -71,7 +71,8 @@ struct mt_shm_endpoint {
     uint32_t rank, ranks, epoch;
     uint32_t local, local_ranks; /* index among the ranks that may share memory; their number */
     uint64_t timeout_ns;
-    const uint64_t *ended_calls; /* as in struct manta_transport_open */
+    int (*call_state)(void *host_arg, const struct manta_transport_id *id); /* of the host */
+    void *host_arg;
 
     struct mt_shm_identity identity;
     uint8_t *base;

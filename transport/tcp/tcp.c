@@ -123,7 +123,8 @@ static int open_endpoint(const struct manta_transport_open *params, void **endpo
         .epoch = params->epoch,
         .eager_bytes = MT_TCP_EAGER_BYTES,
         .window_bytes = MT_TCP_WINDOW_BYTES,
-        .ended_calls = params->ended_calls,
+        .call_state = params->call_state,
+        .host_arg = params->host_arg,
         .wire = &mt_tcp_wire,
         .wire_arg = endpoint,
     };
