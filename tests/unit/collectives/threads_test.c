@@ -196,6 +196,40 @@ static void test_deadline_of_posted(void **state)
     }
 }
 
+/* The first call of a plan whose peers are not connected yet is posted, and one after it: on no rank
+ * may the second overtake the first. */
+static int in_order(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    struct manta_request *first, *second;
+    float in[4] = {1, 2, 3, 4}, out[4] = {0};
+    int rank = manta_comm_rank(comm), is_done = 0, rc = 0;
+    for (int i = 0; i < 3 && !rc; i++)
+        rc = manta_barrier(comm);
+    rc = rc ? rc : manta_allreduce_post(comm, in, out, 4, MANTA_FLOAT32, MANTA_SUM, &first);
+    if (!rc && rank == 1) {
+        rc = manta_test(first);
+        is_done = rc == 0;
+        rc = rc == MANTA_INPROGRESS ? 0 : rc;
+    }
+    rc = rc ? rc : manta_barrier_post(comm, &second);
+    rc = rc || is_done ? rc : manta_wait(first, UINT64_MAX);
+    rc = rc ? rc : manta_wait(second, UINT64_MAX);
+    if (rc || out[3] != 4 * (float)manta_comm_size(comm))
+        return rank_fail(comm, "calls in order end with %d", rc);
+    return 0;
+}
+
+static void test_in_order(void **state)
+{
+    (void)state;
+    for (int ranks = 2; ranks <= 4; ranks += 2) {
+        const struct ranks_options options = {.ranks = ranks, .transports = "shm"};
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(ranks_run(&options, in_order, NULL), 0);
+    }
+}
+
 /* A wait that runs out of its own time harms nothing. */
 static int short_wait(struct manta_comm *comm, void *arg)
 {
@@ -289,13 +323,10 @@ static void test_leaves_pollers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_abort),
-        cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_short_wait),
-        cmocka_unit_test(test_leaves),
-        cmocka_unit_test(test_leaves_pollers),
-        cmocka_unit_test(test_deadline_of_posted),
+        cmocka_unit_test(test_in_order),       cmocka_unit_test(test_many),
+        cmocka_unit_test(test_abort),          cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_short_wait),     cmocka_unit_test(test_leaves),
+        cmocka_unit_test(test_leaves_pollers), cmocka_unit_test(test_deadline_of_posted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

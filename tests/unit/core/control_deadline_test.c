@@ -61,15 +61,15 @@ static void post_and_go(struct group_rank *rank)
     mt_record_destroy(record);
 }
 
-static void run(struct group_rank *rank, int is_one_late)
+static void run(struct group_rank *rank, void (*body)(struct group_rank *rank), int flag)
 {
     char session[512];
     assert_int_equal(manta_session_create(session, sizeof session), 0);
     group_ranks_init(rank, RANKS, session);
     for (uint32_t r = 0; r < RANKS; r++)
-        rank[r].arg = &is_one_late;
+        rank[r].arg = &flag;
     pthread_barrier_init(&phase, NULL, RANKS);
-    group_ranks_run(rank, RANKS, post_and_go);
+    group_ranks_run(rank, RANKS, body);
     pthread_barrier_destroy(&phase);
     for (uint32_t r = 0; r < RANKS; r++)
         assert_int_equal(rank[r].result, 0);
@@ -79,7 +79,7 @@ static void a_late_rank_is_named_though_nobody_waits(void **state)
 {
     (void)state;
     struct group_rank rank[RANKS];
-    run(rank, 1);
+    run(rank, post_and_go, 1);
     for (int r = 0; r < RANKS; r++) {
         assert_int_equal(rank[r].error.code, MANTA_ETIMEOUT);
         assert_int_equal(rank[r].error.rank, LATE_RANK);
@@ -93,9 +93,57 @@ static void a_call_that_all_are_in_goes_on(void **state)
 {
     (void)state;
     struct group_rank rank[RANKS];
-    run(rank, 0);
+    run(rank, post_and_go, 0);
     for (int r = 0; r < RANKS; r++)
         assert_int_equal(rank[r].error.code, 0);
+}
+
+/* The call is recorded as overdue on all but one rank, which has called and forgotten it, or has left
+ * after it: nobody is at fault. */
+static void post_and_forget(struct group_rank *rank)
+{
+    const int *has_left = rank->arg;
+    struct mt_control *control = rank->group->control;
+    struct mt_record *record = mt_record_create();
+    struct mt_call call = barrier_call(2 * rank->timeout_ns), later = call;
+    struct pollfd wake = {.fd = mt_control_wake_fd(control), .events = POLLIN};
+    uint32_t slot = mt_record_begin(record, &call);
+    if (rank->rank == LATE_RANK)
+        mt_record_end(record, slot, 0, mt_clock_now_ns());
+    later.collective = MANTA_SEND;
+    later.root = 0;
+    for (int i = 0; rank->rank == LATE_RANK && i < 2 * MT_RECORD_CALLS; i++)
+        mt_record_end(record, mt_record_begin(record, &later), 0, mt_clock_now_ns());
+    mt_control_set_record(control, record);
+    pthread_barrier_wait(&phase);
+    if (*has_left && rank->rank == LATE_RANK) {
+        mt_group_leave(rank->group);
+        rank->group = NULL;
+    }
+    pthread_barrier_wait(&phase);
+    uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
+    while (rank->group && rank->rank != LATE_RANK && asked(control) == 0 &&
+           mt_clock_now_ns() < until_ns)
+        (void)poll(&wake, 1, 10);
+    if (rank->group && rank->rank != LATE_RANK && asked(control) == 0)
+        rank->result = -100;
+    if (rank->group)
+        mt_control_failure(control, &rank->error);
+    pthread_barrier_wait(&phase);
+    if (rank->group)
+        mt_control_set_record(control, NULL);
+    mt_record_destroy(record);
+}
+
+static void a_call_that_was_made_and_forgotten_is_no_fault(void **state)
+{
+    (void)state;
+    for (int has_left = 0; has_left < 2; has_left++) {
+        struct group_rank rank[RANKS];
+        run(rank, post_and_forget, has_left);
+        for (int r = 0; r < RANKS; r++)
+            assert_int_equal(rank[r].error.code, 0);
+    }
 }
 
 int main(void)
@@ -103,6 +151,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_late_rank_is_named_though_nobody_waits),
         cmocka_unit_test(a_call_that_all_are_in_goes_on),
+        cmocka_unit_test(a_call_that_was_made_and_forgotten_is_no_fault),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

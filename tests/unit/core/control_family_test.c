@@ -139,6 +139,43 @@ static void an_abort_reaches_children_that_the_aborter_is_not_in(void **state)
     }
 }
 
+/* The parent has failed, which its children outlive; an abort of it then still reaches them. */
+static void abort_the_failed(struct group_rank *rank)
+{
+    struct mt_group *child = NULL;
+    struct mt_error error;
+    if (rank->rank < 2) {
+        rank->result = split_from(rank->group, 0, rank->rank, 2, &child, &rank->error);
+        if (rank->result == 0)
+            mt_group_made(child);
+    }
+    pthread_barrier_wait(&phase);
+    if (rank->rank == 2)
+        rank_2_dies(rank->group);
+    await(rank->group, &error);
+    if (error.code != MANTA_EPEER || (child && mt_control_failed(child->control)))
+        rank->result = -100;
+    pthread_barrier_wait(&phase);
+    if (rank->rank == 2)
+        mt_control_abort(rank->group->control, "give up");
+    if (child)
+        await(child, &rank->error);
+    pthread_barrier_wait(&phase);
+    mt_group_leave(child);
+}
+
+static void an_abort_is_told_after_a_failure(void **state)
+{
+    (void)state;
+    struct group_rank rank[RANKS];
+    run(rank, abort_the_failed, NULL);
+    for (int r = 0; r < 2; r++) {
+        assert_int_equal(rank[r].result, 0);
+        assert_int_equal(rank[r].error.code, MANTA_EABORTED);
+        assert_non_null(strstr(rank[r].error.sentence, "give up"));
+    }
+}
+
 /* The child leaves before the parent is aborted; its own child is the parent's now. */
 static void abort_grandparent(struct group_rank *rank)
 {
@@ -179,6 +216,7 @@ int main(void)
         cmocka_unit_test(a_death_elsewhere_leaves_the_child_alone),
         cmocka_unit_test(an_abort_reaches_children_that_the_aborter_is_not_in),
         cmocka_unit_test(an_abort_reaches_grandchildren),
+        cmocka_unit_test(an_abort_is_told_after_a_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
