@@ -156,48 +156,6 @@ def test_doctor():
         assert any(subject in line for line in lines), subject
 
 
-def test_doctor_sees_a_problem():
-    result = manta("doctor", MANTA_SEGMENT="huge")
-    assert result.returncode == 1
-    assert re.search(r"^problem .*MANTA_SEGMENT", result.stdout, re.M)
-
-
-@pytest.mark.parametrize("name, value, words", [
-    ("ALLREDUCE", "telepathy", "there are recursive_doubling"), ("BROADCAST", "0-4k:binomial,4k-:fax", "no algorithm 'fax'"),
-    ("REDUCE", "0-4k:binomial,2k-:fused", "overlaps"), ("ALLGATHER", "4k:ring", "ranges such as"),
-    ("BARRIER", "ring,", "write an algorithm"), ("TRANSPORTS", "shm,pigeon", "no transport 'pigeon'"),
-    ("TRANSPORTS", "shm,", "empty name"), ("SIM_INNER", "shm,shm", "twice"), ("FAULT", "flood", "flood"),
-    ("LOG", "loud", "error, warn, info or debug"), ("SIMD", "mmx", "portable, avx2 or avx512"),
-    ("INTERFACE", "wlan77", "ip -brief address"), ("TRACE_DIR", "/nowhere", "name a folder"), ("TRACE_DIR", "/dev/null", "name a folder"),
-    ("TIMEOUT", "soon", "0.5, 250ms"), ("SEED", "-1", "decimal digits"), ("REPRODUCIBLE", "yes", "0 or 1"),
-    ("RANK", "first", "must be a number"), ("SIZE", "0", "from 1 up"), ("SESSION", "garbage", "garbled"),
-    ("TIMEUOT", "3", "correct its name"), ("NODE", "n" * 300, "shorten it")])
-def test_bad_values_of_variables_are_problems(name, value, words):
-    """Each is one line that names the variable; the doctor, who is slower, prints the same."""
-    result = manta("info", "--config", **{f"MANTA_{name}": value})
-    found = [line for line in result.stdout.splitlines() if line.startswith("problem: ")]
-    assert result.returncode == 1 and len(found) == 1 and f"MANTA_{name}" in found[0] and words in found[0]
-
-
-def test_all_problems_are_listed():
-    result = manta("doctor", MANTA_SEGMENT="x", MANTA_SPIN="y", MANTA_REDUCE="z", MANTA_OLD="", MANTA_RANK="4", MANTA_SIZE="4")
-    assert len(re.findall(r"^problem  configuration", result.stdout, re.M)) == 5
-
-
-def test_good_values_are_no_problems():
-    session = manta("session").stdout.strip()
-    result = manta("info", "--config", MANTA_ALLREDUCE="0-4k:recursive_doubling,4k-:ring", MANTA_TRANSPORTS="tcp,sim", MANTA_RANK="3",
-                   MANTA_FAULT="delay=5ms,kill@rank=2:call=3", MANTA_LOG="error", MANTA_SIMD="portable", MANTA_INTERFACE="lo",
-                   MANTA_TRACE_DIR="/tmp", MANTA_SESSION=session)
-    assert result.returncode == 0 and "problem:" not in result.stdout
-
-
-def test_doctor_sees_a_low_limit():
-    from programs import binary, run
-    result = run("sh", "-c", f"ulimit -n 128; {binary('manta')} doctor")
-    assert result.returncode == 1 and re.search(r"^problem +open files +128", result.stdout, re.M)
-
-
 def test_session():
     result = manta("session", "--host", "127.0.0.1", "--port", "4711")
     assert result.returncode == 0

@@ -18,6 +18,8 @@
 
 #include "core/config.h"
 #include "tools/manta/manta.h"
+#include "topology/host.h"
+#include "transport/shm/segment.h"
 
 /* Two mappings of a sealed memfd must show the same bytes; NULL, or what failed. */
 static const char *try_memfd(void)
@@ -59,6 +61,25 @@ static uint64_t available_bytes(void)
     return (uint64_t)kib * 1024;
 }
 
+/* Does MANTA_SHM_MAX suffice for a rank on each CPU, or for two at least? */
+static void check_budget(void)
+{
+    struct mt_shm_geometry geometry;
+    struct mt_error error;
+    uint64_t most;
+    uint32_t cpus = mt_host()->affinity_cpus, wanted = cpus > 2 ? cpus : 2, ranks = wanted;
+    if (mt_config_bytes(MT_VAR(SHM_MAX), &most, &error) != 0)
+        return;
+    while (ranks > 1 && mt_shm_geometry(ranks, most / ranks, &geometry) != 0)
+        ranks--;
+    if (ranks < wanted)
+        doctor_say(DOCTOR_WARNING, "MANTA_SHM_MAX",
+                   "%s suffices for %u ranks of this host, not for %u: more must use TCP, which is "
+                   "slower; raise it, the default is %s",
+                   mt_config_string(MT_VAR(SHM_MAX)), ranks > 1 ? ranks : 0, wanted,
+                   mt_config_entry(MT_VAR(SHM_MAX))->fallback);
+}
+
 void doctor_shared_memory(void)
 {
     const char *failed = try_memfd();
@@ -73,6 +94,7 @@ void doctor_shared_memory(void)
         return;
     }
     doctor_say(DOCTOR_OK, "shared memory", "sealed memfd works (nothing in /dev/shm is needed)");
+    check_budget();
     if (mt_config_bytes(MT_VAR(SHM_MAX), &wanted, &error) != 0 || available == 0)
         return;
     format_bytes(available, have, sizeof have);

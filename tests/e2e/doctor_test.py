@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What manta doctor says where something is missing: each lack is made, and only that is complained of."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from programs import binary, environment, manta, run
+
+
+def lines(output):
+    """(verdict, rest) of each line of the report."""
+    return re.findall(r"^(ok|warning|problem) +(\S.*)$", output, re.M)
+
+
+def without_numbers(line):
+    return re.sub(r"[\d.]+", "#", " ".join(line))
+
+
+@pytest.fixture(scope="module", name="usual")
+def what_is_said_without():
+    return {without_numbers(line) for line in lines(manta("doctor").stdout) if line[0] != "ok"}
+
+
+def complaints(result, usual):
+    """Those that are not there without the lack; the exit code and the totals fit what is said."""
+    said = lines(result.stdout)
+    verdicts = [verdict for verdict, _ in said]
+    problems, warnings = verdicts.count("problem"), verdicts.count("warning")
+    assert result.returncode == (1 if problems else 0)
+    counts = ((warnings, "warning"), (problems, "problem"))
+    plural = [f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts]
+    assert result.stdout.strip().splitlines()[-1] == f"{verdicts.count('ok')} ok, {', '.join(plural)}"
+    return [line for line in said if line[0] != "ok" and without_numbers(line) not in usual]
+
+
+def one(result, usual, verdict, pattern):
+    """It is complained of once, so, and nothing else is."""
+    found = complaints(result, usual)
+    assert len(found) == 1 and found[0][0] == verdict and re.match(pattern, found[0][1]), found
+
+
+@pytest.mark.parametrize("variable, value", [("SEGMENT", "huge"), ("TIMEOUT", "soon"), ("REPRODUCIBLE", "maybe"),
+                                             ("SHM_MAX", "1X")])
+def test_a_variable_that_does_not_parse(usual, variable, value):
+    one(manta("doctor", **{f"MANTA_{variable}": value}), usual, "problem",
+        f"configuration +.*MANTA_{variable}.*{value}")
+
+
+def test_an_interface_that_is_not_there(usual):
+    one(manta("doctor", MANTA_INTERFACE="nope0"), usual, "problem", "configuration +MANTA_INTERFACE is 'nope0', and none ")
+    assert not complaints(manta("doctor", MANTA_INTERFACE="nope0,lo"), usual)
+
+
+def test_doctor_is_right_about_interfaces():
+    assert manta("session", MANTA_INTERFACE="nope0").returncode == 1
+    assert manta("session", MANTA_INTERFACE="nope0,lo").returncode == 0
+
+
+def test_too_little_shared_memory(usual):
+    one(manta("doctor", MANTA_SHM_MAX="4k"), usual, "warning",
+        "MANTA_SHM_MAX +4k suffices for 0 ranks .* the default is 256M")
+
+
+def test_doctor_is_right_about_shared_memory(usual):
+    """The smallest size without a complaint is one that ranks share memory with, half of it is not."""
+    size = next(1 << k for k in range(12, 30) if not complaints(manta("doctor", MANTA_SHM_MAX=str(1 << k)), usual))
+    perf = [binary("manta-perf"), "--coll", "barrier", "--min", "4", "--max", "4", "--iters", "1"]
+    ranks = max(2, len(os.sched_getaffinity(0)))
+    for given, refused in ((size, False), (size // 2, True)):
+        result = run(binary("mantarun"), "-n", ranks, *perf, MANTA_SHM_MAX=str(given))
+        assert result.returncode == 0 and ("transport shm is not used" in result.stderr) == refused, result.stderr
+
+
+def limited(limits, **variables):
+    return run("sh", "-c", f"{limits}; exec {binary('manta')} doctor", **variables)
+
+
+def test_few_open_files(usual):
+    one(limited("ulimit -n 128"), usual, "problem", r"open files +128 a process: .*`ulimit -n 4096`")
+    one(limited("ulimit -Sn 1000"), usual, "warning", r"open files +1000 a process: ")
+    one(limited("ulimit -n 1000"), usual, "warning", r"open files +1000 a process: .* after raising the hard limit")
+
+
+def test_locked_memory_is_told():
+    """Not needed by this version, so no complaint, but told as it is."""
+    told = dict((rest.split("  ")[0], rest) for _, rest in lines(limited("ulimit -l 64").stdout))
+    assert re.search(r" 64 KiB: .*`ulimit -l unlimited`", told["locked memory"])
+
+
+def test_few_cpus(usual):
+    cpus = os.sched_getaffinity(0)
+    if len(cpus) < 2:
+        pytest.skip("there is one CPU only")
+    result = run("taskset", "-c", min(cpus), binary("manta"), "doctor")
+    assert ("warning", f"CPU affinity    1 of {os.sysconf('SC_NPROCESSORS_ONLN')} CPUs") in [
+        (verdict, rest.split(":")[0]) for verdict, rest in complaints(result, usual)]
+
+
+def sandboxed(script, *arguments):
+    """doctor in a mount namespace of its own, in which the script has changed what it sees."""
+    own = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]
+    if subprocess.run(["unshare", *own, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no mount namespaces")
+    script += f"; exec {binary('manta')} doctor"
+    return subprocess.run(["unshare", *own, "sh", "-e", "-c", script, "sh", *arguments], capture_output=True, text=True,
+                          timeout=60, env=environment(), check=False)
+
+
+@pytest.mark.parametrize("quota, told", [("50000 100000", "0.50"), ("150000 100000", "1.50")])
+def test_cpu_quota(usual, tmp_path, quota, told):
+    """A control group's quota, as the kernel tells of it."""
+    if len(os.sched_getaffinity(0)) < 2 and told != "0.50":
+        pytest.skip("there is one CPU only")
+    group = tmp_path / "hierarchy" / "job"
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text(quota + "\n")
+    (tmp_path / "mountinfo").write_text(f"36 35 0:30 / {group.parent} rw - cgroup2 cgroup2 rw\n")
+    (tmp_path / "cgroup").write_text("0::/job\n")
+    result = sandboxed("for file in mountinfo cgroup; do mount --bind $1/$file /proc/$$/$file; done", str(tmp_path))
+    assert result.stdout, result.stderr
+    one(result, usual, "warning", f"CPU quota +{told} CPUs by control group")
+
+
+def test_little_memory(usual, tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal: 400000 kB\nMemAvailable:  300000 kB\n")
+    result = sandboxed("mount --bind $1/meminfo /proc/meminfo", str(tmp_path))
+    assert result.stdout, result.stderr
+    one(result, usual, "warning", "memory +293 MiB available, .* 256 MiB .*lower MANTA_SHM_MAX")
+
+
+FORBID = """
+import ctypes, os, struct, sys
+number, error, LOAD, EQUAL, RETURN = int(sys.argv[1]), int(sys.argv[2]), 0x20, 0x15, 6
+steps = [(LOAD, 0, 0, 0), (EQUAL, 0, 1, number), (RETURN, 0, 0, 0x50000 | error), (RETURN, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code)))
+prctl = ctypes.CDLL(None).prctl
+assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, program, 0, 0) == 0
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+MEMBARRIER, MEMFD_CREATE, PROCESS_VM_READV, EPERM, ENOSYS = 324, 319, 310, 1, 38
+
+
+@pytest.mark.parametrize("call, error, verdict, pattern", [
+    (MEMBARRIER, ENOSYS, "warning", r"membarrier +the kernel does not offer it \(Function not implemented\)"),
+    (MEMFD_CREATE, EPERM, "problem", r"shared memory +memfd_create failed \(Operation not permitted\): .*TCP.*seccomp"),
+    (PROCESS_VM_READV, EPERM, "warning", r"cross memory +process_vm_readv .* not allowed \(Operation not permitted\)"),
+], ids=["membarrier", "memfd_create", "process_vm_readv"])
+def test_forbidden_system_calls(usual, call, error, verdict, pattern):
+    """A seccomp filter, as containers have one."""
+    subject = pattern.split(" +")[0]
+    usual = {line for line in usual if f" {subject} " not in line}
+    one(run("python3", "-c", FORBID, call, error, binary("manta"), "doctor"), usual, verdict, pattern)
