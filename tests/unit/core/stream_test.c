@@ -378,7 +378,8 @@ static void garbage_is_closed(void **state)
     run(1, rank, present_garbage, NULL);
 }
 
-/* 10,000 connections without a secret, most of them silent, while ranks join and exchange. */
+/* 10,000 connections without a secret, most of them silent, while ranks join and exchange over the
+ * control plane; tests/fault/flood_test.c has a whole job. */
 struct flood {
     struct mt_address address;
     _Atomic int stop, made;
