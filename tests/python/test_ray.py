@@ -271,29 +271,35 @@ def test_timeout():
         ray.kill(actor)
 
 
+# The sim transport kills rank 2 inside its fifth allreduce: when it has posted the second of that
+# call's messages and looked once how they get on.
+KILLED_IN_CALL = 5
+MORTAL = {"MANTA_TRANSPORTS": "sim", "MANTA_SIM_INNER": "tcp",
+          "MANTA_FAULT": f"kill@rank=2:call={KILLED_IN_CALL}:step=2:middle=1"}
+
+
 def test_killed_worker(tmp_path):
     """One worker dies in the middle of an allreduce: Ray says so of it, manta in the others."""
-    trio = actors(3)
+    trio = actors(3, runtime_env={"env_vars": MORTAL})
     everywhere(trio, join, 3, "doomed")
 
     def reduce_until_killed(rank):
         data = np.zeros(1 << 20)
-        while True:
+        for calls in range(2 * KILLED_IN_CALL):
+            (tmp_path / f"{rank}").write_text(str(calls))
             collective.allreduce(data, "doomed")
-            (tmp_path / f"{rank}").touch()
 
     calls = [worker.call.remote(reduce_until_killed, rank) for rank, worker in enumerate(trio)]
-    while not all((tmp_path / f"{rank}").exists() for rank in range(3)):
-        time.sleep(0.01)
-    ray.kill(trio[2])
-    killed = time.monotonic()
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(calls[2], timeout=60)
+    dead = time.monotonic()
     for rank in (0, 1):
-        with pytest.raises(manta.PeerDiedError, match="rank 2") as caught:
+        with pytest.raises(manta.PeerDiedError, match="rank 2 is dead") as caught:
             ray.get(calls[rank], timeout=60)
         assert caught.value.rank == 2
-    assert time.monotonic() - killed < 10
+    assert time.monotonic() - dead < 10
+    ended = [int((tmp_path / f"{rank}").read_text()) for rank in range(3)]
+    assert ended == [KILLED_IN_CALL - 1] * 3  # all were in that call, and nobody's ended
     everywhere(trio[:2], leave, "doomed")
     everywhere(trio[:2], join, 2, "doomed")  # the survivors go on
     assert everywhere(trio[:2], total, "doomed") == [3, 3]
