@@ -256,12 +256,17 @@ FUZZ_BINS    := $(FUZZ_SRCS:%.c=$(BUILD)/%)
 fuzz: ## fuzz everything that reads bytes it did not write
 	@+$(MAKE) --no-print-directory fuzzers BUILD=$(FUZZ_BUILD) CC=clang OPT='-O1 -g' \
 	    SANITIZE=fuzzer-no-link,address,undefined RESULTS=$(RESULTS) VENV=$(VENV)
-fuzzers: $(FUZZ_BINS)
+fuzzers: $(FUZZ_BINS) $(BUILD)/tests/fuzz/seeds
+	$(Q)$(BUILD)/tests/fuzz/seeds $(BUILD)/tests/fuzz/corpus
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(call run,fuzz,120,$(FUZZ_BINS))
 $(FUZZ_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(INTERNAL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'LINK $@')
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -lm -o $@
+$(BUILD)/tests/fuzz/seeds: $(BUILD)/obj/tests/fuzz/seeds.o $(INTERNAL)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo 'LINK $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -lm -o $@
 
 .PHONY: clang
 clang: ## compile everything with clang too
@@ -345,5 +350,5 @@ help: ## this list
 clean: ## remove what was built, but not the Python environment
 	find $(BUILD) -mindepth 1 -maxdepth 1 ! -path $(VENV) -exec rm -rf {} +
 
--include $(LIB_OBJS:.o=.d) $(patsubst %.c,$(BUILD)/obj/%.d,$(TOOL_SRCS) $(TEST_SRCS) $(HELPER_SRCS) $(FUZZ_SRCS) \
+-include $(LIB_OBJS:.o=.d) $(patsubst %.c,$(BUILD)/obj/%.d,$(TOOL_SRCS) $(TEST_SRCS) $(HELPER_SRCS) $(FUZZ_SRCS) tests/fuzz/seeds.c \
     $(wildcard tests/support/*.c))

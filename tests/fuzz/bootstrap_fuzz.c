@@ -48,7 +48,10 @@ static void try_question(const uint8_t *bytes, size_t count)
 {
     struct mt_query query;
     struct mt_answer answer;
+    uint64_t sequence;
     char text[128];
+    if (mt_goodbye_decode(bytes, count, &sequence) == 0)
+        check_same(bytes, count, mt_goodbye_encode(sequence, again, ROOM));
     if (mt_query_decode(bytes, count, &query) == 0)
         check_same(bytes, count, mt_query_encode(&query, again, ROOM));
     if (mt_answer_decode(bytes, count, &answer))
