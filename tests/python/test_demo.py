@@ -36,6 +36,21 @@ def test_training(tmp_path):
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_one_epoch_is_compared_at_its_end(tmp_path):
+    """11 steps are fewer than the 20 after which a longer training is compared."""
+    result = run(tmp_path, "--only-manta", "--epochs", "1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "accuracy was not checked: 1 of 15 epochs" in result.stdout
+    manta, = json.loads((tmp_path / "training.json").read_text())["runs"]
+    assert len(manta["losses"]) == 11 and manta["difference"] < checks.TOLERANCE
+
+
+@pytest.mark.parametrize("epochs", ["0", "-3", "many"])
+def test_nonsense_is_refused(tmp_path, epochs):
+    result = run(tmp_path, "--epochs", epochs)
+    assert result.returncode == 2 and "--epochs" in result.stderr
+
+
 def test_corrupted_messages_are_noticed(tmp_path):
     """Only MANTA_FAULT is set: the demo chooses the transport that injects faults."""
     result = run(tmp_path, "--only-manta", "--epochs", "2", MANTA_FAULT="corrupt")
