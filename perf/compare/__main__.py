@@ -158,7 +158,12 @@ def sweep(options, settings):
         plain, symmetric = contenders.manta(options.transport)
         found.append(
             experiment.Experiment(
-                ranks, cells, [plain, symmetric], peers, f"{ranks} ranks", table.weight_of(cells)
+                ranks,
+                cells,
+                [plain, symmetric],
+                peers,
+                f"{ranks} ranks",
+                table.weight_of(ranks, cells),
             )
         )
     return found, sorted(set(reasons))

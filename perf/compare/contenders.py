@@ -20,12 +20,12 @@ START_SECONDS = 20  # until a launcher's ranks run
 # in "sm".
 OPEN_MPI = {
     "default": {},
+    "ucx": {"pml": "ucx", "pml_ucx_tls": "any", "pml_ucx_devices": "any"},
     "sm": {"coll_sm_priority": "100"},
+    "no-cma": {"pml": "ob1", "btl": "self,{btl}", "{no_cma}": "{no_cma_value}"},
     "han": {"coll_han_priority": "100"},
     "adapt": {"coll_adapt_priority": "100"},
     "ob1": {"pml": "ob1", "btl": "self,{btl}"},
-    "no-cma": {"pml": "ob1", "btl": "self,{btl}", "{no_cma}": "{no_cma_value}"},
-    "ucx": {"pml": "ucx", "pml_ucx_tls": "any", "pml_ucx_devices": "any"},
 }
 OPEN_MPI_WORDS = {
     "openmpi4": {
@@ -289,8 +289,17 @@ def contenders_of(libraries, ranks, settings):
             configurations = open_mpi(library, settings.transport)
         else:
             configurations = gloo() if library == "gloo" else hydra(library, ranks)
-        found += enumerate(configurations[: settings.configurations])
-    return [contender for _, contender in sorted(found, key=lambda entry: entry[0])]
+        found += configurations[: settings.configurations]
+    return in_turn(found)
+
+
+def in_turn(found):
+    """The first configuration of each library, then the second of each, and so on."""
+    places, ranked = {}, []
+    for contender in found:
+        places[contender.library] = places.get(contender.library, -1) + 1
+        ranked.append((places[contender.library], contender))
+    return [contender for _, contender in sorted(ranked, key=lambda entry: entry[0])]
 
 
 def why_not_measured(output):

@@ -9,7 +9,7 @@ import time
 import contenders
 import figures
 
-PROBE_SIZES = (4, 64 << 10)
+PROBE_SIZES = (4, 4 << 10)
 HOPELESS = (
     20  # a configuration this many times slower than the best at all probed sizes is not calibrated
 )
@@ -133,7 +133,7 @@ class Runner:
 
 def probe(runner, experiment):
     """With more ranks than CPUs some configurations are thousands of times slower: find out on two
-    sizes."""
+    sizes, and which to try first."""
     cells = []
     for coll, sizes in experiment.cells.items():
         cells += sorted(
@@ -158,19 +158,13 @@ def probe(runner, experiment):
     kept = []
     for peer in experiment.peers:
         mine = times[peer.name]
-        factor = min((mine[cell] / best[cell] for cell in mine), default=None)
-        if factor is None or factor <= HOPELESS:
-            kept.append(peer)
-        else:
-            experiment.lacking.append(
-                {
-                    "name": "/".join(peer.name),
-                    "reason": (
-                        f"at least {factor:.0f} times slower than the best at each size probed"
-                    ),
-                }
-            )
-    return kept
+        factor = min((mine[cell] / best[cell] for cell in mine), default=HOPELESS)
+        if factor <= HOPELESS:
+            kept.append((factor, peer))
+            continue
+        reason = f"at least {factor:.0f} times slower than the best at each size probed"
+        experiment.lacking.append({"name": "/".join(peer.name), "reason": reason})
+    return contenders.in_turn([peer for _, peer in sorted(kept, key=lambda entry: entry[0])])
 
 
 def calibrate(runner, experiment, settings, deadline):

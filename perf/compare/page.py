@@ -142,7 +142,7 @@ def verdicts(outcome):
     for verdict in outcome.table:
         style = verdict["status"] if verdict["status"] in ("holds", "missed") else "unsure"
         words = report.words_of_verdict(verdict)
-        rows.append([(text, f"left {style}" * (head == "status")) for head, text in words.items()])
+        rows.append([(text, style * (head == "status")) for head, text in words.items()])
     return (
         "<h2>What one node must show</h2><p class='quiet'>Geometric mean of the cells' ratios to"
         " the best of all peers. A row holds if it reaches what it must and no cell is under 0.95"

@@ -267,7 +267,7 @@ def experiments_of(rows, settings, largest, cluster):
             cells = experiment.group(sorted(group["cells"]))
             found.append(
                 experiment.Experiment(
-                    ranks, cells, judged, against, name_of(ranks, peers), weight_of(cells)
+                    ranks, cells, judged, against, name_of(ranks, peers), weight_of(ranks, cells)
                 )
             )
     return found, reasons
@@ -280,9 +280,9 @@ def name_of(ranks, peers):
     )
 
 
-def weight_of(cells):
-    """Part of the time: launching costs as much as 20 sizes."""
-    return 20 + sum(map(len, cells.values()))
+def weight_of(ranks, cells):
+    """Part of the time: launching costs as much as 20 sizes; crowded ranks take longer."""
+    return (20 + sum(map(len, cells.values()))) * (1.5 if ranks > contenders.cpus() else 1)
 
 
 def cell_results(row, results, ranks):
@@ -318,10 +318,8 @@ def why_empty(row, results, lacking):
     }
     if not seen:
         return ""
-    return (
-        f"no round was {'far' if row.far else 'near'}, all were {', '.join(sorted(seen))}, or no"
-        " peer was measured"
-    )
+    wanted = "far" if row.far else "near"
+    return "no peer was measured" if wanted in seen else f"no round was {wanted}"
 
 
 def evaluate(row, results, settings, subjects_lacking=()):
@@ -374,7 +372,7 @@ def evaluate(row, results, settings, subjects_lacking=()):
     verdict["least"] = {key: least[key] for key in ("np", "coll", "bytes", "ratio")}
     verdict["cells_under"] = len(under)
     verdict["holds"] = verdict["ratio"] >= row.must and not under
-    verdict["reaches_aim"] = verdict["ratio"] >= row.aim
+    verdict["reaches_aim"] = verdict["holds"] and verdict["ratio"] >= row.aim
     verdict["rounds"] = min(cell["rounds"] for cell in cells)
     verdict["reason"] = f"{len(lacking)} cells were not measured" if lacking else ""
     if verdict["rounds"] < settings.rounds or lacking:
@@ -383,4 +381,6 @@ def evaluate(row, results, settings, subjects_lacking=()):
         )
     else:
         verdict["status"] = "holds" if verdict["holds"] else "missed"
+        if under and verdict["ratio"] >= row.must:
+            verdict["reason"] = f"{len(under)} of {len(cells)} cells are too low"
     return verdict

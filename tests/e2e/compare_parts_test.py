@@ -13,6 +13,7 @@ from programs import ROOT, is_alive, wait_until
 sys.path.insert(0, os.path.join(ROOT, "perf", "compare"))
 
 # pylint: disable=wrong-import-position
+import contenders  # noqa: E402
 import experiment  # noqa: E402
 import figures  # noqa: E402
 import launch  # noqa: E402
@@ -192,7 +193,7 @@ def test_a_row_is_not_judged_on_less_than_it_needs():
     assert verdict_of("allreduce-4k", few[1:])["status"] == "incomplete"
     far = [result_of(4096, 2.0, **{"class": "far"})]
     verdict = verdict_of("allreduce-4k", far)
-    assert verdict["status"] == "not measured" and "far" in verdict["reason"]
+    assert verdict["status"] == "not measured" and verdict["reason"] == "no round was near"
     assert verdict_of("far", far)["cells"]
 
 
@@ -268,6 +269,19 @@ def test_an_experiment_runs_only_what_can_win():
         result["calibration_only"] == {"b": {"config": "x", "us": result["us"] * 50}}
         for result in results
     )
+
+
+def test_hopeless_configurations_of_crowded_ranks_are_not_calibrated(monkeypatch):
+    """One rank and no CPU: crowded. The probe also says which to try first."""
+    monkeypatch.setattr(contenders, "cpus", lambda: 0)
+    slow, fast, hopeless = (
+        Stub("a", name, steady(us)) for name, us in (("x", 6.0), ("y", 2.0), ("z", 90.0))
+    )
+    one, _ = conduct(Stub("manta", "default", steady(1.0)), slow, fast, hopeless)
+    assert hopeless.runs == 1 and [lack["name"] for lack in one.lacking] == ["a/z"]
+    order = [(each["phase"], each["config"]) for each in one.rows if each["bytes"] == 4]
+    calibrated = [config for phase, config in order if phase == "calibration"]
+    assert calibrated == ["y", "x", "y", "x"]
 
 
 def test_rounds_are_repeated_when_the_cores_move_but_not_for_ever():
@@ -391,7 +405,6 @@ def test_plots():
 
 
 def test_half_a_line_of_a_killed_program_is_ignored(tmp_path):
-    import contenders
 
     (tmp_path / "rows").write_text('{"bytes": 4}\n{"bytes": 1')
     assert contenders.read_rows(tmp_path / "rows") == [{"bytes": 4}]
@@ -399,7 +412,6 @@ def test_half_a_line_of_a_killed_program_is_ignored(tmp_path):
 
 
 def test_a_launcher_that_binds_otherwise_is_refused(monkeypatch):
-    import contenders
 
     monkeypatch.setattr(contenders, "os", types.SimpleNamespace(sched_getaffinity=lambda _: {0, 1}))
     assert contenders.check_binding([{"binding": "core"}], True) is None
