@@ -119,12 +119,12 @@ static mt_combine_fn *stream_kernel(int dtype, int op)
     return combine_kernel(dtype, op);
 }
 
-static mt_divide_fn *divide_kernel(int dtype)
+static const struct mt_kernels *kernels_to_divide(int dtype)
 {
     const struct mt_kernels *kernels = kernels_in_use();
     while (!kernels->divide[dtype])
         kernels = kernels->rest;
-    return kernels->divide[dtype];
+    return kernels;
 }
 
 static int is_integer(int dtype)
@@ -158,12 +158,12 @@ void mt_reduce_stream(int dtype, int op, void *dst, const void *left, const void
 /* Integers too may be divided in floating point. */
 void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor)
 {
-    mt_divide_fn *divide = divide_kernel(dtype);
+    const struct mt_kernels *kernels = kernels_to_divide(dtype);
 
     if (is_integer(dtype) && divisor == 1)
         return;
     unsigned callers = enter_default_environment();
-    divide(dst, count, divisor);
+    kernels->divide[dtype](dst, count, divisor);
     leave_default_environment(callers);
 }
 

@@ -26,8 +26,10 @@ static inline halves bfloat16_quotient(halves a, const struct divisor *n)
     if (__builtin_expect(is_any_above16(result & 0x7fff, every(MT_TOP_BFLOAT16 - 1)) ||
                              is_any_subnormal(high, low),
                          0)) {
-        result = a;
-        bfloat16_divide(&result, VECTOR_BYTES / 2, n->number);
+        uint16_t quotients[VECTOR_BYTES / 2];
+        store(quotients, a);
+        bfloat16_divide(quotients, VECTOR_BYTES / 2, n->number);
+        return load(quotients);
     }
     return result;
 }

@@ -90,8 +90,9 @@ RECIPROCAL(64, uint64_t, uint128_t)
     {                                                                                              \
         type t = (type)((wide)n.factor * x >> bits);                                               \
         type sum = (type)((unsigned_type)t + (unsigned_type)x);                                    \
-        type below = (type)(sum >> (n.shift & (bits - 1))), sign = (type)(x >> (bits - 1));        \
-        return (type)((unsigned_type)below - (unsigned_type)sign);                                 \
+        type below = (type)(sum >> (n.shift & (bits - 1)));                                        \
+        unsigned_type one_if_negative = (unsigned_type)((unsigned_type)x >> (bits - 1));           \
+        return (type)((unsigned_type)below + one_if_negative);                                     \
     }
 SIGNED_RECIPROCAL(16, int16_t, uint16_t, int64_t)
 SIGNED_RECIPROCAL(64, int64_t, uint64_t, int128_t)

@@ -158,8 +158,11 @@ static inline halves bfloat16_sum_vector(const void *left, const void *right)
     halves sum =
         bfloat16_halves(high_bfloat16s(a) + high_bfloat16s(b), low_bfloat16s(a) + low_bfloat16s(b));
 
-    if (__builtin_expect(is_any_above16(sum & 0x7fff, every(MT_TOP_BFLOAT16 - 1)), 0))
-        bfloat16_sum(&sum, left, right, VECTOR_BYTES / 2);
+    if (__builtin_expect(is_any_above16(sum & 0x7fff, every(MT_TOP_BFLOAT16 - 1)), 0)) {
+        uint16_t sums[VECTOR_BYTES / 2];
+        bfloat16_sum(sums, left, right, VECTOR_BYTES / 2);
+        return load(sums);
+    }
     return sum;
 }
 
@@ -174,8 +177,11 @@ static inline halves bfloat16_prod_vector(const void *left, const void *right)
 
     if (__builtin_expect(is_any_above16(product & 0x7fff, every(MT_TOP_BFLOAT16 - 1)) ||
                              is_any_subnormal(high, low),
-                         0))
-        bfloat16_prod(&product, left, right, VECTOR_BYTES / 2);
+                         0)) {
+        uint16_t products[VECTOR_BYTES / 2];
+        bfloat16_prod(products, left, right, VECTOR_BYTES / 2);
+        return load(products);
+    }
     return product;
 }
 

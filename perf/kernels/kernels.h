@@ -7,7 +7,7 @@
 
 #include <manta/manta.h>
 
-enum { KERNELS_SIZES = 8, KERNELS_VARIANTS = 8, KERNELS_REPEATS = 999 };
+enum { KERNELS_SIZES = 8, KERNELS_VARIANTS = 8, KERNELS_REPEATS = 99 };
 
 struct kernels_options {
     int dtypes[MANTA_DTYPE_COUNT], dtype_count;

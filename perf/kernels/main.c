@@ -19,7 +19,7 @@ struct work {
 struct cell {
     const char *variant;
     struct work kernel, reference;
-    double *rates, *ratios; /* one of each round */
+    double rates[KERNELS_REPEATS], ratios[KERNELS_REPEATS]; /* one of each round */
 };
 
 /* The processor's time that this thread had: others may run on this machine too. */
@@ -139,39 +139,24 @@ static int make_operands(const struct kernels_options *options, operands_table o
     return 0;
 }
 
-/* The sum of float32 works on the same memory, whatever it holds, so that both find the caches
- * alike. */
-static struct cell make_cell(const char *variant, int dtype, int op, int stream,
-                             const struct kernels_operands *on, double *numbers, int repeats)
-{
-    return (struct cell){.variant = variant,
-                         .kernel = {.dtype = dtype, .op = op, .stream = stream, .on = on},
-                         .reference = {.dtype = MANTA_FLOAT32, .op = MANTA_SUM, .on = on},
-                         .rates = numbers,
-                         .ratios = numbers + repeats};
-}
-
-/* Cells in the order of the table; NULL without memory. */
+/* Cells in the order of the table; NULL without memory. The sum of float32 works on the same
+ * memory, whatever it holds, so that both find the caches alike. */
 static struct cell *make_cells(const struct kernels_options *options, operands_table operands,
                                int *count_out)
 {
     int rows = options->variant_count * options->dtype_count * options->op_count;
-    size_t room = (size_t)rows * (size_t)options->size_count;
-    struct cell *cells = calloc(room, sizeof *cells);
-    double *numbers = calloc(room * 2 * (size_t)options->repeats, sizeof *numbers);
+    struct cell *cells = calloc((size_t)rows * (size_t)options->size_count, sizeof *cells);
 
     *count_out = 0;
-    if (cells == NULL || numbers == NULL)
-        return NULL;
-    for (int row = 0; row < rows; row++) {
+    for (int row = 0; row < rows && cells != NULL; row++) {
         int dtype = options->dtypes[row / options->op_count % options->dtype_count];
         int op = options->ops[row % options->op_count];
-        const char *variant = options->variants[row / options->op_count / options->dtype_count];
         for (int s = 0; s < options->size_count && mt_op_allowed(op, dtype); s++) {
-            cells[(*count_out)++] =
-                make_cell(variant, dtype, op, options->stream, &operands[content(dtype)][s],
-                          numbers, options->repeats);
-            numbers += 2 * options->repeats;
+            const struct kernels_operands *on = &operands[content(dtype)][s];
+            struct cell *cell = &cells[(*count_out)++];
+            cell->variant = options->variants[row / options->op_count / options->dtype_count];
+            cell->kernel = (struct work){dtype, op, options->stream, on, 0};
+            cell->reference = (struct work){MANTA_FLOAT32, MANTA_SUM, 0, on, 0};
         }
     }
     return cells;
@@ -195,5 +180,9 @@ int main(int argc, char **argv)
         for (int i = 0; i < cell_count; i++)
             measure(&cells[i], round);
     print(&options, cells, cell_count);
+    free(cells);
+    for (int dtype = 0; dtype < MANTA_DTYPE_COUNT; dtype++)
+        for (int s = 0; s < KERNELS_SIZES; s++)
+            kernels_operands_free(&operands[dtype][s]);
     return 0;
 }

@@ -95,7 +95,7 @@ static void set_repeats(struct kernels_options *options)
     char *end;
     long repeats = strtol(optarg, &end, 10);
     if (*end != '\0' || repeats < 1 || repeats > KERNELS_REPEATS)
-        refuse("--repeats must be a number from 1 to 999", optarg);
+        refuse("--repeats must be a number from 1 to 99", optarg);
     options->repeats = (int)repeats;
 }
 

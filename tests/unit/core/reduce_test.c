@@ -160,6 +160,23 @@ static void random_pairs(void **state)
     }
 }
 
+/* Sums of all lengths of mantissa, and right at the ends of exponents. */
+static void some_with_every_number_of_16_bits(void **state)
+{
+    static const int dtypes[] = {MANTA_FLOAT16, MANTA_BFLOAT16};
+    /* 1, -1, the one after it, the largest and the smallest normal number */
+    static const uint64_t some[][5] = {{0x3c00, 0xbc00, 0x3c01, 0x7bff, 0x0400},
+                                       {0x3f80, 0xbf80, 0x3f81, 0x7f7f, 0x0080}};
+    (void)state;
+    for (int d = 0; d < 2; d++) {
+        struct pairs pairs = make_pairs(dtypes[d], 5 * 65536);
+        for (uint64_t i = 0; i < 5 * 65536; i++)
+            add_pair(&pairs, some[d][i >> 16], i & 0xffff);
+        check_pairs(&pairs);
+        free_pairs(&pairs);
+    }
+}
+
 enum { GUARD = 64, COUNTS = 131, OFFSETS = 3 };
 
 struct layout {
@@ -463,6 +480,7 @@ int main(void)
         cmocka_unit_test(all_pairs_of_8_bits),
         cmocka_unit_test(all_pairs_of_special_values),
         cmocka_unit_test(random_pairs),
+        cmocka_unit_test(some_with_every_number_of_16_bits),
         cmocka_unit_test(counts_offsets_and_places),
         cmocka_unit_test(streams_of_any_place),
         cmocka_unit_test(callers_environment_changes_nothing),
