@@ -140,7 +140,7 @@ static int make_operands(const struct kernels_options *options, operands_table o
 }
 
 /* Cells in the order of the table; NULL without memory. The sum of float32 works on the same
- * memory, whatever it holds, so that both find the caches alike. */
+ * memory, so that both find the caches alike. */
 static struct cell *make_cells(const struct kernels_options *options, operands_table operands,
                                int *count_out)
 {

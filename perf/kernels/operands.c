@@ -18,19 +18,19 @@ static uint64_t next(uint64_t *state)
     return *state;
 }
 
-/* A number in (-2, 2), of all magnitudes down to 2^-6 or so, like a gradient that was scaled. */
+/* A number in (-2, 2), of all magnitudes down to 2^-6 or so, like a gradient that was scaled. Also
+ * as float32, of which the reference is a sum: subnormal numbers would slow that down. */
 static uint64_t number(int dtype, uint64_t bits)
 {
     double fraction = (double)(bits >> 12) / (double)(UINT64_C(1) << 51) - 1; /* in [-1, 1) */
     double value = fraction * (1 + (double)(bits & 1023) / 1024);
+    uint32_t single = mt_bits_of_float((float)value);
     uint64_t result;
 
     switch (dtype) {
     case MANTA_FLOAT64:
         memcpy(&result, &value, sizeof result);
-        return result;
-    case MANTA_FLOAT32:
-        return mt_bits_of_float((float)value);
+        return (result & ~(uint64_t)UINT32_MAX) | single;
     case MANTA_FLOAT16:
         return mt_narrow_of_float(MT_NARROW_FLOAT16, (float)value);
     case MANTA_BFLOAT16:
@@ -39,8 +39,8 @@ static uint64_t number(int dtype, uint64_t bits)
         return mt_narrow_of_float(MT_NARROW_E4M3, (float)value);
     case MANTA_FLOAT8_E5M2:
         return mt_narrow_of_float(MT_NARROW_E5M2, (float)value);
-    default:
-        return bits;
+    default: /* float32; any bits will do for integers */
+        return single | (uint64_t)single << 32;
     }
 }
 
