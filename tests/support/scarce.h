@@ -29,6 +29,7 @@ static struct {
     int site_count;
     void *failing; /* the place that fails */
     int nth;       /* which call there: 1, 2, ..., or SCARCE_ALL from the first on */
+    int in_a_row;  /* how many from the nth on */
     int failed;    /* calls that have */
     long live;     /* allocations that are not freed */
 } scarce = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -65,7 +66,8 @@ static int scarce_fails(void *address)
     pthread_mutex_lock(&scarce.lock);
     if (scarce.is_counting) {
         int calls = ++scarce_site_of(address)->calls;
-        fails = address == scarce.failing && (scarce.nth == SCARCE_ALL || scarce.nth == calls);
+        int is_due = calls >= scarce.nth && calls < scarce.nth + scarce.in_a_row;
+        fails = address == scarce.failing && (scarce.nth == SCARCE_ALL || is_due);
         scarce.failed += fails;
     }
     pthread_mutex_unlock(&scarce.lock);
@@ -128,14 +130,16 @@ void __wrap_free(void *memory)
     __real_free(memory);
 }
 
-/* From now on calls are counted, and the nth at this place fails (NULL: none). */
-static inline void scarce_begin(void *failing, int nth)
+/* From now on calls are counted, and the nth at this place (NULL: none) and those behind it fail,
+ * in_a_row together. */
+static inline void scarce_begin(void *failing, int nth, int in_a_row)
 {
     pthread_mutex_lock(&scarce.lock);
     for (int i = 0; i < scarce.site_count; i++)
         scarce.sites[i].calls = 0;
     scarce.failing = failing;
     scarce.nth = nth;
+    scarce.in_a_row = in_a_row;
     scarce.failed = 0;
     scarce.is_counting = 1;
     pthread_mutex_unlock(&scarce.lock);
