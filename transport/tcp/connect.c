@@ -70,6 +70,7 @@ static void attach_or_fail(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socke
                      "the tcp connection with rank %u cannot be used: %s", sock->peer,
                      manta_strerror(code));
     mt_tcp_socket_close(sock);
+    endpoint->failure = code; /* its peer sees an end, and must not be blamed for it */
 }
 
 void mt_tcp_mailbox_read(struct mt_tcp_endpoint *endpoint)

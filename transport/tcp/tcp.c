@@ -247,6 +247,8 @@ static int progress(void *handle)
     moved |= count > 0;
     moved |= read_active(endpoint);
     moved |= mt_tcp_flush_answers(endpoint);
+    if (endpoint->failure && !endpoint->aborted)
+        return endpoint->failure;
     int stray = mt_messages_stray(endpoint->messages);
     return stray ? stray : moved;
 }

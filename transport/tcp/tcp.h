@@ -76,6 +76,7 @@ struct mt_tcp_endpoint {
     uint32_t dialling;
     uint64_t dial_looked_ns;
     int aborted;
+    int failure; /* code: a connection that no request may be waiting on could not be used */
     struct mt_address local; /* an address of this host, and the interface that has it */
     char local_interface[MT_INTERFACE_NAME];
 };
