@@ -33,8 +33,8 @@ static int has_strayed(const struct mt_control *control, uint32_t r, struct mt_c
     return mt_call_hash(theirs_out) != mt_call_hash(mine_out);
 }
 
-/* What it sent last may be here already, so of a send or receive that nobody waits in it is not said
- * that it will not end. */
+/* What it sent last may be here already, so of a send or receive that nobody waits in it is not
+ * said that it will not end. */
 static int has_done_before_leaving(const struct mt_control *control, const struct mt_call *call,
                                    uint32_t r)
 {

@@ -116,8 +116,8 @@ int mt_messages_waiting(const struct mt_messages *messages, uint32_t peer,
  * calls into this layer (mt_messages_abort): never keep it. Each peer has two frames under way at
  * most: one forward, one answer (which has no payload).
  */
-/* 0; MANTA_ETRANSPORT: a violation; the peer has failed in both directions, close it; MANTA_EMISMATCH:
- * likewise, but nothing is wrong with its stream (mt_messages_stray). */
+/* 0; MANTA_ETRANSPORT: a violation; the peer has failed in both directions, close it;
+ * MANTA_EMISMATCH: likewise, but nothing is wrong with its stream (mt_messages_stray). */
 int mt_messages_begin(struct mt_messages *messages, uint32_t peer, const struct mt_frame *frame);
 /* Payload bytes that this peer's frame still lacks. */
 uint64_t mt_messages_lacking(const struct mt_messages *messages, uint32_t peer);

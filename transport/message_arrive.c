@@ -28,8 +28,8 @@ static int is_here(const struct mt_peer *peer, const struct manta_transport_id *
     return mt_recent_has(peer, id) || mt_window_find(peer, id, &conflict) != MT_NO_CHUNK;
 }
 
-/* What to do with a message that nobody has asked for: 0: keep it, a receive may come; 1: drop it, it
- * is here or was; MANTA_EMISMATCH: no step will ever take it. */
+/* What to do with a message that nobody has asked for: 0: keep it, a receive may come; 1: drop it,
+ * it is here or was; MANTA_EMISMATCH: no step will ever take it. */
 static int judge_unasked(const struct mt_messages *messages, const struct mt_peer *peer,
                          const struct mt_frame *frame)
 {

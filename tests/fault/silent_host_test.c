@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A host that falls silent, with nothing that dies and no socket that closes: two network namespaces
- * are two hosts of two ranks each, and the cable between them is unplugged. Every rank is told
- * within some ten seconds, in a call or not, long before its deadline, and names a rank of the other
- * host. */
+/* A host that falls silent, with nothing that dies and no socket that closes: two network
+ * namespaces are two hosts of two ranks each, and the cable between them is unplugged. Every rank
+ * is told within some ten seconds, in a call or not, long before its deadline, and names a rank of
+ * the other host. */
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>

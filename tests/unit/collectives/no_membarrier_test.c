@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where the kernel or a sandbox refuses membarrier, on all ranks or on some: a rank that sleeps on
- * shared memory wakes by itself every millisecond, so that nothing is lost. Each rank sleeps in each
- * of its waits here, and is kept waiting in turn. */
+ * shared memory wakes by itself every millisecond, so that nothing is lost. Each rank sleeps in
+ * each of its waits here, and is kept waiting in turn. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

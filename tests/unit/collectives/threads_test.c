@@ -196,8 +196,8 @@ static void test_deadline_of_posted(void **state)
     }
 }
 
-/* The first call of a plan whose peers are not connected yet is posted, and one after it: on no rank
- * may the second overtake the first. */
+/* The first call of a plan whose peers are not connected yet is posted, and one after it: on no
+ * rank may the second overtake the first. */
 static int in_order(struct manta_comm *comm, void *arg)
 {
     (void)arg;

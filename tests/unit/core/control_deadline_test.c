@@ -98,8 +98,8 @@ static void a_call_that_all_are_in_goes_on(void **state)
         assert_int_equal(rank[r].error.code, 0);
 }
 
-/* The call is recorded as overdue on all but one rank, which has called and forgotten it, or has left
- * after it: nobody is at fault. */
+/* The call is recorded as overdue on all but one rank, which has called and forgotten it, or has
+ * left after it: nobody is at fault. */
 static void post_and_forget(struct group_rank *rank)
 {
     const int *has_left = rank->arg;
