@@ -102,9 +102,12 @@ static int aborts(struct manta_comm *comm, void *arg)
     int rank = manta_comm_rank(comm), ranks = manta_comm_size(comm);
     if (rank == 0)
         pthread_create(&thread, NULL, intrude, comm);
-    /* The last rank comes when all is over, so the others wait until the abort. */
-    while (rank == ranks - 1 && !aborted_ns)
+    /* The last rank comes when all is over and known here, too: the others wait until the abort. */
+    uint64_t begin_ns = mt_clock_now_ns();
+    while (rank == ranks - 1 && info.code == 0 && mt_clock_now_ns() - begin_ns < 10 * MT_SECOND) {
         sched_yield();
+        manta_comm_error(comm, &info);
+    }
     int rc = manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM);
     if (mt_clock_now_ns() - aborted_ns > MT_SECOND)
         return rank_fail(comm, "the abort took over a second to arrive");
