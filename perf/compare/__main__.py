@@ -163,7 +163,7 @@ def sweep(options, settings):
                 [plain, symmetric],
                 peers,
                 f"{ranks} ranks",
-                table.weight_of(ranks, cells),
+                table.weight_of(peers, cells),
             )
         )
     return found, sorted(set(reasons))

@@ -267,7 +267,7 @@ def experiments_of(rows, settings, largest, cluster):
             cells = experiment.group(sorted(group["cells"]))
             found.append(
                 experiment.Experiment(
-                    ranks, cells, judged, against, name_of(ranks, peers), weight_of(ranks, cells)
+                    ranks, cells, judged, against, name_of(ranks, peers), weight_of(against, cells)
                 )
             )
     return found, reasons
@@ -280,9 +280,10 @@ def name_of(ranks, peers):
     )
 
 
-def weight_of(ranks, cells):
-    """Part of the time: launching costs as much as 20 sizes; crowded ranks take longer."""
-    return (20 + sum(map(len, cells.values()))) * (1.5 if ranks > contenders.cpus() else 1)
+def weight_of(peers, cells):
+    """Part of the time: a launch costs as much as 20 sizes; the rounds as much as calibrating 20
+    configurations."""
+    return (20 + len(peers)) * (20 + sum(map(len, cells.values())))
 
 
 def cell_results(row, results, ranks):
