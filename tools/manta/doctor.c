@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <linux/membarrier.h>
 #include <stdarg.h>
@@ -16,11 +17,15 @@
 #include "topology/host.h"
 
 static const char help[] =
-    "usage: manta doctor\n"
+    "usage: manta doctor [--session STRING | --host ADDRESS:PORT]\n"
     "Look at the MANTA_* variables, and try out what Manta needs from this host: network\n"
-    "interfaces, shared memory, permissions, limits, CPUs, libraries. Each line is ok, warning "
-    "(works, but not as well as it could) or\n"
-    "problem, with what to do. Exit code 1 if there is a problem.\n";
+    "interfaces, shared memory, permissions, limits, CPUs, libraries. Or, instead, whether this\n"
+    "host reaches another one where a rank listens, and how soon it answers.\n"
+    "  --session STRING     try every address of the session; '-' stands for MANTA_SESSION, which\n"
+    "                       other users cannot read from the command line. Start rank 0 before\n"
+    "  --host ADDRESS:PORT  try this address, without knowing a session\n"
+    "Each line is ok, warning (works, but not as well as it could) or problem, with what to do.\n"
+    "Exit code 1 if there is a problem. Ranks connect in both directions: try each host.\n";
 
 enum { DESCRIPTORS_WANTED = 4096 };
 
@@ -125,13 +130,8 @@ static void say_libraries(void)
     }
 }
 
-int command_doctor(int argc, char **argv)
+static void look_at_this_host(void)
 {
-    if (argc > 1) {
-        int asked = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0;
-        fputs(help, asked ? stdout : stderr);
-        return asked ? 0 : EXIT_USAGE;
-    }
     doctor_configuration();
     doctor_interfaces();
     doctor_unix_socket();
@@ -141,6 +141,34 @@ int command_doctor(int argc, char **argv)
     say_limits();
     say_cpus();
     say_libraries();
+}
+
+int command_doctor(int argc, char **argv)
+{
+    static const struct option longs[] = {{"session", required_argument, NULL, 's'},
+                                          {"host", required_argument, NULL, 'H'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    const char *session = NULL, *host = NULL;
+    int option;
+    while ((option = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+        if (option == 's') {
+            session = optarg;
+        } else if (option == 'H') {
+            host = optarg;
+        } else {
+            fputs(help, option == 'h' ? stdout : stderr);
+            return option == 'h' ? 0 : EXIT_USAGE;
+        }
+    }
+    if (optind < argc || (session != NULL && host != NULL)) {
+        fputs(help, stderr);
+        return EXIT_USAGE;
+    }
+    if (session == NULL && host == NULL)
+        look_at_this_host();
+    else if (doctor_reach(session, host) != 0)
+        return EXIT_USAGE;
     printf("\n%d ok, %d warning%s, %d problem%s\n", counts[DOCTOR_OK], counts[DOCTOR_WARNING],
            counts[DOCTOR_WARNING] == 1 ? "" : "s", counts[DOCTOR_PROBLEM],
            counts[DOCTOR_PROBLEM] == 1 ? "" : "s");
