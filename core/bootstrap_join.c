@@ -82,7 +82,7 @@ static void warn_of_host(const struct joining *joining, int is_connected)
                  host);
     else
         snprintf(advice, sizeof advice,
-                 "start it, or find out with manta doctor what keeps this host from it");
+                 "start it, or find out with manta doctor --session what keeps this host from it");
     mt_bootstrap_notice_log(joining->bootstrap, is_connected ? "other ranks" : host, advice);
 }
 

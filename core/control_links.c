@@ -195,7 +195,7 @@ static int wait_for_links(struct mt_control *control, const struct mt_cancel *ca
         mt_error_set_rank(
             error, MANTA_ETIMEOUT, lowest,
             "no control link to %s came up in time; check that the ranks' hosts reach "
-            "each other (manta doctor), or set MANTA_INTERFACE",
+            "each other (manta doctor --host), or set MANTA_INTERFACE",
             who);
         mt_control_fail_locked(control, error);
     }
