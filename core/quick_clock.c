@@ -10,6 +10,9 @@
 /* The rate is known well enough when the two readings that give it are this far apart. */
 #define BASELINE_NS (20 * (uint64_t)MT_MS)
 #define RENEW_NS (10 * MT_SECOND)
+/* Where two rates differ by more than that part, the counter has run on while the host was
+ * suspended, or is another host's now. */
+enum { UNSTEADY = 64 };
 
 /* The counter runs at one rate whatever the core does, also when it is halted. */
 static int is_constant(void)
@@ -23,13 +26,25 @@ static int is_constant(void)
 #endif
 }
 
+static void restart(struct mt_quick_clock *clock, uint64_t ticks, uint64_t now_ns)
+{
+    clock->first_ticks = ticks;
+    clock->first_ns = now_ns;
+}
+
+/* 1 if the rate is much the same as that of the last reading. */
+static int is_steady(const struct mt_quick_clock *clock, uint64_t ns_per_tick)
+{
+    uint64_t last = clock->ns_per_tick;
+    uint64_t off = last > ns_per_tick ? last - ns_per_tick : ns_per_tick - last;
+    return clock->limit_ticks == 0 || off <= last / UNSTEADY;
+}
+
 uint64_t mt_quick_clock_read(struct mt_quick_clock *clock, uint64_t ticks)
 {
     uint64_t now_ns = mt_clock_now_ns();
-    if (clock->first_ns == 0) {
-        clock->first_ns = is_constant() ? now_ns : UINT64_MAX;
-        clock->first_ticks = ticks;
-    }
+    if (clock->first_ns == 0)
+        restart(clock, ticks, is_constant() ? now_ns : UINT64_MAX);
     if (clock->first_ns == UINT64_MAX || now_ns - clock->first_ns < BASELINE_NS)
         return now_ns;
     uint64_t ticks_run = ticks - clock->first_ticks, ns_run = now_ns - clock->first_ns;
@@ -38,13 +53,17 @@ uint64_t mt_quick_clock_read(struct mt_quick_clock *clock, uint64_t ticks)
         clock->limit_ticks = 0;
         return now_ns;
     }
-    clock->ns_per_tick = (uint64_t)(((unsigned __int128)ns_run << 32) / ticks_run);
+    uint64_t ns_per_tick = (uint64_t)(((unsigned __int128)ns_run << 32) / ticks_run);
+    if (!is_steady(clock, ns_per_tick)) {
+        clock->limit_ticks = 0;
+        restart(clock, ticks, now_ns);
+        return now_ns;
+    }
+    clock->ns_per_tick = ns_per_tick;
     clock->limit_ticks = (uint64_t)((unsigned __int128)MT_SECOND * ticks_run / ns_run);
     clock->ticks = ticks;
     clock->ns = now_ns;
-    if (ns_run > RENEW_NS) { /* the counter may have run on while the host was suspended */
-        clock->first_ticks = ticks;
-        clock->first_ns = now_ns;
-    }
+    if (ns_run > RENEW_NS)
+        restart(clock, ticks, now_ns);
     return now_ns;
 }

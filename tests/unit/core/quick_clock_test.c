@@ -45,11 +45,89 @@ static void a_counter_that_stands_still_is_not_believed(void **state)
     check(&clock);
 }
 
+/* A counter of the test's own: so many ticks each nanosecond, and what it has skipped. */
+static uint64_t counter(uint64_t per_ns, uint64_t skipped)
+{
+    return mt_clock_now_ns() * per_ns + skipped;
+}
+
+static void pass_time(void)
+{
+    const struct timespec pause = {.tv_nsec = 30 * MT_MS};
+    nanosleep(&pause, NULL);
+}
+
+/* What it makes of a second of its counter's ticks. */
+static void assert_rate(const struct mt_quick_clock *clock, uint64_t per_ns)
+{
+    uint64_t second_ns =
+        (uint64_t)(((unsigned __int128)per_ns * MT_SECOND * clock->ns_per_tick) >> 32);
+    assert_in_range(second_ns, MT_SECOND - MT_SECOND / 50, MT_SECOND + MT_SECOND / 50);
+    assert_in_range(clock->limit_ticks / per_ns, MT_SECOND - MT_SECOND / 50,
+                    MT_SECOND + MT_SECOND / 50);
+}
+
+static void the_rate_is_learnt_and_good_for_a_second(void **state)
+{
+    (void)state;
+    for (uint64_t per_ns = 1; per_ns <= 9; per_ns += 4) {
+        struct mt_quick_clock clock = {0};
+        mt_quick_clock_read(&clock, counter(per_ns, 0));
+        if (clock.first_ns == UINT64_MAX)
+            skip();                             /* this CPU's counter does not run at one rate */
+        assert_int_equal(clock.limit_ticks, 0); /* not known yet */
+        pass_time();
+        mt_quick_clock_read(&clock, counter(per_ns, 0));
+        assert_rate(&clock, per_ns);
+    }
+}
+
+static void a_counter_that_cannot_be_is_not_believed(void **state)
+{
+    (void)state;
+    static const uint64_t per_ns[] = {100, 0}; /* too fast; and back to where it began */
+    for (int i = 0; i < 2; i++) {
+        struct mt_quick_clock clock = {0};
+        mt_quick_clock_read(&clock, counter(3, 0));
+        pass_time();
+        mt_quick_clock_read(&clock, counter(per_ns[i], 0));
+        assert_int_equal(clock.limit_ticks, 0);
+        pass_time();
+        mt_quick_clock_read(&clock, counter(3, 0)); /* never again */
+        assert_int_equal(clock.limit_ticks, 0);
+        check(&clock);
+    }
+}
+
+/* The counter runs on while the host sleeps, and its clock does not. */
+static void a_suspended_host_is_noticed(void **state)
+{
+    (void)state;
+    const uint64_t asleep = 3 * (uint64_t)MT_SECOND / 8;
+    struct mt_quick_clock clock = {0};
+    mt_quick_clock_read(&clock, counter(3, 0));
+    if (clock.first_ns == UINT64_MAX)
+        skip();
+    pass_time();
+    mt_quick_clock_read(&clock, counter(3, 0));
+    assert_rate(&clock, 3);
+    pass_time();
+    uint64_t before_ns = mt_clock_now_ns();
+    assert_true(mt_quick_clock_read(&clock, counter(3, asleep)) >= before_ns);
+    assert_int_equal(clock.limit_ticks, 0); /* the rate would be several times too high */
+    pass_time();
+    mt_quick_clock_read(&clock, counter(3, asleep));
+    assert_rate(&clock, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_the_real_clock),
         cmocka_unit_test(a_counter_that_stands_still_is_not_believed),
+        cmocka_unit_test(the_rate_is_learnt_and_good_for_a_second),
+        cmocka_unit_test(a_counter_that_cannot_be_is_not_believed),
+        cmocka_unit_test(a_suspended_host_is_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
