@@ -192,6 +192,23 @@ static int choose_port(struct mt_address *addresses, uint32_t count, uint16_t wa
     return failed;
 }
 
+static int cannot_bind(const char *host, uint16_t port, int failed, struct mt_error *error)
+{
+    if (failed == EADDRNOTAVAIL && host)
+        mt_error_set(error, MANTA_ESYSTEM,
+                     "%s is no address of this host; make the session on the host where rank 0 "
+                     "will run, with one that `ip -brief address` lists",
+                     host);
+    else if (failed == EADDRINUSE && port)
+        mt_error_set(error, MANTA_ESYSTEM,
+                     "port %u is taken; name another one, or none, for one that is free", port);
+    else
+        mt_error_set(error, MANTA_ESYSTEM, "cannot bind %s port %u: %s",
+                     host ? host : "any address", port, strerror(failed));
+    error->system_errno = failed;
+    return MANTA_ESYSTEM;
+}
+
 int mt_session_prepare(const char *host, uint16_t port, char *text, size_t text_bytes,
                        struct mt_error *error)
 {
@@ -207,12 +224,8 @@ int mt_session_prepare(const char *host, uint16_t port, char *text, size_t text_
     if (count == 0)
         return no_address(error);
     int failed = choose_port(addresses, count, port);
-    if (failed) {
-        mt_error_set(error, MANTA_ESYSTEM, "cannot bind %s port %u: %s",
-                     host ? host : "any address", port, strerror(failed));
-        error->system_errno = failed;
-        return MANTA_ESYSTEM;
-    }
+    if (failed)
+        return cannot_bind(host, port, failed, error);
     add_addresses(&session, addresses, count);
     if (mt_auth_random(session.secret, sizeof session.secret))
         return mt_error_set(error, MANTA_ESYSTEM, "no random bytes from the kernel");

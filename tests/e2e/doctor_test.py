@@ -201,7 +201,7 @@ def test_reach_rank_0():
     assert [verdict for verdict, _ in lines(nobody.stdout)] == ["warning", "problem"]
     assert f"{address}: nothing listens there; rank 0 listens from" in nobody.stdout
     with waiting_rank(session) as rank:
-        result = eventually(0, "--session", "-", MANTA_SESSION=session)
+        result = eventually(0, "--session", MANTA_SESSION=session)
         assert re.search(rf"^ok +reach +{address}: .* that knows the session answers within [\d.]+ ms, to 127.0.0.1 \(lo\)",
                          result.stdout, re.M)
         assert session not in result.stdout + result.stderr
@@ -223,7 +223,7 @@ def test_visits_do_no_harm_to_rank_0():
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as rank:
         assert eventually(0, "--session", session).returncode == 0
         for _ in range(3):
-            assert manta("doctor", "--session", session).returncode == 0
+            assert manta("doctor", f"--session={session}").returncode == 0
         result = run(*perf, MANTA_RANK="1", MANTA_SIZE="2", MANTA_SESSION=session)
         assert result.returncode == 0, result.stderr
         assert rank.wait(30) == 0, rank.stdout.read()
@@ -246,7 +246,7 @@ def test_something_else_listens(says):
 
 
 @pytest.mark.parametrize("arguments, words", [(["--host", "localhost:1"], "numeric address"), (["--host", "127.0.0.1"], "port"),
-                                              (["--session", "nonsense"], "manta1:"), (["--session", "-"], "not set"),
+                                              (["--session", "nonsense"], "manta1:"), (["--session"], "not set"),
                                               (["--session", "x", "--host", "127.0.0.1:1"], "usage"), (["more"], "usage")])
 def test_wrong_usage(arguments, words):
     result = manta("doctor", *arguments)

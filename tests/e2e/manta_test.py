@@ -2,6 +2,7 @@
 """The subcommands of manta."""
 
 import re
+import socket
 
 import pytest
 
@@ -160,3 +161,13 @@ def test_session():
     result = manta("session", "--host", "127.0.0.1", "--port", "4711")
     assert result.returncode == 0
     assert re.fullmatch(r"manta1:[A-Za-z0-9_-]{43}@127\.0\.0\.1:4711\n", result.stdout)
+
+
+def test_session_needs_an_address_and_a_port_of_its_own():
+    result = manta("session", "--host", "192.0.2.250")
+    assert result.returncode == 1 and not result.stdout
+    assert "192.0.2.250 is no address of this host; make the session on the host where rank 0" in result.stderr
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        result = manta("session", "--host", "127.0.0.1", "--port", port)
+    assert result.returncode == 1 and f"port {port} is taken; name another one" in result.stderr

@@ -8,6 +8,7 @@
 #include <linux/membarrier.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -17,12 +18,12 @@
 #include "topology/host.h"
 
 static const char help[] =
-    "usage: manta doctor [--session STRING | --host ADDRESS:PORT]\n"
+    "usage: manta doctor [--session [STRING] | --host ADDRESS:PORT]\n"
     "Look at the MANTA_* variables, and try out what Manta needs from this host: network\n"
     "interfaces, shared memory, permissions, limits, CPUs, libraries. Or, instead, whether this\n"
     "host reaches another one where a rank listens, and how soon it answers.\n"
-    "  --session STRING     try every address of the session; '-' stands for MANTA_SESSION, which\n"
-    "                       other users cannot read from the command line. Start rank 0 before\n"
+    "  --session [STRING]   try every address of the session, by default of MANTA_SESSION (which\n"
+    "                       others cannot read from the command line). Start rank 0 before\n"
     "  --host ADDRESS:PORT  try this address, without knowing a session\n"
     "Each line is ok, warning (works, but not as well as it could) or problem, with what to do.\n"
     "Exit code 1 if there is a problem. Ranks connect in both directions: try each host.\n";
@@ -143,9 +144,20 @@ static void look_at_this_host(void)
     say_libraries();
 }
 
+/* What comes after --session, with or without '=', or the environment's; empty if there is none. */
+static const char *session_argument(int argc, char **argv)
+{
+    const char *text = optarg;
+    if (text == NULL && optind < argc && argv[optind][0] != '-')
+        text = argv[optind++];
+    if (text == NULL)
+        text = getenv("MANTA_SESSION");
+    return text != NULL ? text : "";
+}
+
 int command_doctor(int argc, char **argv)
 {
-    static const struct option longs[] = {{"session", required_argument, NULL, 's'},
+    static const struct option longs[] = {{"session", optional_argument, NULL, 's'},
                                           {"host", required_argument, NULL, 'H'},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
@@ -153,7 +165,7 @@ int command_doctor(int argc, char **argv)
     int option;
     while ((option = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
         if (option == 's') {
-            session = optarg;
+            session = session_argument(argc, argv);
         } else if (option == 'H') {
             host = optarg;
         } else {
@@ -163,6 +175,10 @@ int command_doctor(int argc, char **argv)
     }
     if (optind < argc || (session != NULL && host != NULL)) {
         fputs(help, stderr);
+        return EXIT_USAGE;
+    }
+    if (session != NULL && session[0] == '\0') {
+        fprintf(stderr, "manta doctor: MANTA_SESSION is not set; give --session the string\n");
         return EXIT_USAGE;
     }
     if (session == NULL && host == NULL)

@@ -15,8 +15,7 @@ void doctor_unix_socket(void);
 void doctor_shared_memory(void);
 void doctor_cross_memory(void);
 void doctor_configuration(void);
-/* The addresses of a session ("-": MANTA_SESSION), or, with session NULL, one host. -1: neither is
- * one. */
+/* The addresses of a session, or, with session NULL, one host. -1: it is none. */
 int doctor_reach(const char *session, const char *host);
 
 #endif

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -230,13 +229,6 @@ int doctor_reach(const char *session_text, const char *host)
     struct mt_address address;
     struct visit visit;
     struct mt_error error;
-    if (session_text != NULL && strcmp(session_text, "-") == 0) {
-        session_text = getenv("MANTA_SESSION");
-        if (session_text == NULL) {
-            fprintf(stderr, "manta doctor: --session -: MANTA_SESSION is not set\n");
-            return -1;
-        }
-    }
     if (host == NULL && mt_session_parse(session_text, &session, &error) != 0) {
         fprintf(stderr, "manta doctor: --session: %s\n", error.sentence);
         return -1;
