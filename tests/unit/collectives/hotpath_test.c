@@ -269,19 +269,53 @@ static int larger(struct manta_comm *comm, int calls)
     return 0;
 }
 
+enum { AT_ONCE = 4 };
+
+static int post_several(struct manta_comm *comm, const int32_t *in, int32_t *out,
+                        struct manta_request **requests)
+{
+    for (int k = 0; k < AT_ONCE; k++)
+        if (manta_allreduce_post(comm, &in[k], &out[k], 1, MANTA_INT32, MANTA_SUM, &requests[k]))
+            return 1;
+    return 0;
+}
+
+static int wait_for_several(const int32_t *in, const int32_t *out, struct manta_request **requests)
+{
+    for (int k = AT_ONCE - 1; k >= 0; k--)
+        if (manta_wait(requests[k], UINT64_MAX) || out[k] != 2 * in[k])
+            return 1;
+    return 0;
+}
+
 static int several(struct manta_comm *comm, int calls)
 {
-    enum { AT_ONCE = 4 };
-    int32_t in[AT_ONCE] = {1, 2, 3, 4}, out[AT_ONCE];
+    const int32_t in[AT_ONCE] = {1, 2, 3, 4};
+    int32_t out[AT_ONCE];
     struct manta_request *requests[AT_ONCE];
-    for (int i = 0; i < calls / AT_ONCE; i++) {
-        for (int k = 0; k < AT_ONCE; k++)
-            if (manta_allreduce_post(comm, &in[k], &out[k], 1, MANTA_INT32, MANTA_SUM,
-                                     &requests[k]))
-                return 1;
-        for (int k = AT_ONCE - 1; k >= 0; k--)
-            if (manta_wait(requests[k], UINT64_MAX) || out[k] != 2 * in[k])
-                return 1;
+    for (int i = 0; i < calls / AT_ONCE; i++)
+        if (post_several(comm, in, out, requests) || wait_for_several(in, out, requests))
+            return 1;
+    return 0;
+}
+
+/* Each rank in turn has them all under way at once before the other comes: whatever a call needs
+ * while it is under way has then been made that often. */
+static int fill_pools(struct manta_comm *comm)
+{
+    const int32_t in[AT_ONCE] = {1, 2, 3, 4};
+    int32_t out[AT_ONCE], word = 0;
+    struct manta_request *requests[AT_ONCE];
+    int rank = manta_comm_rank(comm);
+    for (int turn = 0; turn < 4; turn++) {
+        if (turn % 2 != rank && manta_recv(comm, &word, 1, MANTA_INT32, 1 - rank))
+            return 1;
+        if (post_several(comm, in, out, requests))
+            return 1;
+        if (turn % 2 == rank && manta_send(comm, &word, 1, MANTA_INT32, 1 - rank))
+            return 1;
+        if (wait_for_several(in, out, requests))
+            return 1;
     }
     return 0;
 }
@@ -307,6 +341,8 @@ static int measure(struct manta_comm *comm, int calls, int traps)
     static const char *const names[] = {"blocking",        "posted",
                                         "rotating root",   "larger, all collectives",
                                         "several at once", "send and receive"};
+    if (fill_pools(comm))
+        return rank_fail(comm, "wrong result or error while filling the pools");
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         if (shapes[s](comm, WARM) || manta_barrier(comm))
             return rank_fail(comm, "%s: wrong result or error while warming up", names[s]);
