@@ -113,7 +113,7 @@ static void pay_visit(const struct mt_address *address, const struct mt_session 
                       struct visit *visit)
 {
     struct mt_hello hello = {.protocol = MT_WIRE_PROTOCOL, .kind = MT_STREAM_JOIN, .from = 1};
-    struct mt_challenge challenge;
+    struct mt_challenge challenge = {0};
     uint8_t said[MT_HELLO_BYTES];
     uint64_t begin_ns = mt_clock_now_ns(), until_ns = begin_ns + REACH_MS * (uint64_t)MT_MS;
     int fd;
