@@ -12,13 +12,7 @@ static int refuse(struct manta_comm *comm, const struct mt_arguments *arguments,
 {
     struct mt_error error;
     char call[128];
-    const struct mt_call described = {
-        .collective = arguments->collective,
-        .count = arguments->count,
-        .dtype = arguments->dtype,
-        .op = arguments->op,
-        .root = arguments->root,
-    };
+    const struct mt_call described = mt_arguments_call(arguments);
     mt_call_describe(&described, call, sizeof(call));
     mt_error_set(&error, MANTA_EINVAL, "%s: %s", call, why);
     mt_comm_set_error(comm, &error);

@@ -83,30 +83,17 @@ static void number_call(struct manta_request *request, const struct mt_arguments
 {
     struct manta_comm *comm = request->comm;
     struct mt_call *call = &request->call;
-    int between_two = call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+    int is_pair = mt_call_is_pair(call);
     call->sequence = next_sequence(comm, arguments);
-    if (!between_two)
+    if (!is_pair)
         enter_history(comm, call, call_hash);
     request->id = (struct manta_transport_id){
-        .call = call->sequence | (between_two ? POINT_TO_POINT : 0),
+        .call = call->sequence | (is_pair ? POINT_TO_POINT : 0),
         .epoch = comm->group->epoch,
-        .hash = between_two ? call_hash : call->history,
+        .hash = is_pair ? call_hash : call->history,
     };
     request->record_slot = record_call(comm, call);
     request->deadline_ns = call->posted_ns + comm->settings.timeout_ns;
-}
-
-static void describe_call(struct manta_request *request, const struct mt_arguments *arguments,
-                          const struct mt_algorithm *algorithm)
-{
-    request->call = (struct mt_call){
-        .count = arguments->count,
-        .collective = arguments->collective,
-        .dtype = arguments->dtype,
-        .op = arguments->op,
-        .root = arguments->root,
-        .algorithm = algorithm ? algorithm->name : NULL,
-    };
 }
 
 static int prepare_slots(struct manta_request *request, struct mt_error *error)
@@ -134,7 +121,8 @@ static int prepare(struct manta_request *request, const struct mt_arguments *arg
                           &request->entry, error);
     if (rc)
         return rc;
-    describe_call(request, arguments, algorithm);
+    request->call = mt_arguments_call(arguments);
+    request->call.algorithm = algorithm->name;
     if (request->entry->direct)
         request->shape = mt_shape_make(request, arguments);
     return request->shape ? 0 : prepare_slots(request, error);
@@ -215,7 +203,7 @@ static int open_call(struct manta_comm *comm, const struct mt_arguments *argumen
         }
         set_bases(request, arguments);
     } else {
-        describe_call(request, arguments, NULL);
+        request->call = mt_arguments_call(arguments);
     }
     if (request->shape)
         use_shape(request);
@@ -232,11 +220,7 @@ static int not_opened(struct manta_comm *comm, const struct mt_arguments *argume
 {
     struct mt_error cause = *error;
     char call[128];
-    const struct mt_call described = {.collective = arguments->collective,
-                                      .count = arguments->count,
-                                      .dtype = arguments->dtype,
-                                      .op = arguments->op,
-                                      .root = arguments->root};
+    const struct mt_call described = mt_arguments_call(arguments);
     if (cause.code == MANTA_EALGORITHM) {
         mt_comm_set_error(comm, error);
         return cause.code;
@@ -254,10 +238,8 @@ static void note_end(struct manta_comm *comm)
 {
     uint64_t first_open = comm->sequence + 1;
     for (const struct manta_request *open = comm->active; open; open = open->next) {
-        const struct mt_call *call = &open->call;
-        int between_two = call->collective == MANTA_SEND || call->collective == MANTA_RECV;
-        if (!between_two && call->sequence < first_open)
-            first_open = call->sequence;
+        if (!mt_call_is_pair(&open->call) && open->call.sequence < first_open)
+            first_open = open->call.sequence;
     }
     comm->ended_calls = first_open - 1;
 }

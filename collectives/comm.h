@@ -57,6 +57,16 @@ struct mt_arguments {
     uint64_t element_bytes; /* set by mt_arguments_check() or mt_shape_find() */
 };
 
+/* The call that these arguments make: not numbered, and of no algorithm yet. */
+static inline struct mt_call mt_arguments_call(const struct mt_arguments *arguments)
+{
+    return (struct mt_call){.collective = arguments->collective,
+                            .count = arguments->count,
+                            .dtype = arguments->dtype,
+                            .op = arguments->op,
+                            .root = arguments->root};
+}
+
 /* Segment k of a call runs in slot k mod MT_PLAN_DEPTH. */
 struct mt_slot {
     uint64_t segment;

@@ -99,14 +99,9 @@ struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_ar
     shape->count = arguments->count;
     shape->key = key_of(arguments);
     shape->element_bytes = arguments->element_bytes;
-    shape->in_place = (uint32_t)mt_is_in_place(comm, arguments);
+    shape->in_place = entry->in_place;
     shape->offsets = offsets;
-    shape->call = (struct mt_call){.count = arguments->count,
-                                   .collective = arguments->collective,
-                                   .dtype = arguments->dtype,
-                                   .op = arguments->op,
-                                   .root = arguments->root,
-                                   .algorithm = entry->algorithm->name};
+    shape->call = request->call;
     shape->call_hash = mt_call_hash(&shape->call);
     mt_bind_blocks(request, 0, request->count, offsets, NULL);
     shape->fused = (struct manta_transport_fused_call){

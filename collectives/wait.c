@@ -220,7 +220,7 @@ static void check_departures(struct manta_comm *comm, uint64_t quiet_ns)
         return;
     for (const struct manta_request *request = comm->active; request; request = request->next) {
         const struct mt_call *call = &request->call;
-        int pair = call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+        int pair = mt_call_is_pair(call);
         for (uint32_t r = 0; r < comm->ranks; r++) {
             uint64_t last;
             if (!mt_control_left(comm->control, r, &last))

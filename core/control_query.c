@@ -75,6 +75,7 @@ static void close_inquiry(struct mt_control *control)
 {
     control->inquiry.is_open = control->inquiry.is_answered = 0;
     memset(control->inquiry.asked, 0, control->group->ranks);
+    mt_service_signal(); /* others may wait to ask */
 }
 
 /* All have answered, or will not: judge, and make way for the next question. */
@@ -196,7 +197,7 @@ static void find_difference(struct mt_control *control, struct mt_call *call, ui
 {
     uint64_t last = call->sequence;
     uint64_t first = last >= MT_RECORD_CALLS ? last - MT_RECORD_CALLS + 1 : 1;
-    if (call->collective == MANTA_SEND || call->collective == MANTA_RECV)
+    if (mt_call_is_pair(call))
         return;
     while (first < last) {
         uint64_t middle = first + (last - first) / 2;

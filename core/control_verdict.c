@@ -12,11 +12,6 @@
 enum fault { NO_FAULT, SILENT, DIFFERENT, NOT_CALLED, LEFT };
 enum { CALL_TEXT = 128 };
 
-static int is_pair(const struct mt_call *call)
-{
-    return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
-}
-
 /* A rank that has not come to a call because it called something else in an earlier one:
  * *theirs_out, where this rank called *mine_out. */
 static int has_strayed(const struct mt_control *control, uint32_t r, struct mt_call *theirs_out,
@@ -24,9 +19,9 @@ static int has_strayed(const struct mt_control *control, uint32_t r, struct mt_c
 {
     const struct mt_answer *answer = &control->inquiry.answers[r];
     const struct mt_told_call *last = &answer->last;
-    if (last->there && is_pair(&last->call))
+    if (last->there && mt_call_is_pair(&last->call))
         last = &answer->open;
-    if (!last->there || is_pair(&last->call) || !control->record ||
+    if (!last->there || mt_call_is_pair(&last->call) || !control->record ||
         !mt_record_find(control->record, last->call.sequence, mine_out))
         return 0;
     *theirs_out = last->call;
@@ -38,8 +33,8 @@ static int has_strayed(const struct mt_control *control, uint32_t r, struct mt_c
 static int has_done_before_leaving(const struct mt_control *control, const struct mt_call *call,
                                    uint32_t r)
 {
-    return is_pair(call) ? control->inquiry.purpose == MT_JUDGE_POSTED
-                         : control->left_after[r] >= call->sequence;
+    return mt_call_is_pair(call) ? control->inquiry.purpose == MT_JUDGE_POSTED
+                                 : control->left_after[r] >= call->sequence;
 }
 
 static enum fault fault_of(const struct mt_control *control, const struct mt_call *call, uint32_t r)
@@ -47,7 +42,7 @@ static enum fault fault_of(const struct mt_control *control, const struct mt_cal
     const struct mt_inquiry *inquiry = &control->inquiry;
     const struct mt_answer *answer = &inquiry->answers[r];
     struct mt_call theirs, mine;
-    if (r == control->group->rank || (is_pair(call) && r != call->root))
+    if (r == control->group->rank || (mt_call_is_pair(call) && r != call->root))
         return NO_FAULT;
     if (mt_control_has_left(control, r))
         return has_done_before_leaving(control, call, r) ? NO_FAULT : LEFT;
@@ -57,19 +52,20 @@ static enum fault fault_of(const struct mt_control *control, const struct mt_cal
         return mt_call_hash(&answer->same.call) == mt_call_hash(call) ? NO_FAULT : DIFFERENT;
     /* The recorder has forgotten the call when 1,024 have followed it. Of a send or receive nobody
      * can tell then; no thread waits for the answer in vain. */
-    if (!is_pair(call) && answer->last_collective >= call->sequence)
+    if (!mt_call_is_pair(call) && answer->last_collective >= call->sequence)
         return NO_FAULT;
-    if (is_pair(call) && answer->has_forgotten && inquiry->purpose == MT_JUDGE_POSTED)
+    if (mt_call_is_pair(call) && answer->has_forgotten && inquiry->purpose == MT_JUDGE_POSTED)
         return NO_FAULT;
-    return !is_pair(call) && has_strayed(control, r, &theirs, &mine) ? DIFFERENT : NOT_CALLED;
+    return !mt_call_is_pair(call) && has_strayed(control, r, &theirs, &mine) ? DIFFERENT
+                                                                             : NOT_CALLED;
 }
 
 /* Whom a rank that waits in a send or recv waits for; MANTA_PLAN_NONE if it does not. */
 static uint32_t waits_for(const struct mt_control *control, uint32_t r)
 {
     const struct mt_answer *answer = &control->inquiry.answers[r];
-    if (!control->inquiry.answered[r] || !answer->open.there || !is_pair(&answer->open.call) ||
-        answer->open.call.root >= control->group->ranks)
+    if (!control->inquiry.answered[r] || !answer->open.there ||
+        !mt_call_is_pair(&answer->open.call) || answer->open.call.root >= control->group->ranks)
         return MANTA_PLAN_NONE;
     return answer->open.call.root;
 }
@@ -180,7 +176,7 @@ static void word_wanted(const struct mt_control *control, const struct mt_call *
                         size_t text_bytes)
 {
     struct mt_call wanted = *call;
-    if (is_pair(call)) {
+    if (mt_call_is_pair(call)) {
         wanted.collective = call->collective == MANTA_SEND ? MANTA_RECV : MANTA_SEND;
         wanted.root = control->group->rank;
     }
@@ -221,7 +217,8 @@ static void word_nobody(const struct mt_control *control, const struct mt_call *
                  "manta_wait, manta_test and other calls): raise MANTA_TIMEOUT, or see "
                  "MANTA_LOG=debug for the transport",
                  control->group->rank, waited, (unsigned long long)call->sequence, text,
-                 is_pair(call) ? "its peer is" : "all ranks are", is_pair(call) ? "has" : "have");
+                 mt_call_is_pair(call) ? "its peer is" : "all ranks are",
+                 mt_call_is_pair(call) ? "has" : "have");
 }
 
 /* The gravest fault, of the lowest rank that has it: silent ranks first, then those that called
@@ -231,7 +228,7 @@ static enum fault find_gravest(const struct mt_control *control, const struct mt
 {
     static const enum fault by_gravity[] = {SILENT, DIFFERENT, NOT_CALLED, LEFT};
     *others_out = 0;
-    if (is_pair(call))
+    if (mt_call_is_pair(call))
         return find_fault_of_pair(control, call, rank_out);
     for (size_t i = 0; i < sizeof by_gravity / sizeof by_gravity[0]; i++) {
         *rank_out = find_fault(control, call, by_gravity[i], others_out);

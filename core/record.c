@@ -112,17 +112,12 @@ static int read_slot(const struct mt_record *record, uint64_t number, struct mt_
     return 0;
 }
 
-static int is_pair(const struct mt_call *call)
-{
-    return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
-}
-
 uint32_t mt_record_begin(struct mt_record *record, const struct mt_call *call)
 {
     uint64_t number = atomic_load_explicit(&record->begun, memory_order_relaxed);
     write_slot(&record->slots[number % MT_RECORD_CALLS], 2 * number + 2, call);
     atomic_store_explicit(&record->begun, number + 1, memory_order_release);
-    if (!is_pair(call))
+    if (!mt_call_is_pair(call))
         atomic_store_explicit(&record->last_collective, call->sequence, memory_order_release);
     return (uint32_t)number;
 }
@@ -164,7 +159,7 @@ static int fits_open(const struct mt_call *call, const struct mt_call *wanted)
 
 static int fits_sequence(const struct mt_call *call, const struct mt_call *wanted)
 {
-    return !is_pair(call) && call->sequence == wanted->sequence;
+    return !mt_call_is_pair(call) && call->sequence == wanted->sequence;
 }
 
 static int fits_pair(const struct mt_call *call, const struct mt_call *wanted)
@@ -245,7 +240,7 @@ void mt_call_describe(const struct mt_call *call, char *text, size_t text_bytes)
     size_t used = strlen(tail);
     if (takes_root(call->collective))
         snprintf(tail + used, sizeof tail - used, ", root %u", call->root);
-    else if (is_pair(call))
+    else if (mt_call_is_pair(call))
         snprintf(tail, sizeof tail, ", %s %u", call->collective == MANTA_SEND ? "to" : "from",
                  call->root);
     snprintf(text, text_bytes, "%s(%llu %s%s)", name, (unsigned long long)call->count,

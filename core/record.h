@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <manta/manta.h>
+
 enum { MT_RECORD_CALLS = 1024 };
 
 /* The arguments of a call, as told to other ranks in error messages. */
@@ -29,6 +31,12 @@ struct mt_call {
 
 /* What a call of manta_comm_split() stands as among the collectives. */
 enum { MT_CALL_SPLIT = 0xf0 };
+
+/* A send or receive: it has a sequence of its own with its peer, and is no collective. */
+static inline int mt_call_is_pair(const struct mt_call *call)
+{
+    return call->collective == MANTA_SEND || call->collective == MANTA_RECV;
+}
 
 struct mt_record;
 struct mt_record *mt_record_create(void);

@@ -26,6 +26,7 @@
 #include "core/clock.h"
 #include "core/session.h"
 #include "tests/support/rank_processes.h"
+#include "tests/support/shell.h"
 
 enum { RANKS = 4, HOSTS = 2, NOT_PERMITTED = 77, TOLD_SECONDS = 14, COUNT = 100000 };
 
@@ -34,17 +35,6 @@ struct scene {
     _Atomic int ready, told; /* ranks */
     _Atomic uint64_t unplugged_ns;
 };
-
-static int shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static int shell(const char *format, ...)
-{
-    char command[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(command, sizeof(command), format, arguments);
-    va_end(arguments);
-    return system(command);
-}
 
 /* A user who is not root becomes it in a user namespace of its own. */
 static int become_root(void)

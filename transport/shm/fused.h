@@ -63,6 +63,14 @@ static inline uint64_t mt_shm_part(const struct mt_shm_op *op, uint32_t member)
     return op->offsets[(uint64_t)member * op->stride];
 }
 
+/* Does the member contribute to the operation? */
+static inline int mt_shm_publishes(const struct mt_shm_op *op, uint32_t member)
+{
+    if (op->collective == MANTA_BROADCAST)
+        return member == op->root;
+    return op->collective != MANTA_REDUCE || member != op->root;
+}
+
 /* Ticks that the operation takes, the same on all members. */
 static inline uint64_t mt_shm_op_ticks(const struct mt_shm_op *op)
 {

@@ -9,13 +9,6 @@
 #include "transport/shm/copy.h"
 #include "transport/shm/fused.h"
 
-static int is_publisher(const struct mt_shm_op *op, uint32_t member)
-{
-    if (op->collective == MANTA_BROADCAST)
-        return member == op->root;
-    return op->collective != MANTA_REDUCE || member != op->root;
-}
-
 static void publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                     struct mt_shm_op *op, uint64_t bytes)
 {
@@ -66,7 +59,7 @@ static int gather(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, st
     for (; op->member < team->count; op->member++) {
         const uint8_t *payload;
         int code;
-        if (op->member == team->me || !is_publisher(op, op->member))
+        if (op->member == team->me || !mt_shm_publishes(op, op->member))
             continue;
         do
             code = mt_shm_team_look(endpoint, team, op->member, team->tick, op->hash, &payload);

@@ -61,13 +61,6 @@ static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     return 0;
 }
 
-static int is_publisher(const struct mt_shm_op *op, uint32_t member)
-{
-    if (op->collective == MANTA_BROADCAST)
-        return member == op->root;
-    return op->collective != MANTA_REDUCE || member != op->root;
-}
-
 /* A member's payload is there: copy it, or keep its place until all are there. */
 static void take(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                  const struct mt_shm_op *op, uint32_t member, const uint8_t *payload)
@@ -130,7 +123,7 @@ static int gather(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, st
     for (; op->member < team->count; op->member++) {
         uint32_t member = op->member;
         const uint8_t *payload;
-        if (member == team->me || !is_publisher(op, member))
+        if (member == team->me || !mt_shm_publishes(op, member))
             continue;
         int code =
             mt_shm_team_look(endpoint, team, member, team->tick + op->chunk, op->hash, &payload);

@@ -19,19 +19,9 @@
 
 #include "core/log.h"
 #include "tests/support/comm_processes.h"
+#include "tests/support/shell.h"
 
 enum { NOBODY = 65534, NOT_PERMITTED = 77, HERE = 1, LINKED = 2, ALL_DONE = 3 };
-
-static int shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static int shell(const char *format, ...)
-{
-    char command[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(command, sizeof(command), format, arguments);
-    va_end(arguments);
-    return system(command);
-}
 
 static int call(struct manta_comm *comm, struct comm_process *self)
 {

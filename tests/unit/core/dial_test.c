@@ -18,6 +18,7 @@
 #include "core/dial.h"
 #include "tests/support/clock_shift.h"
 #include "tests/support/descriptors.h"
+#include "tests/support/whole.h"
 
 #define PATIENCE_NS (600 * MT_SECOND)
 
@@ -65,22 +66,6 @@ static void end(struct play *play)
 {
     close(play->listener);
     mt_service_release();
-}
-
-static void receive_all(int fd, void *bytes, size_t count)
-{
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-    for (size_t have = 0; have < count;) {
-        assert_int_equal(poll(&ready, 1, 10000), 1);
-        ssize_t got = recv(fd, (char *)bytes + have, count - have, 0);
-        assert_true(got > 0);
-        have += (size_t)got;
-    }
-}
-
-static void send_all(int fd, const void *bytes, size_t count)
-{
-    assert_int_equal(send(fd, bytes, count, MSG_NOSIGNAL), (ssize_t)count);
 }
 
 /* The next connection of the dialler. */
