@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bytes over a socket of a test, all of them or a failed assertion. Include cmocka.h before. */
+/* Bytes over a socket of a test, all of them or a failed assertion. */
 #ifndef TESTS_SUPPORT_WHOLE_H
 #define TESTS_SUPPORT_WHOLE_H
 
 #include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
+
+#include <cmocka.h>
 
 static inline void receive_all(int fd, void *bytes, size_t count)
 {
