@@ -46,11 +46,12 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame 
         mt_query_decode(payload, frame->bytes, &query))
         return;
     if (control->record) {
+        /* Before the call is looked for: one that begins meanwhile must not look forgotten. */
+        answer.last_collective = mt_record_last_collective(control->record);
         answer.same.there =
             (uint32_t)find_same(control->record, &query, frame->origin, &answer.same.call);
         answer.last.there = (uint32_t)mt_record_last(control->record, &answer.last.call);
         answer.open.there = (uint32_t)mt_record_open(control->record, &answer.open.call);
-        answer.last_collective = mt_record_last_collective(control->record);
         answer.has_forgotten = (uint32_t)mt_record_has_forgotten(control->record);
     }
     tell_ages(&answer.same, now_ns);
