@@ -140,7 +140,7 @@ static int listen_on(int fd, const struct mt_address *address)
     int one = 1, family = address->socket.ss_family;
     if (family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    /* With this a port may be held by a bound socket of who prepared the session, and closed
+    /* With this a port may be kept by what mt_session_prepare() left behind, and closed
      * connections do not block it; two that listen at once are still refused. */
     if (family != AF_UNIX && mt_address_port(address) != 0)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

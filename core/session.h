@@ -22,7 +22,8 @@ struct mt_session {
 int mt_session_parse(const char *text, struct mt_session *session_out, struct mt_error *error);
 int mt_session_format(const struct mt_session *session, char *text, size_t text_bytes);
 /* A session for a rank 0 that will listen later on host:port (mantarun, `manta session`). host
- * NULL: every address of this host; port 0: one that is free now. */
+ * NULL: every address of this host; port 0: one that is free now, and that for a minute the kernel
+ * gives to nobody who asks for any free one. */
 int mt_session_prepare(const char *host, uint16_t port, char *text, size_t text_bytes,
                        struct mt_error *error);
 

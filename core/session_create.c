@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,7 +18,7 @@
 #include "core/session_own.h"
 
 /* What manta.h promises to suffice for a session string. */
-enum { TEXT_BYTES = 512, PORT_TRIES = 64 };
+enum { TEXT_BYTES = 512, PORT_TRIES = 64, CONNECT_MS = 100 };
 
 struct owned {
     struct mt_door door;
@@ -156,21 +157,41 @@ int manta_session_create(char *text, size_t text_bytes)
     return rc;
 }
 
-/* A port that is free now at this address, or an errno. */
-static int bind_at(const struct mt_address *address, uint16_t *port_out)
+/* Connect to a listener of our own, and close its end first. Where that cannot be, the port is
+ * merely free. */
+static void wear_out(int listener, const struct mt_address *address)
+{
+    int fd = socket(address->socket.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct pollfd arrived = {.fd = listener, .events = POLLIN};
+    if (fd < 0)
+        return;
+    if ((connect(fd, (const struct sockaddr *)&address->socket, address->bytes) == 0 ||
+         errno == EINPROGRESS) &&
+        poll(&arrived, 1, CONNECT_MS) == 1)
+        close(accept(listener, NULL, NULL));
+    close(fd);
+}
+
+/*
+ * A port at this address, or an errno: one that was free, and that the kernel keeps for a listener
+ * with SO_REUSEADDR, as rank 0's is: a connection of it that its own end closed is in TIME_WAIT for
+ * a minute, and as long nobody gets the port who asks for any.
+ */
+static int reserve_at(const struct mt_address *address, uint16_t *port_out)
 {
     struct mt_address bound = *address;
     int one = 1, family = address->socket.ss_family, failed = 0;
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno;
-    if (mt_address_port(address) != 0)
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    if (bind(fd, (const struct sockaddr *)&bound.socket, bound.bytes) ||
+    if (bind(fd, (const struct sockaddr *)&bound.socket, bound.bytes) || listen(fd, 1) ||
         getsockname(fd, (struct sockaddr *)&bound.socket, &bound.bytes))
         failed = errno;
+    else
+        wear_out(fd, &bound);
     close(fd);
     *port_out = mt_address_port(&bound);
     return failed;
@@ -185,7 +206,7 @@ static int choose_port(struct mt_address *addresses, uint32_t count, uint16_t wa
         failed = 0;
         for (uint32_t i = 0; i < count && failed == 0; i++) {
             mt_address_set_port(&addresses[i], port);
-            failed = bind_at(&addresses[i], &port);
+            failed = reserve_at(&addresses[i], &port);
             mt_address_set_port(&addresses[i], port);
         }
     }

@@ -37,7 +37,6 @@ struct job {
     pid_t pids[CELL_RANKS];
     int pipes[CELL_RANKS];
     int ended[CELL_RANKS];
-    int port; /* the session's, held */
     char text[CELL_RANKS][4096];
     size_t used[CELL_RANKS];
 };
@@ -111,7 +110,7 @@ static void start(struct job *job, const struct cell *cell)
     memset(job, 0, sizeof(*job));
     job->cell = *cell;
     job->started_ns = mt_clock_now_ns();
-    job->port = job_session_hold(session, sizeof(session));
+    job_session_prepare(session, sizeof(session));
     int gate = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
     for (int r = 0; r < CELL_RANKS; r++)
         job->pids[r] = start_rank(cell, r, session, gate, &job->pipes[r]);
@@ -154,7 +153,6 @@ static void clean_up(struct job *job)
         read_output(job, r);
         close(job->pipes[r]);
     }
-    close(job->port);
 }
 
 static int parse_outcome(const struct job *job, int rank, struct outcome *out)

@@ -5,8 +5,7 @@
 
 #include <stddef.h>
 
-/* A session on loopback whose port nobody else is given until the descriptor that this returns is
- * closed: do that when the job has ended. Ends the test when there is none. */
-int job_session_hold(char *text, size_t text_bytes);
+/* A session on loopback; ends the test when there is none. */
+void job_session_prepare(char *text, size_t text_bytes);
 
 #endif

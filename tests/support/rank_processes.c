@@ -37,7 +37,8 @@ int rank_processes_run(const struct ranks_options *options, rank_fn *fn, void *a
     char session[1024];
     pid_t pids[64];
     uint64_t until_ns = mt_clock_now_ns() + LIMIT_S * MT_SECOND;
-    int failed = 0, port = job_session_hold(session, sizeof session);
+    int failed = 0;
+    job_session_prepare(session, sizeof session);
     fflush(NULL);
     for (int r = 0; r < options->ranks; r++) {
         pids[r] = fork();
@@ -48,7 +49,6 @@ int rank_processes_run(const struct ranks_options *options, rank_fn *fn, void *a
     }
     for (int r = 0; r < options->ranks; r++)
         failed += rank_process_end(pids[r], until_ns) != 0;
-    close(port);
     return failed;
 }
 

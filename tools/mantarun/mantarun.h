@@ -51,7 +51,6 @@ struct job {
     uint64_t kill_ns; /* when KILL follows; 0: not armed */
     uint64_t end_ns;  /* when --timeout strikes; 0: never */
     int signal_fd;
-    int hold_fd;  /* keeps the session's port ours until the job has ended */
     int input_to; /* stdin of rank 0; -1: closed */
     size_t input_used, input_sent;
     char input[16384];

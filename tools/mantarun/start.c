@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
-#include "tools/mantarun/port.h"
+#include "core/session.h"
 
 static int complain(const char *what)
 {
@@ -174,17 +174,22 @@ static int watch_signals(struct job *job)
 int job_start(struct job *job, const struct options *options)
 {
     char session[1024];
+    struct mt_error error;
     memset(job, 0, sizeof *job);
     job->options = options;
-    job->signal_fd = job->hold_fd = job->input_to = -1;
+    job->signal_fd = job->input_to = -1;
     job->ranks = calloc((size_t)options->ranks, sizeof *job->ranks);
     if (job->ranks == NULL)
         return complain("cannot start the ranks");
     for (int r = 0; r < options->ranks; r++)
         job->ranks[r].output[0].from = job->ranks[r].output[1].from = -1;
     raise_descriptor_limit();
-    if (watch_signals(job) != 0 || port_session(session, sizeof session, &job->hold_fd) != 0)
+    if (watch_signals(job) != 0)
         return -1;
+    if (mt_session_prepare("127.0.0.1", 0, session, sizeof session, &error) != 0) {
+        fprintf(stderr, "mantarun: cannot make a session: %s\n", error.sentence);
+        return -1;
+    }
     if (options->timeout_ns > 0)
         job->end_ns = mt_clock_now_ns() + options->timeout_ns;
     for (int r = 0; r < options->ranks; r++)

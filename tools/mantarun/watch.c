@@ -222,6 +222,4 @@ void job_free(struct job *job)
             waitpid(job->ranks[r].pid, NULL, 0);
     free(job->ranks);
     job->ranks = NULL;
-    if (job->hold_fd >= 0)
-        close(job->hold_fd);
 }

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Creations that are given up while they wait: what is left of them, what the other ranks see, and
  * that the same session serves again. */
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -76,29 +72,13 @@ static void expect_given_up(struct rank *rank)
     assert_non_null(strstr(rank->info.sentence, "gave up creating the communicator"));
 }
 
-/* So that nobody is given the port of a prepared session while rank 0 does not listen there. */
-static int hold_port(const char *session)
-{
-    const int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    address.sin_port = htons((uint16_t)strtoul(strrchr(session, ':') + 1, NULL, 10));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
-    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
-    return fd;
-}
-
-/* Made here, so that its listener is up already; or prepared, for rank 0 to listen. A descriptor to
- * be closed at the end, or -1. */
-static int make_session(char *session, int prepared)
+/* Made here, so that its listener is up already; or prepared, for rank 0 to listen. */
+static void make_session(char *session, int prepared)
 {
     struct mt_error error;
-    if (!prepared) {
-        assert_int_equal(manta_session_create(session, SESSION_BYTES), 0);
-        return -1;
-    }
-    assert_int_equal(mt_session_prepare("127.0.0.1", 0, session, SESSION_BYTES, &error), 0);
-    return hold_port(session);
+    assert_int_equal(prepared ? mt_session_prepare("127.0.0.1", 0, session, SESSION_BYTES, &error)
+                              : manta_session_create(session, SESSION_BYTES),
+                     0);
 }
 
 /* A thread that was joined may be seen for a moment longer. */
@@ -116,7 +96,7 @@ static void who_gives_up_leaves_nothing_and_comes_again(void **state)
         for (int number = 0; number < 2; number++) {
             char session[SESSION_BYTES];
             struct rank rank[2];
-            int held_fd = make_session(session, prepared);
+            make_session(session, prepared);
             int files = folder_entries("/proc/self/fd"), tasks = folder_entries("/proc/self/task");
             for (int i = 0; i < 3; i++) {
                 start(&rank[number], number, 2, session);
@@ -129,7 +109,6 @@ static void who_gives_up_leaves_nothing_and_comes_again(void **state)
                 start(&rank[r], r, 2, session);
             for (int r = 0; r < 2; r++)
                 expect(&rank[r], 0);
-            close(held_fd);
         }
     }
 }
@@ -149,7 +128,7 @@ static void the_others_go_on_waiting(void **state)
         char session[SESSION_BYTES];
         struct rank rank[RANKS];
         int who = round % RANKS, absent = (who + 1) % RANKS;
-        int held_fd = make_session(session, round / RANKS % 2);
+        make_session(session, round / RANKS % 2);
         for (int r = 0; r < RANKS; r++)
             if (r != absent)
                 start(&rank[r], r, RANKS, session);
@@ -160,7 +139,6 @@ static void the_others_go_on_waiting(void **state)
         start(&rank[absent], absent, RANKS, session);
         for (int r = 0; r < RANKS; r++)
             expect(&rank[r], 0);
-        close(held_fd);
     }
 }
 
@@ -180,7 +158,7 @@ static void nobody_is_left_in_doubt(void **state)
         char session[SESSION_BYTES];
         struct rank rank[RANKS], again;
         int who = round % RANKS, failed = 0;
-        int held_fd = make_session(session, round / RANKS % 2);
+        make_session(session, round / RANKS % 2);
         for (int r = 0; r < RANKS; r++)
             start(&rank[r], r, RANKS, session);
         pass_time(round);
@@ -203,7 +181,6 @@ static void nobody_is_left_in_doubt(void **state)
         manta_comm_destroy(again.comm);
         for (int r = 0; r < RANKS; r++)
             manta_comm_destroy(rank[r].comm);
-        close(held_fd);
     }
 }
 

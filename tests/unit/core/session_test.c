@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Session strings are taken whole and exact, or refused without a word of the secret. */
+#include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -170,7 +172,62 @@ static void format_respects_room(void **state)
     assert_int_equal(mt_session_format(&session, text, sizeof text), MANTA_EINVAL);
 }
 
-static void prepared_ports_are_free(void **state)
+/* Linux 6.3; older headers lack it. */
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+
+/* A socket to which the kernel may give this port and no other; -1 where it knows no such thing. */
+static int confined(const struct mt_address *address)
+{
+    uint32_t port = mt_address_port(address), range = port | port << 16;
+    int fd = socket(address->socket.ss_family, SOCK_STREAM, 0);
+    if (setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, sizeof range) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static void assert_not_given(const struct mt_address *reserved, int reuse)
+{
+    struct mt_address any = *reserved;
+    int fd = confined(reserved);
+    if (fd < 0)
+        return;
+    mt_address_set_port(&any, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
+    assert_int_equal(bind(fd, (struct sockaddr *)&any.socket, any.bytes), -1);
+    assert_int_equal(errno, EADDRINUSE);
+    close(fd);
+}
+
+/* To who connects elsewhere. */
+static void assert_not_lent(const struct mt_address *reserved)
+{
+    struct mt_address other = *reserved;
+    int fd = confined(reserved), listener = socket(reserved->socket.ss_family, SOCK_STREAM, 0);
+    mt_address_set_port(&other, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&other.socket, other.bytes), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&other.socket, &other.bytes), 0);
+    if (fd >= 0) {
+        assert_int_equal(connect(fd, (struct sockaddr *)&other.socket, other.bytes), -1);
+        assert_int_equal(errno, EADDRNOTAVAIL);
+        close(fd);
+    }
+    close(listener);
+}
+
+static void assert_rank_0_can_listen(const struct mt_address *address)
+{
+    int fd = socket(address->socket.ss_family, SOCK_STREAM, 0), one = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address->socket, address->bytes), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    close(fd);
+}
+
+static void prepared_ports_are_kept_for_rank_0(void **state)
 {
     (void)state;
     struct mt_session session;
@@ -184,9 +241,10 @@ static void prepared_ports_are_free(void **state)
             struct mt_address address;
             const char *at = session.addresses[a];
             assert_int_equal(mt_address_parse(at, strlen(at), &address), 0);
-            int fd = socket(address.socket.ss_family, SOCK_STREAM, 0);
-            assert_int_equal(bind(fd, (struct sockaddr *)&address.socket, address.bytes), 0);
-            close(fd);
+            assert_not_given(&address, 0);
+            assert_not_given(&address, 1);
+            assert_not_lent(&address);
+            assert_rank_0_can_listen(&address);
         }
     }
     assert_int_equal(mt_session_prepare("localhost", 0, text, sizeof text, &error), MANTA_EINVAL);
@@ -197,10 +255,13 @@ static void prepared_ports_are_free(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_sessions_are_read),   cmocka_unit_test(bad_sessions_are_refused),
-        cmocka_unit_test(address_count_is_limited), cmocka_unit_test(changes_are_refused_or_exact),
-        cmocka_unit_test(random_texts_are_refused), cmocka_unit_test(format_respects_room),
-        cmocka_unit_test(prepared_ports_are_free),
+        cmocka_unit_test(good_sessions_are_read),
+        cmocka_unit_test(bad_sessions_are_refused),
+        cmocka_unit_test(address_count_is_limited),
+        cmocka_unit_test(changes_are_refused_or_exact),
+        cmocka_unit_test(random_texts_are_refused),
+        cmocka_unit_test(format_respects_room),
+        cmocka_unit_test(prepared_ports_are_kept_for_rank_0),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
