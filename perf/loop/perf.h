@@ -69,6 +69,11 @@ void perf_options_parse(struct perf_options *options, const char *program, int a
 __attribute__((visibility("default"))) int perf_main(const struct perf_backend *backend, int argc,
                                                      char **argv);
 
+/* Memory that all ranks of one host write and read; its first word is taken. NULL in *memory_out on
+ * all ranks when there is one that cannot have it. */
+int perf_shared_open(const struct perf_backend *backend, int rank, size_t bytes, void **memory_out);
+void perf_shared_close(void *memory, size_t bytes);
+
 /* The place where ranks of one host meet. */
 struct perf_start;
 int perf_start_open(const struct perf_backend *backend, const struct perf_world *world,

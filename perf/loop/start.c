@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "perf/loop/perf.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,58 +42,6 @@ struct perf_start {
     uint32_t measured;
     const char *binding;
 };
-
-/* How the others find rank 0's page: through its descriptor, so nothing has a name in the file
- * system and nothing stays behind. */
-struct invitation {
-    uint64_t nonce;
-    int64_t pid, fd;
-};
-
-static struct page *map_page(int fd)
-{
-    void *page = mmap(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return page != MAP_FAILED ? page : NULL;
-}
-
-static struct page *make_page(struct invitation *invitation)
-{
-    int fd = memfd_create("perf-start", MFD_CLOEXEC);
-    if (fd < 0)
-        return NULL;
-    struct page *page = NULL;
-    if (ftruncate(fd, sizeof *page) == 0 &&
-        getrandom(&invitation->nonce, sizeof invitation->nonce, 0) > 0)
-        page = map_page(fd);
-    if (page == NULL) {
-        close(fd);
-        return NULL;
-    }
-    page->nonce = invitation->nonce;
-    invitation->pid = getpid();
-    invitation->fd = fd;
-    return page;
-}
-
-/* On another host, or in another pid namespace, the path leads nowhere or to another nonce. */
-static struct page *find_page(const struct invitation *invitation)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)invitation->pid,
-             (long long)invitation->fd);
-    int fd = invitation->pid > 0 ? open(path, O_RDWR | O_CLOEXEC) : -1;
-    if (fd < 0)
-        return NULL;
-    struct page *page = NULL;
-    if (lseek(fd, 0, SEEK_END) >= (off_t)sizeof *page)
-        page = map_page(fd);
-    close(fd);
-    if (page != NULL && page->nonce != invitation->nonce) {
-        munmap(page, sizeof *page);
-        page = NULL;
-    }
-    return page;
-}
 
 struct patience {
     unsigned looks, spins; /* spins: looks before the CPU is given to another rank */
@@ -257,34 +202,24 @@ int perf_start_open(const struct perf_backend *backend, const struct perf_world 
                     struct perf_start **start_out)
 {
     struct perf_start *start = calloc(1, sizeof *start);
-    struct invitation invitation = {0};
+    void *page;
     if (start == NULL)
         return -1;
     start->backend = backend;
     start->rank = world->rank;
     start->ranks = world->ranks;
     start->spins = world->ranks <= sysconf(_SC_NPROCESSORS_ONLN) ? SPINS : 1;
-    if (world->rank == 0)
-        start->page = make_page(&invitation);
-    if (backend->share(&invitation, sizeof invitation) != 0)
-        goto err_close;
-    if (world->rank != 0)
-        start->page = find_page(&invitation);
-    uint64_t lost = start->page == NULL; /* one without it: nobody uses it */
-    if (backend->maximum(&lost, 1) != 0)
-        goto err_close;
-    if (world->rank == 0 && invitation.pid > 0)
-        close((int)invitation.fd);
-    if (lost && start->page != NULL) {
-        munmap(start->page, sizeof *start->page);
-        start->page = NULL;
-    }
+    if (perf_shared_open(backend, world->rank, sizeof *start->page, &page) != 0)
+        goto err_free;
+    start->page = page;
     if (compare_bindings(start) != 0)
         goto err_close;
     *start_out = start;
     return 0;
 err_close:
-    perf_start_close(start);
+    perf_shared_close(start->page, sizeof *start->page);
+err_free:
+    free(start);
     return -1;
 }
 
@@ -308,7 +243,6 @@ void perf_start_close(struct perf_start *start)
 {
     if (start == NULL)
         return;
-    if (start->page != NULL)
-        munmap(start->page, sizeof *start->page);
+    perf_shared_close(start->page, sizeof *start->page);
     free(start);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* manta-perf: the benchmark loop over Manta. */
-#include "perf/loop/perf.h"
+/* manta-perf: the benchmark loop over Manta, or, with --bare, over two cache lines. */
+#include "perf/manta-perf/bare.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -122,7 +122,7 @@ static void close_manta(void)
 
 int main(int argc, char **argv)
 {
-    static const struct perf_backend backend = {
+    static const struct perf_backend manta = {
         .name = "manta-perf",
         .open = open_manta,
         .share = share,
@@ -132,5 +132,8 @@ int main(int argc, char **argv)
         .describe = describe,
         .close = close_manta,
     };
-    return perf_main(&backend, argc, argv);
+    if (argc < 2 || strcmp(argv[1], "--bare") != 0)
+        return perf_main(&manta, argc, argv);
+    const struct perf_backend bare = perf_bare(&manta);
+    return perf_main(&bare, argc - 1, argv + 1);
 }
