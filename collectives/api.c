@@ -266,9 +266,7 @@ int manta_wait(struct manta_request *request, uint64_t timeout_ns)
     int rc = mt_comm_enter(comm);
     if (rc)
         return rc;
-    uint64_t until_ns = timeout_ns ? mt_clock_now_ns() : 0; /* 0: look once */
-    until_ns = timeout_ns > UINT64_MAX - until_ns ? UINT64_MAX : until_ns + timeout_ns;
-    rc = mt_wait(request, until_ns);
+    rc = mt_wait(request, timeout_ns);
     if (rc != MANTA_INPROGRESS)
         rc = mt_call_finish(request);
     mt_comm_leave(comm);

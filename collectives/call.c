@@ -64,13 +64,6 @@ static uint64_t next_sequence(struct manta_comm *comm, const struct mt_arguments
     return ++comm->sequence;
 }
 
-/* Give the call its time and its line in the recorder. */
-static uint32_t record_call(struct manta_comm *comm, struct mt_call *call)
-{
-    call->posted_ns = mt_quick_now_ns(&comm->clock);
-    return mt_record_begin(comm->record, call);
-}
-
 /* Give a collective its place in what was called on this communicator. */
 static void enter_history(struct manta_comm *comm, struct mt_call *call, uint32_t call_hash)
 {
@@ -92,8 +85,16 @@ static void number_call(struct manta_request *request, const struct mt_arguments
         .epoch = comm->group->epoch,
         .hash = is_pair ? call_hash : call->history,
     };
-    request->record_slot = record_call(comm, call);
-    request->deadline_ns = call->posted_ns + comm->settings.timeout_ns;
+    request->record_slot = mt_record_begin(comm->record, call);
+}
+
+/* The clock is read when the call has been posted: the others need not wait for that. */
+static void time_call(struct manta_request *request)
+{
+    struct manta_comm *comm = request->comm;
+    request->call.posted_ns = mt_quick_now_ns(&comm->clock);
+    request->deadline_ns = request->call.posted_ns + comm->settings.timeout_ns;
+    mt_record_posted(comm->record, request->record_slot, request->call.posted_ns);
 }
 
 static int prepare_slots(struct manta_request *request, struct mt_error *error)
@@ -178,11 +179,11 @@ static void fill(struct manta_request *request, struct manta_comm *comm,
     request->posted = request->queued = 0;
 }
 
-/* A short call that ended in its first look took no time worth a second reading of the clock. */
-static uint64_t ended_ns(struct manta_request *request)
+/* A short call that ended when it was looked at took no time worth another reading of the clock. */
+static uint64_t ended_ns(struct manta_request *request, uint64_t looked_ns)
 {
-    if (request->count * request->element_bytes <= SHORT_BYTES)
-        return request->call.posted_ns;
+    if (looked_ns > 0 && request->count * request->element_bytes <= SHORT_BYTES)
+        return looked_ns;
     return mt_quick_now_ns(&request->comm->clock);
 }
 
@@ -233,17 +234,6 @@ static int not_opened(struct manta_comm *comm, const struct mt_arguments *argume
     return atomic_load_explicit(&comm->failed, memory_order_relaxed);
 }
 
-/* Which collectives are over: a message of one of them that still comes belongs to no step. */
-static void note_end(struct manta_comm *comm)
-{
-    uint64_t first_open = comm->sequence + 1;
-    for (const struct manta_request *open = comm->active; open; open = open->next) {
-        if (!mt_call_is_pair(&open->call) && open->call.sequence < first_open)
-            first_open = open->call.sequence;
-    }
-    comm->ended_calls = first_open - 1;
-}
-
 /* The call is over: give back what it held, record the result. */
 static void end(struct manta_request *request, int result, uint64_t now_ns)
 {
@@ -257,7 +247,6 @@ static void end(struct manta_request *request, int result, uint64_t now_ns)
     }
     request->instance = NULL;
     request->result = result;
-    note_end(comm);
     mt_record_end(comm->record, request->record_slot, result, now_ns);
     if (result)
         return;
@@ -271,19 +260,19 @@ uint32_t mt_call_begin_split(struct manta_comm *comm, struct mt_call *call_out)
     *call_out = (struct mt_call){
         .collective = MT_CALL_SPLIT, .root = MANTA_PLAN_NONE, .sequence = ++comm->sequence};
     enter_history(comm, call_out, mt_call_hash(call_out));
-    return record_call(comm, call_out);
+    call_out->posted_ns = mt_quick_now_ns(&comm->clock);
+    return mt_record_begin(comm->record, call_out);
 }
 
 void mt_call_end_split(struct manta_comm *comm, uint32_t record_slot, int result)
 {
-    note_end(comm);
     mt_record_end(comm->record, record_slot, result, mt_quick_now_ns(&comm->clock));
 }
 
-void mt_call_complete(struct manta_request *request, int result)
+void mt_call_complete(struct manta_request *request, int result, uint64_t looked_ns)
 {
     deactivate(request);
-    end(request, result, mt_quick_now_ns(&request->comm->clock));
+    end(request, result, ended_ns(request, looked_ns));
 }
 
 static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
@@ -300,9 +289,12 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
     struct manta_request *request = *request_out;
     comm->quiet_since_ns = 0;
     if (request->shape && request->entry->connected && comm->queued == 0)
-        mt_engine_post(request, looks);
+        mt_engine_post(request);
+    time_call(request);
+    if (request->shape && looks > 0)
+        mt_engine_look(request, looks);
     if (arguments->count == 0 || (request->shape && request->done_segments)) {
-        end(request, 0, ended_ns(request));
+        end(request, 0, ended_ns(request, request->call.posted_ns));
         return 0;
     }
     activate(request);
@@ -315,7 +307,7 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
 int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
                  struct mt_shape *shape, struct manta_request **request_out)
 {
-    int rc = start(comm, arguments, shape, 1, request_out);
+    int rc = start(comm, arguments, shape, 0, request_out);
     if (rc == 0 && (*request_out)->result == MANTA_INPROGRESS) {
         (*request_out)->posted = 1;
         mt_wait_posted(comm, 1);

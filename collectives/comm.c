@@ -186,6 +186,7 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
     rc = mt_routes_open(comm, deadline_ns, error);
     comm->spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
     comm->looks = comm->settings.oversubscribed ? 1 : LOOKS;
+    comm->shape_last = comm->shapes;
     return rc;
 }
 

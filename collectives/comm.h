@@ -196,7 +196,6 @@ struct manta_comm {
 
     uint64_t sequence;                           /* of the last collective */
     uint64_t history;                            /* of all of them: mt_call_history() */
-    uint64_t ended_calls;                        /* all collectives up to this one are over */
     uint64_t *sent_sequence, *received_sequence; /* [ranks] of the last send to, recv from each */
     struct manta_request *active, **active_tail; /* posted, in order */
     uint32_t queued; /* of them: members post fused steps in one order, so none may overtake */
@@ -215,7 +214,7 @@ struct manta_comm {
     /* What was chosen, by size class and, where an override rules, by its range; NULL: not yet. */
     const struct mt_algorithm *chosen[MANTA_COLLECTIVE_COUNT][MT_SIZE_CLASSES];
     const struct mt_algorithm *forced[MANTA_COLLECTIVE_COUNT][MT_SELECT_RANGES];
-    struct mt_shape shapes[MT_SHAPES];
+    struct mt_shape shapes[MT_SHAPES], *shape_last; /* found last, or any */
     struct mt_cache cache;
     struct mt_scratch *scratch; /* free */
 
@@ -340,8 +339,9 @@ char *mt_bind_location(const struct manta_request *request, uint32_t slot,
 int mt_engine_progress(struct manta_comm *comm);
 /* Its fused step has been posted, or never will be: those behind it may follow. */
 void mt_engine_unqueue(struct manta_request *request);
-/* Post the one step of a direct call, looking for the others that often. */
-void mt_engine_post(struct manta_request *request, uint32_t looks);
+/* Post the one step of a direct call, and look for the others that often. */
+void mt_engine_post(struct manta_request *request);
+void mt_engine_look(struct manta_request *request, uint32_t looks);
 
 /* call.c; shape: of these arguments, or NULL */
 int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
@@ -352,14 +352,14 @@ int mt_call_block(struct manta_comm *comm, const struct mt_arguments *arguments,
 uint32_t mt_call_begin_split(struct manta_comm *comm, struct mt_call *call_out);
 void mt_call_end_split(struct manta_comm *comm, uint32_t record_slot, int result);
 /* The call is over: take it off the communicator's list, give back its instance, record the result.
- */
-void mt_call_complete(struct manta_request *request, int result);
+ * looked_ns: the time shortly before, or 0: not known. */
+void mt_call_complete(struct manta_request *request, int result, uint64_t looked_ns);
 /* Free a completed request; its result. */
 int mt_call_finish(struct manta_request *request);
 
 /* wait.c */
-/* Until the request is finished (its result), or until_ns (MANTA_INPROGRESS). */
-int mt_wait(struct manta_request *request, uint64_t until_ns);
+/* Until the request is finished (its result), or for so long (MANTA_INPROGRESS); 0: look once. */
+int mt_wait(struct manta_request *request, uint64_t timeout_ns);
 /* Fail all requests: the control plane's verdict becomes their result. */
 void mt_wait_fail(struct manta_comm *comm);
 /* A transport reported an error: ask the control plane whose fault it is, then fail. Returns the

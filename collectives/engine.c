@@ -271,7 +271,7 @@ static void finish_direct(struct manta_request *request)
         divide_blocks(request, request->shape->offsets, NULL);
 }
 
-void mt_engine_post(struct manta_request *request, uint32_t looks)
+void mt_engine_post(struct manta_request *request)
 {
     struct manta_transport_request *transfer = &request->transfer;
     const struct mt_endpoint *endpoint = &request->comm->endpoints[request->comm->fused_endpoint];
@@ -279,12 +279,22 @@ void mt_engine_post(struct manta_request *request, uint32_t looks)
     call->id = request->id;
     call->src = request->src;
     call->dst = request->dst;
-    call->looks = looks;
     transfer->peer = MANTA_PLAN_NONE;
     int rc = endpoint->transport->fused_post(endpoint->handle, call, transfer);
     if (rc)
         transfer->status = rc; /* MANTA_EAGAIN: to be posted again */
     else if (transfer->status == 0)
+        finish_direct(request);
+}
+
+void mt_engine_look(struct manta_request *request, uint32_t looks)
+{
+    struct manta_transport_request *transfer = &request->transfer;
+    const struct mt_endpoint *endpoint = &request->comm->endpoints[request->comm->fused_endpoint];
+    if (!endpoint->transport->fused_look || transfer->status != MANTA_INPROGRESS)
+        return;
+    endpoint->transport->fused_look(endpoint->handle, &request->shape->fused, transfer, looks);
+    if (transfer->status == 0)
         finish_direct(request);
 }
 
@@ -303,7 +313,7 @@ static int advance_direct(struct manta_request *request, uint32_t *peer_out)
         int rc = request->entry->connected ? 1 : connect_peers(request, peer_out);
         if (rc <= 0)
             return rc;
-        mt_engine_post(request, 0);
+        mt_engine_post(request);
         if (transfer->status != MANTA_EAGAIN)
             mt_engine_unqueue(request);
         return transfer->status == 0;
@@ -373,7 +383,7 @@ int mt_engine_progress(struct manta_comm *comm)
             return mt_wait_transport_error(comm, MT_ROUTE_NONE, rc, peer, request);
         moved |= rc;
         if (request->done_segments == request->segments)
-            mt_call_complete(request, 0);
+            mt_call_complete(request, 0, 0);
     }
     return moved;
 }

@@ -24,12 +24,24 @@ struct offer {
     uint8_t blobs[MT_ENDPOINTS][MANTA_TRANSPORT_ADDRESS_MAX];
 };
 
+/* All collectives up to this one are over: a message of one of them that still comes belongs to no
+ * step. */
+static uint64_t ended_calls(const struct manta_comm *comm)
+{
+    uint64_t first_open = comm->sequence + 1;
+    for (const struct manta_request *open = comm->active; open; open = open->next) {
+        if (!mt_call_is_pair(&open->call) && open->call.sequence < first_open)
+            first_open = open->call.sequence;
+    }
+    return first_open - 1;
+}
+
 /* A message without a receive: see struct manta_transport_open. */
 static int call_state(void *arg, const struct manta_transport_id *id)
 {
     const struct manta_comm *comm = arg;
     struct mt_call call;
-    if (id->call > comm->ended_calls) /* sends and receives, too, whose numbers are higher */
+    if (id->call > ended_calls(comm)) /* sends and receives, too, whose numbers are higher */
         return 0;
     if (mt_record_find(comm->record, id->call, &call) && call.history != id->hash)
         return MANTA_EMISMATCH;

@@ -51,19 +51,27 @@ static uint32_t first_place(uint64_t count, uint64_t key)
     return (uint32_t)(mixed >> 32) % MT_SHAPES;
 }
 
+static int fits(const struct manta_comm *comm, const struct mt_shape *shape,
+                struct mt_arguments *arguments, uint64_t key)
+{
+    if (shape->count != arguments->count || shape->key != key || !shape->entry)
+        return 0;
+    arguments->element_bytes = shape->element_bytes;
+    return shape->in_place == (uint32_t)mt_is_in_place(comm, arguments);
+}
+
 struct mt_shape *mt_shape_find(struct manta_comm *comm, struct mt_arguments *arguments)
 {
-    uint64_t key = key_of(arguments), count = arguments->count;
-    uint32_t place = first_place(count, key);
+    uint64_t key = key_of(arguments);
     if (!has_key(arguments))
         return NULL;
+    if (fits(comm, comm->shape_last, arguments, key))
+        return comm->shape_last;
+    uint32_t place = first_place(arguments->count, key);
     for (uint32_t way = 0; way < WAYS; way++) {
         struct mt_shape *shape = &comm->shapes[(place + way) % MT_SHAPES];
-        if (shape->count != count || shape->key != key || !shape->entry)
-            continue;
-        arguments->element_bytes = shape->element_bytes;
-        if (shape->in_place == (uint32_t)mt_is_in_place(comm, arguments))
-            return shape;
+        if (fits(comm, shape, arguments, key))
+            return comm->shape_last = shape;
     }
     return NULL;
 }

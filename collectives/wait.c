@@ -29,14 +29,17 @@ enum {
 /* The communicators of this process, so that a wait can help the others. */
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct manta_comm *registry;
-static _Atomic uint32_t posted_calls; /* of all communicators of this process */
+static _Atomic uint32_t registered; /* how many there are */
+static _Atomic uint32_t is_posted;  /* 0: none of them has a call posted. Set with each post, and
+                                     * cleared by who looks and finds none: a post costs a store */
 
 /* A forked child starts without communicators: those it inherited are the parent's. */
 static void reset_in_child(void)
 {
     registry = NULL;
     registry_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    atomic_store(&posted_calls, 0);
+    atomic_store(&registered, 0);
+    atomic_store(&is_posted, 0);
 }
 
 __attribute__((constructor)) static void install_reset(void)
@@ -44,10 +47,13 @@ __attribute__((constructor)) static void install_reset(void)
     mt_fork_on_child(reset_in_child);
 }
 
+/* Whoever is in the communicator is the only one to count its calls. */
 void mt_wait_posted(struct manta_comm *comm, int change)
 {
-    atomic_fetch_add_explicit(&comm->posted, (uint32_t)change, memory_order_relaxed);
-    atomic_fetch_add_explicit(&posted_calls, (uint32_t)change, memory_order_relaxed);
+    uint32_t posted = atomic_load_explicit(&comm->posted, memory_order_relaxed);
+    atomic_store_explicit(&comm->posted, posted + (uint32_t)change, memory_order_relaxed);
+    if (change > 0) /* pairs with the exchange in find_posted() */
+        atomic_store_explicit(&is_posted, 1, memory_order_release);
 }
 
 void mt_registry_add(struct manta_comm *comm)
@@ -57,6 +63,7 @@ void mt_registry_add(struct manta_comm *comm)
     if (registry)
         registry->registry_previous = comm;
     registry = comm;
+    atomic_fetch_add_explicit(&registered, 1, memory_order_relaxed);
     pthread_mutex_unlock(&registry_lock);
 }
 
@@ -70,7 +77,33 @@ void mt_registry_remove(struct manta_comm *comm)
     if (comm->registry_next)
         comm->registry_next->registry_previous = comm->registry_previous;
     comm->registry_next = comm->registry_previous = NULL;
+    atomic_fetch_sub_explicit(&registered, 1, memory_order_relaxed);
     pthread_mutex_unlock(&registry_lock);
+}
+
+/* Lock held. 1 if a communicator but `self` has calls posted. */
+static int find_posted(const struct manta_comm *self)
+{
+    int found = 0, found_others = 0;
+    /* Reads what the last post has stored, so that its count is seen below; a later one sets it
+     * again. */
+    if (atomic_exchange_explicit(&is_posted, 0, memory_order_acq_rel) == 0)
+        return 0;
+    for (const struct manta_comm *comm = registry; comm; comm = comm->registry_next)
+        if (atomic_load_explicit(&comm->posted, memory_order_relaxed) != 0) {
+            found = 1;
+            found_others |= comm != self;
+        }
+    if (found)
+        atomic_store_explicit(&is_posted, 1, memory_order_relaxed);
+    return found_others;
+}
+
+/* Are there communicators but `self` that may have calls posted? */
+static int may_be_posted(const struct manta_comm *self)
+{
+    return atomic_load_explicit(&is_posted, memory_order_relaxed) &&
+           atomic_load_explicit(&registered, memory_order_relaxed) > (self != NULL);
 }
 
 /* Move on the other communicators with posted calls that no thread is in. 1 if anything happened;
@@ -79,14 +112,14 @@ static int help_others(const struct manta_comm *self, int *posted_out)
 {
     int moved = 0;
     *posted_out = 0;
-    uint32_t own = self ? atomic_load_explicit(&self->posted, memory_order_relaxed) : 0;
-    if (atomic_load_explicit(&posted_calls, memory_order_relaxed) == own)
+    if (!may_be_posted(self))
         return 0;
     if (pthread_mutex_trylock(&registry_lock)) {
         *posted_out = 1; /* whoever holds it may be gone before they are done: look again soon */
         return 0;
     }
-    for (struct manta_comm *other = registry; other; other = other->registry_next) {
+    for (struct manta_comm *other = find_posted(self) ? registry : NULL; other;
+         other = other->registry_next) {
         uint32_t none = MT_OWNER_NONE;
         if (other == self || atomic_load_explicit(&other->posted, memory_order_relaxed) == 0)
             continue;
@@ -99,6 +132,14 @@ static int help_others(const struct manta_comm *self, int *posted_out)
     }
     pthread_mutex_unlock(&registry_lock);
     return moved;
+}
+
+static int is_anything_posted(void)
+{
+    pthread_mutex_lock(&registry_lock);
+    int found = find_posted(NULL);
+    pthread_mutex_unlock(&registry_lock);
+    return found;
 }
 
 struct errand {
@@ -130,8 +171,7 @@ void mt_wait_beside(struct manta_comm *self, void (*run)(void *arg), void *arg)
     struct errand errand = {.run = run, .arg = arg};
     pthread_t thread;
     int others;
-    if (atomic_load_explicit(&posted_calls, memory_order_relaxed) == 0 ||
-        start_errand(&errand, &thread)) {
+    if (!is_anything_posted() || start_errand(&errand, &thread)) {
         run(arg);
         return;
     }
@@ -158,7 +198,7 @@ void mt_wait_fail(struct manta_comm *comm)
         mt_trace_failure(comm);
     }
     while (comm->active)
-        mt_call_complete(comm->active, code);
+        mt_call_complete(comm->active, code, 0);
 }
 
 int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint_index, int code,
@@ -292,24 +332,26 @@ static void pause_core(void)
 }
 
 /* A direct call has one transport to look at; that takes a fraction of a look at everything. */
-static void look_directly(struct manta_request *request)
+static int look_directly(struct manta_request *request, uint64_t now_ns)
 {
-    struct manta_comm *comm = request->comm;
-    const struct mt_endpoint *endpoint = &comm->endpoints[comm->fused_endpoint];
-    for (uint32_t looks = comm->looks; looks > 1 && request->transfer.status == MANTA_INPROGRESS;
-         looks--)
-        if (endpoint->transport->progress(endpoint->handle) < 0)
-            return;
+    mt_engine_look(request, request->comm->looks);
+    if (request->done_segments == 0)
+        return MANTA_INPROGRESS;
+    mt_call_complete(request, 0, now_ns);
+    return 0;
 }
 
-int mt_wait(struct manta_request *request, uint64_t until_ns)
+int mt_wait(struct manta_request *request, uint64_t timeout_ns)
 {
     struct manta_comm *comm = request->comm;
     uint64_t idle_since_ns = 0, longest_idle_ns = 0;
+    uint64_t begun_ns = timeout_ns ? mt_quick_now_ns(&comm->clock) : 0;
+    uint64_t until_ns = timeout_ns < UINT64_MAX - begun_ns ? begun_ns + timeout_ns : UINT64_MAX;
     uint32_t looks_between = comm->settings.oversubscribed ? 1 : LOOKS_PER_CLOCK;
 
-    if (request->result == MANTA_INPROGRESS && request->shape && request->posted && until_ns > 0)
-        look_directly(request);
+    if (request->shape && request->posted && timeout_ns > 0 &&
+        request->result == MANTA_INPROGRESS && look_directly(request, begun_ns) == 0)
+        return 0;
     for (uint32_t looks = 1; request->result == MANTA_INPROGRESS; looks++) {
         int moved = mt_engine_progress(comm);
         if (mt_control_failed(comm->control) && request->result == MANTA_INPROGRESS)
@@ -318,7 +360,7 @@ int mt_wait(struct manta_request *request, uint64_t until_ns)
             break;
         if (moved > 0)
             idle_since_ns = 0;
-        if (looks % looks_between && until_ns > 0) {
+        if (looks % looks_between && timeout_ns > 0) {
             pause_core();
             continue;
         }

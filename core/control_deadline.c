@@ -30,7 +30,8 @@ static void look(struct mt_service_timer *timer)
     struct mt_call call;
     if (mt_control_failed(control) || control->is_leaving)
         return;
-    if (mt_record_oldest_open(control->record, &call) && now_ns > call.posted_ns) {
+    if (mt_record_oldest_open(control->record, &call) && call.posted_ns != 0 &&
+        now_ns > call.posted_ns) {
         uint64_t left_ns = timeout_ns - (now_ns - call.posted_ns);
         int is_due = now_ns - call.posted_ns >= timeout_ns;
         if (!is_due && left_ns < again_ns - now_ns)

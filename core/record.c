@@ -122,12 +122,26 @@ uint32_t mt_record_begin(struct mt_record *record, const struct mt_call *call)
     return (uint32_t)number;
 }
 
-void mt_record_end(struct mt_record *record, uint32_t slot_number, int result, uint64_t now_ns)
+/* The slot of this call, or NULL: 1,024 calls have begun since, and its place is taken. */
+static struct slot *slot_of(struct mt_record *record, uint32_t slot_number)
 {
     struct slot *slot = &record->slots[slot_number % MT_RECORD_CALLS];
     uint64_t version = atomic_load_explicit(&slot->version, memory_order_relaxed);
-    if ((uint32_t)(version / 2 - 1) != slot_number || version == 0)
-        return; /* 1,024 calls have begun since: this one's place is taken */
+    return (uint32_t)(version / 2 - 1) == slot_number && version != 0 ? slot : NULL;
+}
+
+void mt_record_posted(struct mt_record *record, uint32_t slot_number, uint64_t posted_ns)
+{
+    struct slot *slot = slot_of(record, slot_number);
+    if (slot)
+        put(&slot->posted_ns, posted_ns);
+}
+
+void mt_record_end(struct mt_record *record, uint32_t slot_number, int result, uint64_t now_ns)
+{
+    struct slot *slot = slot_of(record, slot_number);
+    if (!slot)
+        return;
     put(&slot->outcome, outcome_of(result, get(&slot->outcome) >> 32));
     put(&slot->ended_ns, now_ns ? now_ns : 1);
 }

@@ -43,6 +43,8 @@ struct mt_record *mt_record_create(void);
 void mt_record_destroy(struct mt_record *record);
 /* Returns the slot to end the call with. Wait-free, one writer at a time. */
 uint32_t mt_record_begin(struct mt_record *record, const struct mt_call *call);
+/* When it was posted, if mt_record_begin() was told 0: not known yet. */
+void mt_record_posted(struct mt_record *record, uint32_t slot, uint64_t posted_ns);
 void mt_record_end(struct mt_record *record, uint32_t slot, int result, uint64_t now_ns);
 /* The last call begun; the last and the first that have not ended; the collective with this
  * sequence. 1 if there is one. */

@@ -87,8 +87,6 @@ struct manta_transport_fused_call {
     uint32_t dtype, op; /* AVG is given as SUM; the engine divides */
     const uint64_t *block_offsets;
     uint32_t blocks;
-    uint32_t looks; /* a caller that can only wait: how often to look for the others before the post
-                     * returns (some ns each); 0: as a post that others follow */
     uint64_t transport_private[24];
 };
 
@@ -212,6 +210,10 @@ struct manta_transport {
     int (*fused_query)(void *endpoint, const struct manta_plan_fused *fused);
     int (*fused_post)(void *endpoint, struct manta_transport_fused_call *call,
                       struct manta_transport_request *request);
+    /* For a caller that can only wait: look for the other members of a posted step, at most so many
+     * times, some ns each, and at nothing else. request->status tells; progress does the same. */
+    void (*fused_look)(void *endpoint, struct manta_transport_fused_call *call,
+                       struct manta_transport_request *request, uint32_t looks);
 
     void (*counters)(void *endpoint, struct manta_transport_counters *counters_out); /* [service] */
 };

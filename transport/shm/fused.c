@@ -318,12 +318,15 @@ static void make_op(const struct prepared *prepared, const struct manta_transpor
     request->status = MANTA_INPROGRESS;
 }
 
-static void look_again(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
-                       const struct manta_transport_request *request, uint32_t looks)
+static void look_for_line(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                          struct mt_shm_op *op, uint32_t looks)
 {
-    do
-        team_progress(endpoint, team);
-    while (request->status == MANTA_INPROGRESS && looks-- > 1);
+    uint32_t peer = MANTA_PLAN_NONE;
+    int code = mt_shm_line_look(endpoint, team, op, looks, &peer);
+    if (code == 0)
+        end(team, 0, MANTA_PLAN_NONE);
+    else if (code < 0)
+        end_all(team, code, peer);
 }
 
 int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
@@ -351,19 +354,28 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
         team->tail = op;
         return 0;
     }
-    int has_looked = 0;
-    if (op->line && team->unresolved == 0) {
-        code = mt_shm_line(endpoint, team, op, call->looks, &request->peer);
-        if (code != MANTA_INPROGRESS) {
-            request->status = team->failed = code;
-            return 0;
-        }
-        has_looked = op->published == op->publishes; /* else there was no room */
-    }
     team->head = team->tail = op;
-    if (!has_looked)
-        look_again(endpoint, team, request, call->looks);
+    if (!op->line || team->unresolved != 0)
+        team_progress(endpoint, team);
+    else if (mt_shm_line_publish(endpoint, team, op) && !op->consumes)
+        look_for_line(endpoint, team, op, 1); /* that was all */
     return 0;
+}
+
+void mt_shm_fused_look(void *handle, struct manta_transport_fused_call *call,
+                       struct manta_transport_request *request, uint32_t looks)
+{
+    struct mt_shm_endpoint *endpoint = handle;
+    const struct prepared *prepared = (const struct prepared *)(void *)call->transport_private;
+    struct mt_shm_team *team = prepared->team;
+    struct mt_shm_op *op = team->head;
+    if (op != NULL && op->request == request && op->line && op->published == op->publishes &&
+        team->unresolved == 0) {
+        look_for_line(endpoint, team, op, looks);
+        return;
+    }
+    while (looks-- > 0 && request->status == MANTA_INPROGRESS)
+        team_progress(endpoint, team);
 }
 
 int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint)

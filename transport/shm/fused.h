@@ -4,7 +4,7 @@
  * of posting, which is the same on all members. Each is a state machine that is moved by progress
  * and never waits. Three kernels:
  *
- *  line       what fits beside a flag, at once when it is posted
+ *  line       what fits beside a flag, published at once when it is posted
  *  stream     one tick per chunk: publishers publish, consumers copy or combine. Broadcast,
  *             allgather, reduce_scatter, barrier; allreduce and reduce of short vectors.
  *  two-phase  allreduce and reduce of long vectors: of each chunk a member combines its own block
@@ -82,10 +82,14 @@ static inline uint64_t mt_shm_op_ticks(const struct mt_shm_op *op)
  */
 int mt_shm_stream_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                        struct mt_shm_op *op, uint32_t *peer_out);
-/* Carry out an operation with `line` set that is alone in its team. 0: complete; MANTA_INPROGRESS:
- * the stream kernel has to go on; an error with *peer_out. */
-int mt_shm_line(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
-                uint32_t looks, uint32_t *peer_out);
+/* Publish what this rank contributes to an operation with `line` set that is alone in its team. 1,
+ * or 0 if there is nothing, or no room: then the stream kernel will. */
+int mt_shm_line_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                        struct mt_shm_op *op);
+/* Look for the others' parts, once it is published. 0: complete; MANTA_INPROGRESS: they did not
+ * come within so many looks; an error with *peer_out. */
+int mt_shm_line_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                     struct mt_shm_op *op, uint32_t looks, uint32_t *peer_out);
 int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                           struct mt_shm_op *op, uint32_t *peer_out);
 

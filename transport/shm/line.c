@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The line kernel: an operation whose payload lies beside the flag, carried out in one go when it
- * is posted and its team has nothing else to do. It does what the stream kernel does with one
- * chunk, without chunks. What it cannot finish within its looks it leaves in the stream kernel's
- * state, and that one goes on.
+ * The line kernel: an operation whose payload lies beside the flag and whose team has nothing else
+ * to do. It does what the stream kernel does with one chunk, without chunks, in two halves: publish
+ * when it is posted, look while somebody waits for it. It keeps the stream kernel's state, so that
+ * that one can go on at any time.
  */
 #include "transport/shm/combine.h"
 #include "transport/shm/copy.h"
@@ -72,15 +72,19 @@ static int gather(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, st
     return 0;
 }
 
-int mt_shm_line(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
-                uint32_t looks, uint32_t *peer_out)
+int mt_shm_line_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                        struct mt_shm_op *op)
+{
+    if (!op->publishes || team->tick >= team->known_done + MT_SHM_TICKS)
+        return 0;
+    publish(endpoint, team, op, op->elements * op->size);
+    return 1;
+}
+
+int mt_shm_line_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                     struct mt_shm_op *op, uint32_t looks, uint32_t *peer_out)
 {
     uint64_t bytes = op->elements * op->size;
-    if (op->publishes) {
-        if (team->tick >= team->known_done + MT_SHM_TICKS)
-            return MANTA_INPROGRESS;
-        publish(endpoint, team, op, bytes);
-    }
     if (op->consumes) {
         int code = gather(endpoint, team, op, bytes, looks, peer_out);
         if (code != 0)

@@ -390,5 +390,6 @@ const struct manta_transport mt_transport_shm = {
     .close = close_endpoint,
     .fused_query = mt_shm_fused_query,
     .fused_post = mt_shm_fused_post,
+    .fused_look = mt_shm_fused_look,
     .counters = counters,
 };

@@ -180,6 +180,8 @@ int mt_shm_wire_up(struct mt_shm_endpoint *a, struct mt_shm_endpoint *b);
 int mt_shm_fused_query(void *endpoint, const struct manta_plan_fused *fused);
 int mt_shm_fused_post(void *endpoint, struct manta_transport_fused_call *call,
                       struct manta_transport_request *request);
+void mt_shm_fused_look(void *endpoint, struct manta_transport_fused_call *call,
+                       struct manta_transport_request *request, uint32_t looks);
 int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint);
 void mt_shm_fused_abort(struct mt_shm_endpoint *endpoint, int code);
 void mt_shm_fused_close(struct mt_shm_endpoint *endpoint);

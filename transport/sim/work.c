@@ -377,7 +377,6 @@ int mt_sim_fused_post(void *handle, struct manta_transport_fused_call *call,
         return out_of_memory(sim, NULL);
     work->inner = route;
     work->call = *call;
-    work->call.looks = 0; /* faults strike between looks */
     request->peer = work->request.peer = MANTA_PLAN_NONE;
     if (mt_sim_hit(sim, MT_FAULT_MISMATCH, sim->rank, &call->id, step, NULL)) {
         work->call.id.hash ^= 1;

@@ -217,12 +217,13 @@ static int post(struct runner *self, struct call *call, uint32_t index,
         .dtype = call->dtype,
         .op = call->op,
         .block_offsets = call->offsets,
-        .blocks = call->blocks,
-        .looks = world_random(&self->random) % 3 ? 0 : world_random(&self->random) % 50};
+        .blocks = call->blocks};
     struct mt_shm_endpoint *endpoint = self->script->world.endpoints[self->rank];
     int code = mt_transport_shm.fused_query(endpoint, &call->fused);
     if (code == 0)
         code = mt_transport_shm.fused_post(endpoint, &posted, request);
+    if (code == 0 && world_random(&self->random) % 3 == 0)
+        mt_transport_shm.fused_look(endpoint, &posted, request, world_random(&self->random) % 50);
     if (code != 0)
         fprintf(stderr, "rank %u call %u: query or post gives %d\n", self->rank, index, code);
     return code;
