@@ -72,6 +72,7 @@ static int issue_fused(struct manta_request *request, uint32_t slot_index,
         .op = plan_op(request),
         .block_offsets = slot->block_start,
         .blocks = plan->blocks,
+        .crowd = request->comm->cost.crowd,
     };
     call.id.segment = (uint32_t)slot->segment;
     int rc = endpoint->transport->fused_post(endpoint->handle, &call, transfer);

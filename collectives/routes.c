@@ -16,10 +16,11 @@
 #include "topology/host.h"
 #include "transport/registry.h"
 
-/* What a rank tells the others: the CPUs that it may run on and, for each transport of the list, in
- * order, its length and address. */
+/* What a rank tells the others: the CPUs that it may run on, how much of them, and, for each
+ * transport of the list, in order, its length and address. */
 struct offer {
     struct mt_cpus cpus;
+    uint64_t quota_millicpus; /* 0: none */
     uint16_t bytes[MT_ENDPOINTS];
     uint8_t blobs[MT_ENDPOINTS][MANTA_TRANSPORT_ADDRESS_MAX];
 };
@@ -101,6 +102,7 @@ static int open_all(struct manta_comm *comm, const struct manta_transport *const
     memset(offer, 0, sizeof(*offer));
     memset(&opened, 0, sizeof(opened));
     mt_cpus_of_thread(&offer->cpus);
+    offer->quota_millicpus = mt_host()->quota_millicpus;
     for (uint32_t i = 0; i < count; i++) {
         place[i] = MT_ROUTE_NONE;
         if (open_endpoint(comm, transports[i], &opened, &reason))
@@ -210,16 +212,19 @@ static int open_sleep_fd(struct manta_comm *comm)
                : 0;
 }
 
-/* On the wire an offer is the number of words of CPUs that are not 0, those words, and, for each
- * transport of the list, two bytes of length and the address. */
+/* On the wire an offer is the quota, the number of words of CPUs that are not 0, those words, and,
+ * for each transport of the list, two bytes of length and the address. */
 static size_t offer_pack(const struct offer *offer, uint32_t count, uint8_t *packed)
 {
     uint16_t words = MT_CPUS_WORDS;
     while (words > 0 && offer->cpus.words[words - 1] == 0)
         words--;
-    memcpy(packed, &words, sizeof(words));
-    memcpy(packed + sizeof(words), offer->cpus.words, words * sizeof(uint64_t));
-    size_t used = sizeof(words) + words * sizeof(uint64_t);
+    size_t used = sizeof(offer->quota_millicpus);
+    memcpy(packed, &offer->quota_millicpus, used);
+    memcpy(packed + used, &words, sizeof(words));
+    used += sizeof(words);
+    memcpy(packed + used, offer->cpus.words, words * sizeof(uint64_t));
+    used += words * sizeof(uint64_t);
     for (uint32_t i = 0; i < count; i++) {
         memcpy(packed + used, &offer->bytes[i], sizeof(uint16_t));
         memcpy(packed + used + sizeof(uint16_t), offer->blobs[i], offer->bytes[i]);
@@ -228,16 +233,18 @@ static size_t offer_pack(const struct offer *offer, uint32_t count, uint8_t *pac
     return used;
 }
 
-static int cpus_unpack(const uint8_t **packed, size_t *bytes, struct mt_cpus *cpus)
+static int cpus_unpack(const uint8_t **packed, size_t *bytes, struct offer *offer)
 {
     uint16_t words;
-    if (*bytes < sizeof(words))
+    const size_t head = sizeof(offer->quota_millicpus) + sizeof(words);
+    if (*bytes < head)
         return MANTA_EVERSION;
-    memcpy(&words, *packed, sizeof(words));
-    size_t length = sizeof(words) + words * sizeof(uint64_t);
+    memcpy(&offer->quota_millicpus, *packed, sizeof(offer->quota_millicpus));
+    memcpy(&words, *packed + sizeof(offer->quota_millicpus), sizeof(words));
+    size_t length = head + words * sizeof(uint64_t);
     if (words > MT_CPUS_WORDS || *bytes < length)
         return MANTA_EVERSION;
-    memcpy(cpus->words, *packed + sizeof(words), length - sizeof(words));
+    memcpy(offer->cpus.words, *packed + head, length - head);
     *packed += length;
     *bytes -= length;
     return 0;
@@ -245,7 +252,7 @@ static int cpus_unpack(const uint8_t **packed, size_t *bytes, struct mt_cpus *cp
 
 static int offer_unpack(const uint8_t *packed, size_t bytes, uint32_t count, struct offer *offer)
 {
-    if (cpus_unpack(&packed, &bytes, &offer->cpus))
+    if (cpus_unpack(&packed, &bytes, offer))
         return MANTA_EVERSION;
     for (uint32_t i = 0; i < count; i++) {
         if (bytes < sizeof(uint16_t))
@@ -313,23 +320,45 @@ static int connect_routes(struct manta_comm *comm, const struct offer *offers, u
     return 0;
 }
 
-/* More ranks than CPUs for them: those that wait must give way at once. */
+/* The CPUs of the ranks on this rank's node, in their order; returns how many those are. */
+static uint32_t list_node(const struct manta_comm *comm, const struct offer *offers, uint32_t rank,
+                          const struct mt_cpus **cpus_out, uint32_t *index_out, uint64_t *quota_out)
+{
+    uint32_t count = 0;
+    *quota_out = 0;
+    for (uint32_t r = 0; r < comm->ranks; r++) {
+        if (!mt_group_same_node(comm->group, rank, r))
+            continue;
+        if (r == rank)
+            *index_out = count;
+        cpus_out[count++] = &offers[r].cpus;
+        uint64_t quota = offers[r].quota_millicpus;
+        if (quota > 0 && (*quota_out == 0 || quota < *quota_out))
+            *quota_out = quota;
+    }
+    return count;
+}
+
+/* Are there more ranks than CPUs for them? Those that wait must give way at once: each rank judges
+ * for itself. And on the fullest node, waiting for others takes a turn of theirs: that counts in
+ * the choice of algorithms, so all ranks must find the same. */
 static int find_sharing(struct manta_comm *comm, const struct offer *offers, struct mt_error *error)
 {
-    const struct mt_cpus **ranks = calloc(comm->ranks, sizeof(*ranks));
-    uint64_t quota = mt_host()->quota_millicpus;
-    uint32_t local = 0, me = 0;
-    if (!ranks)
+    const struct mt_cpus **cpus = calloc(comm->ranks, sizeof(*cpus));
+    uint64_t quota;
+    uint32_t index = 0;
+    if (!cpus)
         return mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", comm->ranks);
     for (uint32_t r = 0; r < comm->ranks; r++) {
+        uint32_t count = list_node(comm, offers, r, cpus, &index, &quota);
         if (r == comm->rank)
-            me = local;
-        if (mt_group_same_node(comm->group, comm->rank, r))
-            ranks[local++] = &offers[r].cpus;
+            comm->settings.oversubscribed = mt_cpus_are_shared(cpus, count, index) ||
+                                            (quota > 0 && count * UINT64_C(1000) > quota);
+        uint32_t crowd = index == 0 ? mt_cpus_crowd(cpus, count, quota) : 1;
+        if (crowd > comm->cost.crowd)
+            comm->cost.crowd = crowd;
     }
-    comm->settings.oversubscribed =
-        mt_cpus_are_shared(ranks, local, me) || (quota > 0 && local * UINT64_C(1000) > quota);
-    free(ranks);
+    free(cpus);
     return 0;
 }
 

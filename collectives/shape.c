@@ -119,6 +119,7 @@ struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_ar
         .op = arguments->op == MANTA_AVG ? MANTA_SUM : arguments->op,
         .block_offsets = offsets,
         .blocks = plan->blocks,
+        .crowd = comm->cost.crowd,
     };
     return shape;
 }

@@ -53,6 +53,8 @@ void mt_cost_defaults(struct mt_cost_model *model, uint32_t ranks, const uint64_
         .gamma_ps_per_byte = 50,
         .memory_ps_per_byte = 20,
         .fused_alpha_ns = 300,
+        .crowd = 1,
+        .turn_ns = 1200,
         .ranks = ranks,
         .nodes = nodes,
         .segment_bytes = segment_bytes ? segment_bytes : UINT64_MAX,
@@ -109,6 +111,12 @@ static uint64_t step_bytes(const struct pricing *c, const struct manta_plan *pla
     return bytes;
 }
 
+/* Where ranks share CPUs, who waits for another waits until all others of its CPU had a turn. */
+static uint64_t turns(const struct pricing *c)
+{
+    return c->model->crowd > 1 ? times(c->model->crowd - 1, c->model->turn_ns) : 0;
+}
+
 static void enqueue(struct pricing *c, uint32_t rank)
 {
     if (c->queued[rank])
@@ -157,7 +165,8 @@ static void run_recv(struct pricing *c, uint32_t rank, uint32_t step, uint64_t s
     const struct mt_cost_link *link = link_of(c, rank, at->peer);
     uint64_t wire = duration(step_bytes(c, c->plans[rank], at), link->beta_ps_per_byte);
     struct resources *in = &c->resources[rank];
-    uint64_t arrival = later(plus(sent, link->alpha_ns), plus(in->in_free, wire));
+    uint64_t seen = plus(plus(sent, link->alpha_ns), turns(c));
+    uint64_t arrival = later(seen, plus(in->in_free, wire));
     in->in_free = later(arrival, c->issued[c->match.first[rank] + step]);
     in->in_busy = plus(in->in_busy, wire);
     in->core_busy = plus(in->core_busy, link->core_ns);
@@ -208,7 +217,7 @@ static void run_fused(struct pricing *c, uint32_t rank, uint32_t step)
     c->fused_busy = plus(c->fused_busy, work);
     for (uint32_t i = 0; i < fused->member_count; i++)
         finish(c, fused->members[i].rank, find_fused(c, fused->members[i].rank, number),
-               plus(start, work));
+               plus(plus(start, work), turns(c)));
 }
 
 static void issue(struct pricing *c, uint32_t rank, uint32_t step, uint64_t at_ns)

@@ -22,11 +22,13 @@ struct mt_cost_model {
     uint64_t gamma_ps_per_byte;  /* reduction or copy, one core */
     uint64_t memory_ps_per_byte; /* read or written on a node: the memory its ranks share */
     uint64_t fused_alpha_ns;     /* fused step, for each member */
+    uint32_t crowd;              /* of the fullest node: ranks for each CPU, rounded up */
+    uint64_t turn_ns; /* how long a rank keeps a CPU that others wait for, and gives it away */
     uint32_t ranks;
     const uint64_t *nodes; /* [ranks] node of each rank */
     uint64_t segment_bytes;
 };
-/* Defaults for this machine class; nodes as given. */
+/* Defaults for this machine class, a CPU for each rank; nodes as given. */
 void mt_cost_defaults(struct mt_cost_model *model, uint32_t ranks, const uint64_t *nodes,
                       uint64_t segment_bytes);
 /* Price the plans of all ranks for a vector of `bytes` (per rank's part for the RANKS layout). */

@@ -59,3 +59,18 @@ int mt_cpus_are_shared(const struct mt_cpus *const *ranks, uint32_t count, uint3
         inside += size_of(ranks[r]) > 0 && is_within(ranks[r], &reach);
     return own > size_of(ranks[me]) || inside > size_of(&reach);
 }
+
+uint32_t mt_cpus_crowd(const struct mt_cpus *const *ranks, uint32_t count, uint64_t quota_millicpus)
+{
+    struct mt_cpus all;
+    memset(&all, 0, sizeof(all));
+    for (uint32_t r = 0; r < count; r++) {
+        for (int w = 0; w < MT_CPUS_WORDS; w++)
+            all.words[w] |= ranks[r]->words[w];
+    }
+    uint64_t millicpus = size_of(&all) * UINT64_C(1000);
+    if (quota_millicpus > 0 && (quota_millicpus < millicpus || millicpus == 0))
+        millicpus = quota_millicpus;
+    uint64_t needed = count * UINT64_C(1000);
+    return millicpus == 0 || needed <= millicpus ? 1 : (uint32_t)((needed - 1) / millicpus + 1);
+}

@@ -21,4 +21,10 @@ void mt_cpus_of_thread(struct mt_cpus *cpus_out);
  */
 int mt_cpus_are_shared(const struct mt_cpus *const *ranks, uint32_t count, uint32_t me);
 
+/* How many of the `count` ranks of a node there are for each of the CPUs that they may run on, all
+ * together, and of which they may use quota_millicpus / 1000 at a time (0: all); rounded up. Unlike
+ * the above it is the same for all of them. 1 if it is not known. Pure. */
+uint32_t mt_cpus_crowd(const struct mt_cpus *const *ranks, uint32_t count,
+                       uint64_t quota_millicpus);
+
 #endif

@@ -87,6 +87,7 @@ struct manta_transport_fused_call {
     uint32_t dtype, op; /* AVG is given as SUM; the engine divides */
     const uint64_t *block_offsets;
     uint32_t blocks;
+    uint32_t crowd; /* ranks for each CPU of their node, rounded up; the same on all members */
     uint64_t transport_private[24];
 };
 

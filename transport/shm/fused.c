@@ -5,9 +5,10 @@
 #include "transport/shm/fused.h"
 
 enum {
-    FLAT_BYTES = 16384, /* of all members together: combined by everybody, in one phase */
-    STEPS = 16,         /* steps of a kernel in one progress: a few chunks */
-    PIECES = 8,         /* a broadcast is cut into about that many, within these bounds */
+    FLAT_BYTES = 16384,         /* of all members together: combined by everybody, in one phase */
+    FLAT_BYTES_CROWDED = 65536, /* the same where a second phase costs another turn of all */
+    STEPS = 16,                 /* steps of a kernel in one progress: a few chunks */
+    PIECES = 8,                 /* a broadcast is cut into about that many, within these bounds */
     PIECE_BYTES_MIN = 16 * 1024,
     PIECE_BYTES_MAX = 64 * 1024
 };
@@ -237,9 +238,10 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transpor
                            "a fused step was posted with an unknown dtype, or with parts of "
                            "different length");
     uint64_t bytes = op->elements * op->size;
+    uint64_t flat_bytes = call->crowd > 1 ? FLAT_BYTES_CROWDED : FLAT_BYTES;
     op->two_phase = (collective == MANTA_ALLREDUCE || collective == MANTA_REDUCE) &&
                     bytes > MT_SHM_INLINE &&
-                    (bytes > FLAT_BYTES / team->count || bytes > team->chunk_bytes);
+                    (bytes > flat_bytes / team->count || bytes > team->chunk_bytes);
     if (op->two_phase)
         op->publishes = 1;
     cut(team, op);

@@ -124,6 +124,25 @@ static void test_segments_overlap(void **state)
     assert_true(price(&model, MANTA_BROADCAST, "binomial", bytes) > 2 * wire);
 }
 
+/* A message to wait for costs a turn of those that share the CPU, a fused step one in all. */
+static void test_crowded_ranks_wait_for_turns(void **state)
+{
+    struct mt_cost_model model = round_model(16, NULL);
+    uint64_t alone[2], crowded[2];
+    (void)state;
+    for (model.turn_ns = 0; model.turn_ns <= 5000; model.turn_ns += 5000) {
+        uint64_t *found = model.turn_ns ? crowded : alone;
+        model.crowd = 8;
+        found[0] = price(&model, MANTA_ALLREDUCE, "recursive_doubling", 8);
+        found[1] = price(&model, MANTA_ALLREDUCE, "fused", 8);
+    }
+    assert_int_equal(crowded[0], alone[0] + 4 * 7 * 5000);
+    assert_int_equal(crowded[1], alone[1] + 7 * 5000);
+    model.crowd = 1;
+    assert_int_equal(price(&model, MANTA_ALLREDUCE, "recursive_doubling", 8), alone[0]);
+    assert_int_equal(price(&model, MANTA_ALLREDUCE, "fused", 8), alone[1]);
+}
+
 static void test_plans_that_wait_for_ever(void **state)
 {
     struct mt_cost_model model = round_model(2, NULL);
@@ -148,6 +167,7 @@ int main(void)
         cmocka_unit_test(test_more_bytes_never_cost_less),
         cmocka_unit_test(test_no_overflow),
         cmocka_unit_test(test_segments_overlap),
+        cmocka_unit_test(test_crowded_ranks_wait_for_turns),
         cmocka_unit_test(test_plans_that_wait_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,6 +62,34 @@ static void sets_that_do_not(void **state)
     assert_int_equal(shared_of(3, (const uint64_t[]){1, 1, 7}) & 3, 3);
 }
 
+static uint32_t crowd_of(uint32_t count, const uint64_t *masks, uint64_t quota_millicpus)
+{
+    struct mt_cpus cpus[RANKS_MAX];
+    const struct mt_cpus *ranks[RANKS_MAX];
+    memset(cpus, 0, sizeof(cpus));
+    for (uint32_t r = 0; r < count; r++) {
+        cpus[r].words[MT_CPUS_WORDS - 1] = masks[r];
+        ranks[r] = &cpus[r];
+    }
+    return mt_cpus_crowd(ranks, count, quota_millicpus);
+}
+
+static void ranks_for_each_cpu(void **state)
+{
+    (void)state;
+    assert_int_equal(crowd_of(2, (const uint64_t[]){1, 2}, 0), 1);
+    assert_int_equal(crowd_of(2, (const uint64_t[]){3, 3}, 0), 1);
+    assert_int_equal(crowd_of(3, (const uint64_t[]){3, 3, 3}, 0), 2);
+    assert_int_equal(crowd_of(4, (const uint64_t[]){1, 2, 3, 1}, 0), 2);
+    assert_int_equal(crowd_of(5, (const uint64_t[]){1, 2, 3, 1, 2}, 0), 3);
+    assert_int_equal(crowd_of(3, (const uint64_t[]){0, 0, 0}, 0), 1); /* unknown */
+    assert_int_equal(crowd_of(3, (const uint64_t[]){0, 0, 1}, 0), 3);
+    assert_int_equal(crowd_of(2, (const uint64_t[]){255, 255}, 2000), 1);
+    assert_int_equal(crowd_of(2, (const uint64_t[]){255, 255}, 1999), 2);
+    assert_int_equal(crowd_of(2, (const uint64_t[]){1, 1}, 8000), 2);
+    assert_int_equal(crowd_of(3, (const uint64_t[]){0, 0, 0}, 1500), 2);
+}
+
 static void own_set_is_the_kernel_s(void **state)
 {
     (void)state;
@@ -78,6 +106,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sets_that_suffice),
         cmocka_unit_test(sets_that_do_not),
+        cmocka_unit_test(ranks_for_each_cpu),
         cmocka_unit_test(own_set_is_the_kernel_s),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,7 +37,7 @@ struct call {
     uint64_t offsets[4 * WORLD_RANKS + 1];
     uint32_t blocks;
     uint64_t elements; /* of the vector, or of one member's part */
-    uint32_t dtype, op, size, in_place;
+    uint32_t dtype, op, size, in_place, crowd;
     uint64_t src_bytes, dst_bytes;
     uint8_t *src[WORLD_RANKS], *dst[WORLD_RANKS]; /* by member; dst with guards */
     uint8_t *result; /* what the vector's dst is; the concatenation for parts */
@@ -175,6 +175,7 @@ static void make_call(struct call *call, uint32_t collective, uint64_t elements,
     call->op = op;
     call->size = (uint32_t)manta_dtype_size((int)dtype);
     call->in_place = (uint32_t)world_random(random) & 1;
+    call->crowd = 1 + (uint32_t)(world_random(random) % 2);
     uint64_t gap = world_random(random) % 3 * call->size;
     declare(call, 1 + (uint32_t)(world_random(random) % 3), has_parts(call) ? gap : 0);
     fill(call, random);
@@ -217,7 +218,8 @@ static int post(struct runner *self, struct call *call, uint32_t index,
         .dtype = call->dtype,
         .op = call->op,
         .block_offsets = call->offsets,
-        .blocks = call->blocks};
+        .blocks = call->blocks,
+        .crowd = call->crowd};
     struct mt_shm_endpoint *endpoint = self->script->world.endpoints[self->rank];
     int code = mt_transport_shm.fused_query(endpoint, &call->fused);
     if (code == 0)
