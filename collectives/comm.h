@@ -202,6 +202,7 @@ struct manta_comm {
     struct manta_request *request_pool;
     struct manta_request *requests; /* all that were ever made, chained by `made` */
     struct mt_quick_clock clock;
+    uint32_t sweep;                 /* looks until each peer of the node has been seen */
     uint32_t looks;                 /* for the others, by a blocking call before it waits */
     const _Atomic int *failed_flag; /* of the control plane */
     uint64_t quiet_since_ns; /* when waits saw something move for the last time; 0: just now */

@@ -16,6 +16,8 @@
 #include "topology/host.h"
 #include "transport/registry.h"
 
+enum { PEERS_PER_LOOK = 8 }; /* a transport's progress looks at so many channels, in turn */
+
 /* What a rank tells the others: the CPUs that it may run on, how much of them, and, for each
  * transport of the list, in order, its length and address. */
 struct offer {
@@ -351,9 +353,11 @@ static int find_sharing(struct manta_comm *comm, const struct offer *offers, str
         return mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", comm->ranks);
     for (uint32_t r = 0; r < comm->ranks; r++) {
         uint32_t count = list_node(comm, offers, r, cpus, &index, &quota);
-        if (r == comm->rank)
+        if (r == comm->rank) {
+            comm->sweep = (count - 1) / PEERS_PER_LOOK + 1;
             comm->settings.oversubscribed = mt_cpus_are_shared(cpus, count, index) ||
                                             (quota > 0 && count * UINT64_C(1000) > quota);
+        }
         uint32_t crowd = index == 0 ? mt_cpus_crowd(cpus, count, quota) : 1;
         if (crowd > comm->cost.crowd)
             comm->cost.crowd = crowd;

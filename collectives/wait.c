@@ -347,8 +347,11 @@ int mt_wait(struct manta_request *request, uint64_t timeout_ns)
     uint64_t idle_since_ns = 0, longest_idle_ns = 0;
     uint64_t begun_ns = timeout_ns ? mt_quick_now_ns(&comm->clock) : 0;
     uint64_t until_ns = timeout_ns < UINT64_MAX - begun_ns ? begun_ns + timeout_ns : UINT64_MAX;
-    uint32_t looks_between = comm->settings.oversubscribed ? 1 : LOOKS_PER_CLOCK;
+    uint32_t looks_between = LOOKS_PER_CLOCK;
 
+    /* Who gives the core away gets it back late: look at all peers before. */
+    if (comm->settings.oversubscribed)
+        looks_between = request->shape ? 1 : comm->sweep;
     if (request->shape && request->posted && timeout_ns > 0 &&
         request->result == MANTA_INPROGRESS && look_directly(request, begun_ns) == 0)
         return 0;
