@@ -15,16 +15,16 @@ void mt_shm_channel_open(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *p
 {
     const struct mt_shm_geometry *g = &endpoint->identity.geometry;
     struct mt_shm_channel *channel = peer->channel;
-    uint64_t lines_bytes = (uint64_t)MT_SHM_FRAMES * MT_SHM_LINE;
-    uint8_t *out =
-        endpoint->base + g->channel_at + (uint64_t)(peer - endpoint->peers) * g->channel_stride;
+    const uint64_t local = (uint64_t)(peer - endpoint->peers);
+    uint8_t *out = endpoint->base + g->channel_at + local * g->channel_stride;
     const uint8_t *in = peer->base + g->channel_at + endpoint->local * g->channel_stride;
+    channel->frames = g->frames;
     channel->credit = (struct mt_shm_credit *)(void *)out;
     channel->lines = (struct mt_shm_line *)(void *)(out + MT_SHM_LINE);
-    channel->slice = out + MT_SHM_LINE + lines_bytes;
+    channel->slice = endpoint->base + g->slice_at + local * g->slice_bytes;
     channel->peer_credit = (const struct mt_shm_credit *)(const void *)in;
     channel->peer_lines = (const struct mt_shm_line *)(const void *)(in + MT_SHM_LINE);
-    channel->peer_slice = in + MT_SHM_LINE + lines_bytes;
+    channel->peer_slice = peer->base + g->slice_at + endpoint->local * g->slice_bytes;
     mt_shm_populate(out, g->channel_stride, 1);
     mt_shm_populate(in, g->channel_stride, 0);
 }
@@ -57,7 +57,7 @@ static uint64_t line_up(uint64_t bytes)
 
 static int has_room(const struct mt_shm_channel *channel, uint64_t slice_end, uint64_t slice_bytes)
 {
-    return channel->sent - channel->known_frames < MT_SHM_FRAMES &&
+    return channel->sent - channel->known_frames < channel->frames &&
            slice_end - channel->known_slice <= slice_bytes;
 }
 
@@ -93,7 +93,7 @@ static void publish(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer,
                     const struct mt_frame *frame, uint64_t start)
 {
     struct mt_shm_channel *channel = peer->channel;
-    struct mt_shm_line *line = &channel->lines[channel->sent % MT_SHM_FRAMES];
+    struct mt_shm_line *line = &channel->lines[channel->sent & (channel->frames - 1)];
     line->bytes = frame->bytes;
     line->call = frame->id.call;
     line->type = frame->type;
@@ -116,7 +116,9 @@ static uint8_t *place(const struct mt_shm_endpoint *endpoint, struct mt_shm_chan
                       uint32_t part, uint64_t start)
 {
     if (part <= MT_SHM_FRAME_INLINE)
-        return channel->lines[channel->sent % MT_SHM_FRAMES].payload;
+        return channel->lines[channel->sent & (channel->frames - 1)].payload;
+    if (channel->slice_head == 0)
+        mt_shm_populate(channel->slice, endpoint->identity.geometry.slice_bytes, 1);
     return channel->slice + start % endpoint->identity.geometry.slice_bytes;
 }
 
@@ -219,6 +221,8 @@ static const uint8_t *locate(const struct mt_shm_endpoint *endpoint, struct mt_s
     memcpy(&start, line->payload, sizeof(start));
     if (part > slice_bytes || start != slice_start(channel->slice_tail, line_up(part), slice_bytes))
         return NULL;
+    if (channel->slice_tail == 0)
+        mt_shm_populate(channel->peer_slice, slice_bytes, 0);
     channel->slice_tail = start + line_up(part);
     return channel->peer_slice + start % slice_bytes;
 }
@@ -251,7 +255,8 @@ static struct mt_frame read_frame(const struct mt_shm_endpoint *endpoint,
 static int take(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
 {
     struct mt_shm_channel *channel = peer->channel;
-    const struct mt_shm_line *line = &channel->peer_lines[channel->received % MT_SHM_FRAMES];
+    const struct mt_shm_line *line =
+        &channel->peer_lines[channel->received & (channel->frames - 1)];
     /* Pairs with the release store in publish(). */
     uint64_t flag = atomic_load_explicit(&line->flag, memory_order_acquire);
     if (flag <= channel->received)
@@ -281,7 +286,7 @@ static int take(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
         mt_messages_deliver(endpoint->messages, peer->rank, payload, frame.part);
     channel->received++;
     if (frame.part > MT_SHM_FRAME_INLINE ||
-        channel->received - channel->reported >= MT_SHM_FRAMES / 4)
+        channel->received - channel->reported >= channel->frames / 4)
         report(endpoint, peer);
     return 1;
 }

@@ -36,6 +36,7 @@ struct mt_shm_channel {
     const struct mt_shm_credit *peer_credit;
     uint64_t sent, slice_head;          /* ever */
     uint64_t known_frames, known_slice; /* the peer's credit as last seen */
+    uint64_t frames;                    /* of the geometry, in each direction */
     int blocked;                        /* the message layer was refused */
     /* In. */
     const struct mt_shm_line *peer_lines;

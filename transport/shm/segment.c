@@ -18,7 +18,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-enum { RING_MAX = 2 << 20, SLICE_MAX = 1 << 20, SLICE_MIN = 4096 };
+enum { RING_MAX = 2 << 20, SLICE_MAX = 1 << 20, SLICE_MIN = 1024, FRAMES_MIN = 8, TEAMS_MIN = 3 };
 
 _Static_assert(sizeof(struct mt_shm_header) <= MT_SHM_PAGE, "the header fits its page");
 _Static_assert((int)MT_SHM_WINDOW < (int)MT_SHM_CHUNKS, "the window is smaller than the ring");
@@ -38,36 +38,57 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Entries and lines take what they need; of the rest, the ring gets half, channels a quarter, and
- * the rings of subsets an eighth. */
+static void place(struct mt_shm_geometry *g)
+{
+    g->channel_at = g->team_at + g->teams * g->team_stride;
+    g->channel_stride = (1 + (uint64_t)g->frames) * MT_SHM_LINE;
+    g->slice_at = round_up(g->channel_at + g->local_ranks * g->channel_stride, MT_SHM_PAGE);
+    g->ring_at = round_up(g->slice_at + g->local_ranks * g->slice_bytes, MT_SHM_PAGE);
+    g->subset_ring_at = g->ring_at + g->ring_bytes;
+    g->segment_bytes =
+        round_up(g->subset_ring_at + (g->teams - 1) * g->subset_ring_bytes, MT_SHM_PAGE);
+}
+
+/* The least of everything. The more ranks, the fewer frames each channel has, and the fewer subsets
+ * a rank may be in. */
+static void place_least(struct mt_shm_geometry *g, uint64_t ring_min, uint64_t budget_bytes)
+{
+    g->teams = MT_SHM_TEAMS;
+    g->frames = MT_SHM_FRAMES;
+    g->slice_bytes = SLICE_MIN;
+    g->ring_bytes = g->subset_ring_bytes = ring_min;
+    for (place(g); g->segment_bytes > budget_bytes / 2; place(g)) {
+        if (g->frames > FRAMES_MIN)
+            g->frames /= 2;
+        else if (g->teams > TEAMS_MIN)
+            g->teams--;
+        else
+            return;
+    }
+}
+
+/* Everything gets what it needs; of the rest, the ring gets half, slices a quarter, and the rings of
+ * subsets an eighth. */
 int mt_shm_geometry(uint32_t local_ranks, uint64_t budget_bytes, struct mt_shm_geometry *out)
 {
-    struct mt_shm_geometry g = {.local_ranks = local_ranks};
-    const uint64_t slots = MT_SHM_TEAMS - 1;
-    const uint64_t lines_stride = MT_SHM_LINE + (uint64_t)MT_SHM_FRAMES * MT_SHM_LINE;
+    struct mt_shm_geometry g = {.local_ranks = local_ranks, .team_at = MT_SHM_PAGE};
     /* A chunk holds a line for every rank, whatever the budget. */
     const uint64_t unit = (uint64_t)MT_SHM_CHUNKS * MT_SHM_LINE;
-    const uint64_t ring_min = unit * (local_ranks > 16 ? local_ranks : 16);
+    const uint64_t ring_min = round_up(unit * (local_ranks > 16 ? local_ranks : 16), MT_SHM_PAGE);
 
-    g.team_at = MT_SHM_PAGE;
     g.team_stride = MT_SHM_LINE + (uint64_t)MT_SHM_TICKS * MT_SHM_ENTRY;
-    g.channel_at = g.team_at + MT_SHM_TEAMS * g.team_stride;
-    uint64_t fixed = g.channel_at + local_ranks * lines_stride + 2 * (uint64_t)MT_SHM_PAGE;
-    uint64_t rest = budget_bytes > fixed ? budget_bytes - fixed : 0;
-    g.ring_bytes = round_down(min_u64(RING_MAX, rest / 2), MT_SHM_PAGE);
-    g.slice_bytes = round_down(min_u64(SLICE_MAX, rest / 4 / local_ranks), MT_SHM_LINE);
-    g.subset_ring_bytes = round_down(min_u64(g.ring_bytes, rest / 8 / slots), unit);
-    if (g.slice_bytes < SLICE_MIN)
-        g.slice_bytes = SLICE_MIN;
-    if (g.subset_ring_bytes < ring_min)
-        g.subset_ring_bytes = ring_min;
-
-    g.channel_stride = lines_stride + g.slice_bytes;
-    g.ring_at = round_up(g.channel_at + local_ranks * g.channel_stride, MT_SHM_PAGE);
-    g.subset_ring_at = g.ring_at + g.ring_bytes;
-    g.segment_bytes = round_up(g.subset_ring_at + slots * g.subset_ring_bytes, MT_SHM_PAGE);
-    if (g.ring_bytes < ring_min || g.segment_bytes > budget_bytes)
+    place_least(&g, ring_min, budget_bytes);
+    *out = g;
+    if (g.segment_bytes > budget_bytes)
         return MANTA_ENOMEM;
+    uint64_t rest = budget_bytes - g.segment_bytes;
+    uint64_t subsets = g.teams - 1;
+    g.ring_bytes += round_down(min_u64(RING_MAX - ring_min, rest / 2), MT_SHM_PAGE);
+    g.slice_bytes +=
+        round_down(min_u64(SLICE_MAX - SLICE_MIN, rest / 4 / local_ranks), MT_SHM_LINE);
+    g.subset_ring_bytes +=
+        round_down(min_u64(g.ring_bytes - ring_min, rest / 8 / subsets), MT_SHM_PAGE);
+    place(&g);
     *out = g;
     return 0;
 }
@@ -112,7 +133,7 @@ int mt_shm_segment_create(const struct mt_shm_identity *identity, uint8_t **base
         goto err_unmap;
     /* A forked child must not keep the memory alive. */
     madvise(base, g->segment_bytes, MADV_DONTFORK);
-    mt_shm_populate(base, g->channel_at, 1);
+    mt_shm_populate(base, g->team_at + g->team_stride, 1);
     mt_shm_populate(base + g->ring_at, g->ring_bytes, 1);
     memcpy(base, identity, sizeof(*identity));
     *base_out = base;
@@ -161,7 +182,7 @@ int mt_shm_segment_map(int fd, const struct mt_shm_identity *expected, const uin
         return MANTA_ETRANSPORT;
     }
     madvise((void *)(uintptr_t)base, g->segment_bytes, MADV_DONTFORK);
-    mt_shm_populate(base, g->channel_at, 0);
+    mt_shm_populate(base, g->team_at + g->team_stride, 0);
     mt_shm_populate(base + g->ring_at, g->ring_bytes, 0);
     *base_out = base;
     return 0;

@@ -5,7 +5,8 @@
  *   header     who owns it, its geometry; the `sleeping` flag; the directory of teams
  *   teams      per team slot: one line `done` (what the owner has consumed of everybody) and
  *              MT_SHM_TICKS entries (flag + up to MT_SHM_INLINE bytes of payload)
- *   channels   per node peer: one credit line, MT_SHM_FRAMES lines and a slice for longer payloads
+ *   channels   per node peer: one credit line and the lines of frames
+ *   slices     per node peer: where longer payloads of its channel lie
  *   rings      per team slot: the staging ring, where longer payloads of fused steps lie
  *
  * All ranks of a node compute the same geometry; a segment with another one is refused.
@@ -22,23 +23,26 @@
 enum {
     MT_SHM_LINE = 64,
     MT_SHM_PAGE = 4096,
-    MT_SHM_VERSION = 1,
+    MT_SHM_VERSION = 2,
     MT_SHM_TICKS = 32,                /* publications of one team in flight */
     MT_SHM_ENTRY = 17 * MT_SHM_LINE,  /* an odd number of lines: spreads over the cache's sets */
     MT_SHM_INLINE = MT_SHM_ENTRY - 8, /* payload beside the flag */
-    MT_SHM_TEAMS = 9,                 /* slot 0: all ranks of the node; the others: subsets */
-    MT_SHM_FRAMES = 32,               /* lines of a channel */
+    MT_SHM_TEAMS = 9,                 /* at most; slot 0: all ranks of the node; others: subsets */
+    MT_SHM_FRAMES = 32,               /* lines of a channel, at most */
     MT_SHM_CHUNKS = 8,                /* a staging ring holds this many of the longest chunks */
     MT_SHM_WINDOW = 5                 /* chunks that one kernel may have in flight, see team.h */
 };
 
 /* Byte offsets from the start of the segment. */
 struct mt_shm_geometry {
-    uint32_t local_ranks, reserved;
+    uint32_t local_ranks;
+    uint32_t teams;  /* slots */
+    uint32_t frames; /* lines of a channel: a power of two */
+    uint32_t reserved;
     uint64_t team_at, team_stride;
     uint64_t channel_at, channel_stride;
-    uint64_t slice_bytes; /* of a channel */
-    uint64_t ring_at;     /* of slot 0 */
+    uint64_t slice_at, slice_bytes;
+    uint64_t ring_at; /* of slot 0 */
     uint64_t ring_bytes;
     uint64_t subset_ring_at; /* of slot 1; the others follow */
     uint64_t subset_ring_bytes;
@@ -63,11 +67,11 @@ struct mt_shm_header {
 };
 
 /* The geometry for this many ranks on the node, of which each may use `budget_bytes`. 0, or
- * MANTA_ENOMEM if the budget is too small. */
+ * MANTA_ENOMEM if the budget is too small; then out->segment_bytes is the least that is enough. */
 int mt_shm_geometry(uint32_t local_ranks, uint64_t budget_bytes, struct mt_shm_geometry *out);
 
-/* A new segment, mapped for writing and sealed; everything but subset rings and slices is in
- * memory. Returns MANTA_ESYSTEM or MANTA_ENOMEM with errno, and the call that failed in *call_out.
+/* A new segment, mapped for writing and sealed; what the team of all ranks needs is in memory, the
+ * rest comes there when it is first used. Returns MANTA_ESYSTEM or MANTA_ENOMEM with errno, and the call that failed in *call_out.
  */
 int mt_shm_segment_create(const struct mt_shm_identity *identity, uint8_t **base_out, int *fd_out,
                           const char **call_out);

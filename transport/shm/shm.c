@@ -104,9 +104,14 @@ static int open_segment(struct mt_shm_endpoint *endpoint, struct manta_transport
         return mt_transport_refuse(error, MANTA_EINVAL, 0,
                                    "MANTA_SHM_MAX is not a number of bytes");
     int code = mt_shm_geometry(endpoint->local_ranks, budget, &identity->geometry);
-    if (code != 0)
-        return mt_transport_refuse(
-            error, code, 0, "MANTA_SHM_MAX is too small for the ranks of this node; raise it");
+    if (code != 0) {
+        uint64_t least = identity->geometry.segment_bytes * endpoint->local_ranks;
+        char text[128];
+        snprintf(text, sizeof(text),
+                 "MANTA_SHM_MAX is too small for the %u ranks of this node: set it to %lluM",
+                 endpoint->local_ranks, (unsigned long long)(least >> 20) + 1);
+        return mt_transport_refuse(error, code, 0, text);
+    }
     identity->magic = MAGIC;
     identity->version = MT_SHM_VERSION;
     identity->epoch = endpoint->epoch;

@@ -31,7 +31,7 @@ static uint32_t free_slot(const struct mt_shm_endpoint *endpoint, uint32_t membe
     if (member_count == endpoint->local_ranks)
         return 0;
     uint32_t slot = 1;
-    while (slot < MT_SHM_TEAMS && endpoint->teams[slot] != NULL)
+    while (slot < endpoint->identity.geometry.teams && endpoint->teams[slot] != NULL)
         slot++;
     return slot;
 }
@@ -56,11 +56,11 @@ static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fuse
 {
     const struct mt_shm_geometry *g = &endpoint->identity.geometry;
     uint32_t slot = free_slot(endpoint, fused->member_count);
-    if (slot == MT_SHM_TEAMS)
+    if (slot == g->teams)
         return mt_shm_fail(endpoint, MANTA_ENOTSUP, MANTA_PLAN_NONE, 0,
-                           "this rank takes part in fused steps of more than %d different groups "
+                           "this rank takes part in fused steps of more than %u different groups "
                            "of ranks of its node; use fewer",
-                           MT_SHM_TEAMS - 1);
+                           g->teams - 1);
     struct mt_shm_team *team =
         calloc(1, sizeof(*team) + fused->member_count * sizeof(team->members[0]));
     if (team != NULL)
@@ -79,8 +79,10 @@ static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fuse
     team->ring_bytes = mt_shm_ring_bytes(g, slot);
     team->chunk_bytes = team->ring_bytes / MT_SHM_CHUNKS / MT_SHM_LINE * MT_SHM_LINE;
     fill_members(endpoint, team, fused);
-    if (slot != 0)
+    if (slot != 0) {
+        mt_shm_populate(lines, g->team_stride, 1);
         mt_shm_populate(team->ring, team->ring_bytes, 1);
+    }
     endpoint->teams[slot] = team;
     if (endpoint->team_slots <= slot)
         endpoint->team_slots = slot + 1;
@@ -142,7 +144,7 @@ static int resolve(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *t
         attach(endpoint, member, 0);
         return 1;
     }
-    for (uint32_t slot = 1; slot < MT_SHM_TEAMS; slot++) {
+    for (uint32_t slot = 1; slot < endpoint->identity.geometry.teams; slot++) {
         if (atomic_load_explicit(&header->team_key[slot], memory_order_acquire) != team->key)
             continue;
         attach(endpoint, member, slot);

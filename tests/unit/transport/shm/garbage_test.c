@@ -132,7 +132,7 @@ static void scribble(struct mt_shm_endpoint *endpoint, uint64_t *random)
 {
     const struct mt_shm_geometry *g = &endpoint->identity.geometry;
     uint64_t at = world_random(random) % 2 ? g->team_at : g->channel_at;
-    uint64_t length = at == g->team_at ? g->team_stride : 2 * g->channel_stride - g->slice_bytes;
+    uint64_t length = at == g->team_at ? g->team_stride : 2 * g->channel_stride;
     for (uint64_t i = 1 + world_random(random) % 40; i > 0; i--) {
         uint64_t value = world_random(random);
         uint64_t bits = world_random(random) % 64;

@@ -21,14 +21,19 @@ static void check_geometry(const struct mt_shm_geometry *g, uint32_t ranks, uint
 {
     assert_true(g->segment_bytes <= budget);
     assert_true(g->team_at >= sizeof(struct mt_shm_header));
-    assert_true(g->channel_at >= g->team_at + MT_SHM_TEAMS * g->team_stride);
-    assert_true(g->ring_at >= g->channel_at + ranks * g->channel_stride);
+    assert_in_range(g->teams, 3, MT_SHM_TEAMS);
+    assert_in_range(g->frames, 8, MT_SHM_FRAMES);
+    assert_int_equal(g->frames & (g->frames - 1), 0);
+    assert_true(g->channel_at >= g->team_at + g->teams * g->team_stride);
+    assert_true(g->channel_stride >= (1 + g->frames) * (uint64_t)MT_SHM_LINE);
+    assert_true(g->slice_at >= g->channel_at + ranks * g->channel_stride);
+    assert_true(g->ring_at >= g->slice_at + ranks * g->slice_bytes);
     assert_true(g->subset_ring_at >= g->ring_at + g->ring_bytes);
-    assert_true(g->segment_bytes >= g->subset_ring_at + (MT_SHM_TEAMS - 1) * g->subset_ring_bytes);
+    assert_true(g->segment_bytes >= g->subset_ring_at + (g->teams - 1) * g->subset_ring_bytes);
     assert_int_equal(g->team_stride % MT_SHM_LINE, 0);
     assert_int_equal(g->channel_stride % MT_SHM_LINE, 0);
     assert_int_equal(g->slice_bytes % MT_SHM_LINE, 0);
-    for (uint32_t slot = 0; slot < MT_SHM_TEAMS; slot++) {
+    for (uint32_t slot = 0; slot < g->teams; slot++) {
         uint64_t chunk = mt_shm_ring_bytes(g, slot) / MT_SHM_CHUNKS / MT_SHM_LINE * MT_SHM_LINE;
         assert_true(chunk >= ranks * (uint64_t)MT_SHM_LINE);
         assert_true(MT_SHM_WINDOW * chunk < mt_shm_ring_bytes(g, slot));
@@ -46,18 +51,34 @@ static void test_geometry(void **state)
         if (code == 0)
             check_geometry(&g, ranks, budget);
         else
-            assert_true(code == MANTA_ENOMEM && ranks > 100);
+            assert_true(code == MANTA_ENOMEM && ranks > 256);
     }
     struct mt_shm_geometry two;
     assert_int_equal(mt_shm_geometry(2, 128 * MIB, &two), 0);
     assert_int_equal(two.ring_bytes, 2 * MIB);
     assert_int_equal(mt_shm_geometry(64, 4 * MIB, &two), 0);
     assert_true(two.ring_bytes >= MIB);
+    assert_int_equal(mt_shm_geometry(8, 32 * MIB, &two), 0);
+    assert_int_equal(two.teams, MT_SHM_TEAMS);
+    assert_int_equal(two.frames, MT_SHM_FRAMES);
     for (uint64_t budget = 0; budget < 2 * MIB; budget += 10007) {
         int code = mt_shm_geometry(4, budget, &two);
         assert_true(code == 0 || code == MANTA_ENOMEM);
         if (code == 0)
             check_geometry(&two, 4, budget);
+    }
+}
+
+/* What it says to be the least is enough, and one byte less is not. */
+static void test_least_budget(void **state)
+{
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= 2000; ranks += 1 + ranks / 7) {
+        struct mt_shm_geometry least, g;
+        assert_int_equal(mt_shm_geometry(ranks, 0, &least), MANTA_ENOMEM);
+        assert_int_equal(mt_shm_geometry(ranks, least.segment_bytes - 1, &g), MANTA_ENOMEM);
+        assert_int_equal(mt_shm_geometry(ranks, least.segment_bytes, &g), 0);
+        check_geometry(&g, ranks, least.segment_bytes);
     }
 }
 
@@ -144,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_geometry),
+        cmocka_unit_test(test_least_budget),
         cmocka_unit_test(test_sealed),
         cmocka_unit_test(test_refused),
     };
