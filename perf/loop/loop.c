@@ -38,10 +38,9 @@ static int run_size(struct bench *bench, uint64_t *call_ns_out)
                            .bytes = bench->bytes,
                            .binding = perf_start_binding(bench->start)};
     int rc = make_row(bench, &row, call_ns_out);
-    if (rc == 0) {
+    if (rc == 0 && bench->world.rank == 0) {
         bench->backend->describe(&bench->call, row.algorithm, row.transport);
-        if (bench->world.rank == 0)
-            perf_report_row(&bench->world, &row, bench->options.json);
+        perf_report_row(&bench->world, &row, bench->options.json);
     }
     return rc != 0 || row.wrong > 0;
 }

@@ -95,7 +95,7 @@ static void copy_word(char target[32], const char *from)
 }
 
 /* From the words of manta_explain(): "  ring  12.3 us predicted, chosen", and a line "  shm to 3
- * ranks by memfd" for each transport. */
+ * ranks (memfd; ...)" for each transport. */
 static void describe(const struct perf_call *call, char algorithm[32], char transport[32])
 {
     char text[4096], *rest = text, *line;
@@ -109,7 +109,7 @@ static void describe(const struct perf_call *call, char algorithm[32], char tran
         const char *words = line + strspn(line, " ");
         if (strstr(line, ", chosen") != NULL)
             copy_word(algorithm, words);
-        else if (strstr(line, " rank") != NULL && strstr(line, " by ") != NULL && used < 24)
+        else if (strstr(line, " to ") != NULL && strstr(line, " rank") != NULL && used < 24)
             used += (size_t)snprintf(transport + used, 32 - used, "%s%.*s", used ? "+" : "",
                                      (int)strcspn(words, " "), words);
     }

@@ -36,6 +36,18 @@ def test_all_collectives_are_right(tmp_path, ranks, nodes):
         assert ranks == 1 or row["algorithm"] != "-"
 
 
+@pytest.mark.parametrize("ranks, arguments", [(64, ["--coll", "all", "--min", "4k", "--max", "4k"]),
+                                              (130, ["--cells", "barrier:0"])])
+def test_many_ranks_share_the_memory_of_a_node(tmp_path, ranks, arguments):
+    """Far more than there are CPUs: all go through shared memory with the default of MANTA_SHM_MAX."""
+    result = perf(ranks, *arguments, "--iters", "3", "--warmup", "1", "--json", tmp_path / "rows")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "is not used" not in result.stderr, result.stderr
+    seen = rows(tmp_path / "rows")
+    assert seen and {row["transport"] for row in seen} == {"shm"}
+    assert all(row["wrong"] == 0 and row["np"] == ranks for row in seen)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16",
                                    "bfloat16", "float32", "float64", "float8_e4m3", "float8_e5m2"])
 def test_all_dtypes_are_right(dtype):
