@@ -74,7 +74,10 @@ static int explain(struct manta_comm *comm, struct mt_arguments *arguments, stru
     if (arguments->collective != MANTA_BARRIER)
         write_text(w, " of %llu %s", (unsigned long long)arguments->count,
                    mt_dtype_name((int)arguments->dtype));
-    write_text(w, " over %u ranks\n", comm->ranks);
+    write_text(w, " over %u ranks", comm->ranks);
+    if (comm->cost.crowd > 1)
+        write_text(w, ", %u for each CPU", comm->cost.crowd);
+    write_text(w, "\n");
     write_candidates(w, candidates, count, forced);
     write_routes(w, comm);
     return 0;
