@@ -23,7 +23,11 @@ enum {
     PAIR_GRACE_NS = 200 * MT_MS, /* a rank has left: its last messages may be on their way */
     SPIN_NS_MIN = 500,           /* spinning never becomes shorter than this */
     ERRAND_MS = 1,               /* between two looks while an errand runs and nothing moves */
-    SLEEP_MS_OTHERS = 1,         /* the same while other communicators want help */
+    /* The same while other communicators want help: a 64th of the time in which nothing has moved,
+     * within these bounds, so that neither looking costs much nor what is seen late is very late. */
+    OTHERS_SHARE = 64,
+    SLEEP_MS_OTHERS = 1,
+    SLEEP_MS_OTHERS_MAX = 16,
 };
 
 /* The communicators of this process, so that a wait can help the others. */
@@ -273,13 +277,23 @@ static void check_departures(struct manta_comm *comm, uint64_t quiet_ns)
     }
 }
 
+/* How long to sleep where nothing wakes. */
+static uint64_t doze_ms(uint64_t idle_ns)
+{
+    uint64_t ms = idle_ns / OTHERS_SHARE / MT_MS;
+    if (ms < SLEEP_MS_OTHERS)
+        return SLEEP_MS_OTHERS;
+    return ms < SLEEP_MS_OTHERS_MAX ? ms : SLEEP_MS_OTHERS_MAX;
+}
+
 /* Sleep until something may have happened, at most until_ns. */
-static void sleep_until(struct manta_comm *comm, uint64_t now_ns, uint64_t until_ns, int others)
+static void sleep_until(struct manta_comm *comm, uint64_t idle_ns, uint64_t now_ns,
+                        uint64_t until_ns, int others)
 {
     struct epoll_event event;
     uint32_t armed = 0;
     int work = 0;
-    uint64_t limit_ms = others ? SLEEP_MS_OTHERS : SLEEP_MS_MAX;
+    uint64_t limit_ms = others ? doze_ms(idle_ns) : SLEEP_MS_MAX;
     for (const struct manta_request *request = comm->active; request; request = request->next) {
         if (request->deadline_ns < until_ns)
             until_ns = request->deadline_ns;
@@ -291,7 +305,7 @@ static void sleep_until(struct manta_comm *comm, uint64_t now_ns, uint64_t until
         const struct mt_endpoint *endpoint = &comm->endpoints[armed];
         work = endpoint->transport->arm ? endpoint->transport->arm(endpoint->handle) : 0;
         if (!endpoint->transport->wait_fd || endpoint->transport->wait_fd(endpoint->handle) < 0)
-            limit_ms = SLEEP_MS_OTHERS;
+            limit_ms = limit_ms < doze_ms(idle_ns) ? limit_ms : doze_ms(idle_ns);
     }
     if (!work)
         (void)epoll_wait(comm->sleep_fd, &event, 1, (int)limit_ms);
@@ -310,7 +324,7 @@ static void idle(struct manta_comm *comm, uint64_t idle_ns, uint64_t now_ns, uin
     if (idle_ns < comm->settings.yield_ns)
         sched_yield();
     else
-        sleep_until(comm, now_ns, until_ns, others);
+        sleep_until(comm, idle_ns, now_ns, until_ns, others);
 }
 
 /* Spinning pays while the awaited comes within it. When it does not, somebody else wants this core
