@@ -39,6 +39,14 @@ static void pack(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *tea
     mt_count(&endpoint->copied_bytes, (team->count - 1) * bytes);
 }
 
+/* This rank's own part of an allgather. */
+static void keep(const struct mt_shm_team *team, const struct mt_shm_op *op, uint32_t chunk)
+{
+    uint64_t at = mt_shm_part(op, team->me) + mt_shm_chunk_first(op, chunk) * op->size;
+    if (op->dst != op->src)
+        mt_shm_copy_out(op->dst + at, op->src + at, mt_shm_chunk_length(op, chunk) * op->size);
+}
+
 static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                    const struct mt_shm_op *op, uint32_t chunk, uint32_t *peer_out)
 {
@@ -58,6 +66,10 @@ static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     mt_shm_team_publish(endpoint, team, tick, op->hash, payload);
     mt_count(&endpoint->fused_sent, 1);
     mt_count(&endpoint->fused_sent_bytes, bytes);
+    /* While the others take it and it is in the cache. The line kernel may have published what is
+     * short, so that comes last. */
+    if (op->collective == MANTA_ALLGATHER && !op->line)
+        keep(team, op, chunk);
     return 0;
 }
 
@@ -95,9 +107,8 @@ static void finish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     uint64_t own = 0;
     switch (op->collective) {
     case MANTA_ALLGATHER:
-        own = mt_shm_part(op, team->me) + first;
-        if (op->dst + own != op->src + own)
-            mt_shm_copy_out(op->dst + own, op->src + own, length * op->size);
+        if (op->line)
+            keep(team, op, op->chunk);
         return;
     case MANTA_REDUCE_SCATTER:
         own = mt_shm_part(op, team->me);
