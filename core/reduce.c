@@ -155,6 +155,18 @@ void mt_reduce_stream(int dtype, int op, void *dst, const void *left, const void
     combine_by(stream_kernel(dtype, op), dtype, dst, left, right, count);
 }
 
+void mt_copy_stream(void *dst, const void *src, uint64_t bytes)
+{
+    for (const struct mt_kernels *kernels = kernels_in_use(); kernels; kernels = kernels->rest) {
+        if (kernels->copy) {
+            kernels->copy(dst, src, bytes);
+            return;
+        }
+    }
+    if (bytes > 0)
+        memcpy(dst, src, bytes);
+}
+
 /* Integers too may be divided in floating point. */
 void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor)
 {

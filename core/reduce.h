@@ -25,6 +25,9 @@ void mt_reduce(int dtype, int op, void *dst, const void *left, const void *right
 void mt_reduce_stream(int dtype, int op, void *dst, const void *left, const void *right,
                       uint64_t count);
 
+/* dst = src, written in the same way. They do not overlap; no alignment is assumed. Any thread. */
+void mt_copy_stream(void *dst, const void *src, uint64_t bytes);
+
 /* dst[i] = dst[i] / divisor: the last step of AVG. Integers truncate towards zero. 1 <= divisor <
  * 2^24, more than a group can have ranks. Any thread. */
 void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor);

@@ -298,4 +298,5 @@ const struct mt_kernels mt_kernels_avx2 = {.name = "avx2",
                                            .rest = &plain,
                                            .combine = {VECTOR_KERNELS(VECTOR_ENTRY)},
                                            .stream = {STREAM_KERNELS(STREAM_ENTRY)},
-                                           .divide = VECTOR_DIVIDE};
+                                           .divide = VECTOR_DIVIDE,
+                                           .copy = copy_streaming};

@@ -167,4 +167,5 @@ const struct mt_kernels mt_kernels_avx512 = {.name = "avx512",
                                              .rest = &plain,
                                              .combine = {VECTOR_KERNELS(VECTOR_ENTRY)},
                                              .stream = {STREAM_KERNELS(STREAM_ENTRY)},
-                                             .divide = VECTOR_DIVIDE};
+                                             .divide = VECTOR_DIVIDE,
+                                             .copy = copy_streaming};

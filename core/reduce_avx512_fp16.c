@@ -84,4 +84,5 @@ STREAM_KERNELS(STREAM_KERNEL)
 const struct mt_kernels mt_kernels_avx512_fp16 = {.name = "avx512_fp16",
                                                   .rest = &mt_kernels_avx512,
                                                   .combine = {VECTOR_KERNELS(VECTOR_ENTRY)},
-                                                  .stream = {STREAM_KERNELS(STREAM_ENTRY)}};
+                                                  .stream = {STREAM_KERNELS(STREAM_ENTRY)},
+                                                  .copy = copy_streaming};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Loops over whole vectors. The including file has defined the type `halves`, a vector of
- * VECTOR_BYTES, and load_part() and store_part() for its first bytes, store() and stream() for all
- * of it; stream() bypasses the caches and wants an aligned address.
+ * VECTOR_BYTES, and load_part() and store_part() for its first bytes, load(), store() and stream()
+ * for all of it; stream() bypasses the caches and wants an aligned address.
  */
 #ifndef MT_CORE_REDUCE_VECTOR_H
 #define MT_CORE_REDUCE_VECTOR_H
@@ -56,6 +56,17 @@ static inline __attribute__((always_inline)) void stream_all(char *to, const cha
     combine_all(to + at, left + at, right + at, bytes - at, combine);
     /* What the caller tells others of dst is to be seen after it. */
     _mm_sfence();
+}
+
+static inline halves first_operand(const void *left, const void *right)
+{
+    (void)right;
+    return load(left);
+}
+
+static void copy_streaming(void *dst, const void *src, uint64_t bytes)
+{
+    stream_all(dst, src, src, bytes, 1, first_operand);
 }
 
 /* For lists of kernels: names of dtype and op, dtype, op, size of an element. Such a kernel

@@ -274,6 +274,35 @@ static void streams_of_any_place(void **state)
             check_streams(dtypes[run % 5], MANTA_SUM, variants[run / 5]);
 }
 
+/* The same of copies: any place of both, any length up to some lines. */
+static void check_copies(const char *variant)
+{
+    enum { LINE = 64, LONGEST = 5 * LINE };
+    static char from[LONGEST + LINE], to[GUARD + LINE + LONGEST + GUARD];
+
+    for (size_t i = 0; i < sizeof from; i++)
+        from[i] = (char)random_bits();
+    assert_int_equal(mt_reduce_select(variant), 0);
+    for (size_t run = 0; run < (size_t)LINE * LONGEST; run++) {
+        size_t offset = run / LONGEST, bytes = run % LONGEST;
+        const char *const src = from + (size_t)random_bits() % LINE;
+        char *const dst = to + GUARD + offset;
+        memset(to, 0x5a, sizeof to);
+        mt_copy_stream(dst, src, bytes);
+        assert_memory_equal(dst, src, bytes);
+        for (char *byte = to; byte < to + sizeof to; byte++)
+            assert_true(*byte == 0x5a || (byte >= dst && byte < dst + bytes));
+    }
+}
+
+static void copies_of_any_place(void **state)
+{
+    (void)state;
+    for (int v = 0; v < VARIANTS; v++)
+        if (mt_reduce_select(variants[v]) == 0)
+            check_copies(variants[v]);
+}
+
 /* Flush to zero, denormals are zero, the four rounding modes, all traps on, all flags set. */
 static const unsigned environments[] = {0x1f80, 0x9fc0, 0x3f80, 0x5f80,
                                         0x7f80, 0xffc0, 0x0000, 0x1fbf};
@@ -483,6 +512,7 @@ int main(void)
         cmocka_unit_test(some_with_every_number_of_16_bits),
         cmocka_unit_test(counts_offsets_and_places),
         cmocka_unit_test(streams_of_any_place),
+        cmocka_unit_test(copies_of_any_place),
         cmocka_unit_test(callers_environment_changes_nothing),
         cmocka_unit_test(quotients),
         cmocka_unit_test(quotients_of_few),
