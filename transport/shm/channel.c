@@ -25,6 +25,7 @@ void mt_shm_channel_open(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *p
     channel->peer_credit = (const struct mt_shm_credit *)(const void *)in;
     channel->peer_lines = (const struct mt_shm_line *)(const void *)(in + MT_SHM_LINE);
     channel->peer_slice = peer->base + g->slice_at + endpoint->local * g->slice_bytes;
+    mt_shm_distance_open(&endpoint->ruler, &channel->distance);
     mt_shm_populate(out, g->channel_stride, 1);
     mt_shm_populate(in, g->channel_stride, 0);
 }
@@ -41,6 +42,20 @@ static int refresh(struct mt_shm_channel *channel)
     channel->known_frames = frames;
     channel->known_slice = slice;
     return 1;
+}
+
+/* See how far the peer is, if it is time to. */
+static void measure(struct mt_shm_endpoint *endpoint, struct mt_shm_channel *channel,
+                    uint64_t bytes)
+{
+    uint64_t ticks;
+    if (!mt_shm_distance_is_due(&channel->distance, bytes))
+        return;
+    /* Pairs with the release store in report(); nothing depends on it here. */
+    uint64_t frames = mt_shm_distance_load(&channel->peer_credit->frames, &ticks);
+    if (frames != channel->measured_frames && frames != channel->known_frames)
+        mt_shm_distance_note(&endpoint->ruler, &channel->distance, ticks);
+    channel->measured_frames = frames;
 }
 
 /* Where a piece of this length would begin, counted from the start of all. */
@@ -79,11 +94,12 @@ static int find_room(const struct mt_shm_endpoint *endpoint, struct mt_shm_chann
 }
 
 /* Bytes done .. done + bytes of the pieces. */
-static void gather(uint8_t *to, const struct iovec *payload, uint32_t pieces, uint64_t bytes)
+static void gather(const struct mt_shm_distance *distance, uint8_t *to, const struct iovec *payload,
+                   uint32_t pieces, uint64_t bytes)
 {
     for (uint32_t i = 0; i < pieces && bytes > 0; i++) {
         uint64_t length = payload[i].iov_len < bytes ? payload[i].iov_len : bytes;
-        mt_shm_copy_in(to, payload[i].iov_base, length);
+        mt_shm_copy_in(distance, to, payload[i].iov_base, length);
         to += length;
         bytes -= length;
     }
@@ -131,7 +147,8 @@ static int put(void *wire, uint32_t rank, const struct mt_frame *frame, const st
     if (peer == NULL || peer->state != MT_SHM_CONNECTED ||
         find_room(endpoint, peer->channel, frame->part, &start) != 0)
         return MANTA_EAGAIN;
-    gather(place(endpoint, peer->channel, frame->part, start), payload, pieces, frame->part);
+    gather(&peer->channel->distance, place(endpoint, peer->channel, frame->part, start), payload,
+           pieces, frame->part);
     publish(endpoint, peer, frame, start);
     return 0;
 }
@@ -176,12 +193,13 @@ static int data(void *wire, uint32_t rank, const struct mt_frame *frame,
             break;
         uint8_t *to = place(endpoint, peer->channel, part.part, start);
         uint64_t head = first.iov_len < part.part ? first.iov_len : part.part;
-        mt_shm_copy_in(to, first.iov_base, head);
-        gather(to + head, payload + 1, pieces - 1, part.part - head);
+        mt_shm_copy_in(&peer->channel->distance, to, first.iov_base, head);
+        gather(&peer->channel->distance, to + head, payload + 1, pieces - 1, part.part - head);
         skip(&payload, &pieces, &first, part.part);
         publish(endpoint, peer, &part, start);
         accepted += part.part;
     }
+    measure(endpoint, peer->channel, accepted);
     *accepted_out = accepted;
     return accepted > 0 ? 0 : MANTA_EAGAIN;
 }

@@ -37,6 +37,7 @@ struct mt_shm_channel {
     uint64_t sent, slice_head;          /* ever */
     uint64_t known_frames, known_slice; /* the peer's credit as last seen */
     uint64_t frames;                    /* of the geometry, in each direction */
+    uint64_t measured_frames;           /* the same, by measure() */
     int blocked;                        /* the message layer was refused */
     /* In. */
     const struct mt_shm_line *peer_lines;
@@ -44,6 +45,7 @@ struct mt_shm_channel {
     struct mt_shm_credit *credit;
     uint64_t received, slice_tail;
     uint64_t reported; /* frames */
+    struct mt_shm_distance distance;
 };
 
 extern const struct mt_wire mt_shm_wire;

@@ -238,6 +238,8 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transpor
                            "a fused step was posted with an unknown dtype, or with parts of "
                            "different length");
     uint64_t bytes = op->elements * op->size;
+    uint64_t parts = collective == MANTA_ALLGATHER ? team->count : 1;
+    op->past_caches = bytes * parts > endpoint->past_caches_bytes;
     uint64_t flat_bytes = call->crowd > 1 ? FLAT_BYTES_CROWDED : FLAT_BYTES;
     op->two_phase = (collective == MANTA_ALLREDUCE || collective == MANTA_REDUCE) &&
                     bytes > MT_SHM_INLINE &&
@@ -299,6 +301,8 @@ static int team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
         happened = 1;
         if (code == 0) {
             team->tick += mt_shm_op_ticks(op);
+            if (!op->line)
+                mt_shm_team_measure(endpoint, team, op->elements * op->size);
             end(team, 0, MANTA_PLAN_NONE);
         } else if (code < 0) {
             end_all(team, code, peer);

@@ -39,6 +39,7 @@ struct mt_shm_op {
     uint32_t hash;
     uint8_t collective, dtype, op, size;
     uint8_t two_phase, line, state, publishes, consumes;
+    uint8_t past_caches; /* the result is longer than the caches */
 } __attribute__((may_alias));
 
 _Static_assert(sizeof(struct mt_shm_op) <=

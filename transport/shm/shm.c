@@ -11,10 +11,12 @@
 
 #include "core/config.h"
 #include "core/service.h"
+#include "topology/host.h"
 #include "transport/answer.h"
 #include "transport/registry.h"
 #include "transport/shm/channel.h"
 #include "transport/shm/combine.h"
+#include "transport/shm/team.h"
 
 enum {
     LATENCY_NS = 100,
@@ -181,6 +183,7 @@ static struct mt_shm_endpoint *create(const struct manta_transport_open *params)
     endpoint->timeout_ns = params->timeout_ns;
     endpoint->call_state = params->call_state;
     endpoint->host_arg = params->host_arg;
+    endpoint->past_caches_bytes = mt_host()->l3_bytes > 0 ? mt_host()->l3_bytes : UINT64_MAX;
     endpoint->segment_fd = endpoint->doorbell = endpoint->timer = endpoint->wait_fd = -1;
     endpoint->scratch = params->host->alloc((size_t)MT_SHM_TILES * MT_SHM_TILE_BYTES, 64);
     if (endpoint->scratch == NULL || find_local(endpoint) != 0) {
@@ -200,8 +203,10 @@ int mt_shm_open(const struct manta_transport_open *params, int listen, void **en
     if (endpoint == NULL)
         return mt_transport_refuse(error, MANTA_ENOMEM, 0,
                                    "no memory for the shared-memory endpoint");
-    int code = mt_shm_share_open(endpoint, listen);
+    int code = mt_shm_ruler_open(endpoint->host, &endpoint->ruler);
     if (code != 0)
+        mt_transport_refuse(error, code, 0, "MANTA_SHM_DISTANCE is not auto, near or far");
+    if (code == 0 && (code = mt_shm_share_open(endpoint, listen)) != 0)
         mt_transport_refuse(error, code, errno,
                             "the sockets of this node's ranks could not be tried");
     if (code == 0)
@@ -226,6 +231,18 @@ static int open_listening(const struct manta_transport_open *params, void **endp
     return mt_shm_open(params, 1, endpoint_out, error);
 }
 
+/* What was measured among all ranks of the node, if anything was. */
+static void word_distance(const struct mt_shm_endpoint *endpoint, char *text, size_t room)
+{
+    const struct mt_shm_team *team = endpoint->teams[0];
+    if (team == NULL || (team->distance.line_ns == 0 && !endpoint->ruler.is_fixed))
+        return;
+    const struct mt_shm_distance *distance = &team->distance;
+    snprintf(text, room, "; a cache line takes %u ns, %s%s", distance->line_ns,
+             distance->is_far ? "far" : "near",
+             endpoint->ruler.is_fixed ? " by MANTA_SHM_DISTANCE" : "");
+}
+
 static int probe(void *handle, uint32_t rank, struct manta_transport_properties *properties)
 {
     struct mt_shm_endpoint *endpoint = handle;
@@ -240,6 +257,8 @@ static int probe(void *handle, uint32_t rank, struct manta_transport_properties 
         .interface = "memfd",
         .reason = "on this host, of the same user",
     };
+    size_t used = strlen(found.reason);
+    word_distance(endpoint, found.reason + used, sizeof(found.reason) - used);
     mt_transport_export(&found, sizeof(found), properties);
     return 0;
 }

@@ -6,6 +6,7 @@
  *   share      with whom memory can be shared
  *   connect    how descriptors get to a peer, and when a peer counts as connected
  *   team       publications among the members of fused steps: flags, credits, staging ring
+ *   distance   how far the members of a team are from each other
  *   combine    the canonical order of reductions;  copy  staging copies
  *   fused      declared steps -> operations of a team;  stream and two_phase  the kernels
  *   channel    frames from one rank to another;  wire  the message protocol on top of them
@@ -23,6 +24,7 @@
 #include "core/error.h"
 #include "core/group.h"
 #include "transport/message.h"
+#include "transport/shm/distance.h"
 #include "transport/shm/segment.h"
 
 #define MT_SHM_NOT_LOCAL UINT32_C(0xffffffff)
@@ -90,6 +92,8 @@ struct mt_shm_endpoint {
     uint32_t connecting;       /* peers that are neither idle, connected nor lost */
     _Atomic uint32_t arrivals; /* streams accepted and not yet looked at */
 
+    struct mt_shm_ruler ruler;
+    uint64_t past_caches_bytes; /* longer results go past the caches */
     struct mt_shm_team *teams[MT_SHM_TEAMS];
     uint32_t team_slots;           /* slots from 0 on that may have a team */
     struct mt_shm_team *team_last; /* of the last fused step */

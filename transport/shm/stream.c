@@ -29,13 +29,14 @@ static void pack(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *tea
         const uint8_t *from = op->src;
         if (op->collective == MANTA_ALLGATHER)
             from += mt_shm_part(op, team->me);
-        mt_shm_copy_in(payload, from + first, bytes);
+        mt_shm_copy_in(&team->distance, payload, from + first, bytes);
         mt_count(&endpoint->copied_bytes, bytes);
         return;
     }
     for (uint32_t i = 0; i < team->count; i++)
         if (i != team->me)
-            mt_shm_copy_in(payload + i * bytes, op->src + mt_shm_part(op, i) + first, bytes);
+            mt_shm_copy_in(&team->distance, payload + i * bytes,
+                           op->src + mt_shm_part(op, i) + first, bytes);
     mt_count(&endpoint->copied_bytes, (team->count - 1) * bytes);
 }
 
@@ -44,7 +45,7 @@ static void keep(const struct mt_shm_team *team, const struct mt_shm_op *op, uin
 {
     uint64_t at = mt_shm_part(op, team->me) + mt_shm_chunk_first(op, chunk) * op->size;
     if (op->dst != op->src)
-        mt_shm_copy_out(op->dst + at, op->src + at, mt_shm_chunk_length(op, chunk) * op->size);
+        mt_shm_copy_out(op, op->dst + at, op->src + at, mt_shm_chunk_length(op, chunk) * op->size);
 }
 
 static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
@@ -83,10 +84,10 @@ static void take(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     mt_count(&endpoint->fused_received_bytes, bytes);
     switch (op->collective) {
     case MANTA_BROADCAST:
-        mt_shm_copy_out(op->dst + first, payload, bytes);
+        mt_shm_copy_out(op, op->dst + first, payload, bytes);
         break;
     case MANTA_ALLGATHER:
-        mt_shm_copy_out(op->dst + mt_shm_part(op, member) + first, payload, bytes);
+        mt_shm_copy_out(op, op->dst + mt_shm_part(op, member) + first, payload, bytes);
         break;
     case MANTA_REDUCE_SCATTER:
         team->sources[member] = payload + team->me * bytes;

@@ -79,6 +79,7 @@ static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fuse
     team->ring_bytes = mt_shm_ring_bytes(g, slot);
     team->chunk_bytes = team->ring_bytes / MT_SHM_CHUNKS / MT_SHM_LINE * MT_SHM_LINE;
     fill_members(endpoint, team, fused);
+    mt_shm_distance_open(&endpoint->ruler, &team->distance);
     if (slot != 0) {
         mt_shm_populate(lines, g->team_stride, 1);
         mt_shm_populate(team->ring, team->ring_bytes, 1);
@@ -174,6 +175,22 @@ int mt_shm_team_ready(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team
     return team->unresolved == 0 ? 0 : MANTA_INPROGRESS;
 }
 
+void mt_shm_team_measure(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t bytes)
+{
+    struct mt_shm_distance *distance = &team->distance;
+    uint64_t ticks;
+    if (!mt_shm_distance_is_due(distance, bytes))
+        return;
+    uint32_t others = team->count - 1;
+    struct mt_shm_member *member =
+        &team->members[(team->me + 1 + distance->turn % others) % team->count];
+    /* Pairs with the release store in mt_shm_team_report(); nothing depends on it here. */
+    uint64_t word = mt_shm_distance_load(member->done, &ticks);
+    if (word != member->done_seen) /* else it was in this rank's cache */
+        mt_shm_distance_note(&endpoint->ruler, distance, ticks);
+    member->done_seen = word;
+}
+
 static int nonsense(struct mt_shm_endpoint *endpoint, uint32_t rank, const char *what)
 {
     return mt_shm_fail(endpoint, MANTA_ETRANSPORT, rank, 0,
@@ -205,6 +222,7 @@ static int refresh(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, u
         mt_shm_hook(endpoint);
         /* Pairs with the release store in mt_shm_team_consumed(). */
         uint64_t word = atomic_load_explicit(team->members[i].done, memory_order_acquire);
+        team->members[i].done_seen = word;
         uint64_t done = word >> MT_SHM_HASH_BITS;
         *peer_out = team->members[i].rank;
         if (done > team->consumed + MT_SHM_TICKS)

@@ -43,6 +43,7 @@ struct mt_shm_member {
     struct mt_shm_peer *peer; /* NULL: this rank */
     const uint8_t *entries, *ring;
     const _Atomic uint64_t *done;
+    uint64_t done_seen; /* when it was last loaded */
 };
 
 struct mt_shm_team {
@@ -63,6 +64,7 @@ struct mt_shm_team {
     uint64_t ring_head, ring_tail;                            /* ever handed out, ever released */
     uint64_t mark_tick[MT_SHM_TICKS], mark_end[MT_SHM_TICKS]; /* tick + 1, or 0 */
 
+    struct mt_shm_distance distance;
     uint32_t hashes[MT_SHM_HISTORY]; /* by tick, of what was consumed */
 
     struct mt_shm_op *head, *tail;
@@ -79,6 +81,10 @@ void mt_shm_team_free(struct mt_shm_team *team);
  * with *peer_out. */
 int mt_shm_team_ready(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                       uint32_t *peer_out);
+
+/* A long payload has gone: see how far the next member is, if it is time to. */
+void mt_shm_team_measure(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                         uint64_t bytes);
 
 /* Room for a publication at this tick: 0, MANTA_EAGAIN, or an error with *peer_out. Where its
  * payload goes: into the entry, or into a piece of the ring that stays taken until `mark`. */

@@ -64,8 +64,8 @@ static int stage(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, str
     uint64_t own = block_first(op, team, length, team->me) * op->size;
     uint64_t own_end = block_first(op, team, length, team->me + 1) * op->size;
     const uint8_t *from = op->src + mt_shm_chunk_first(op, chunk) * op->size;
-    mt_shm_copy_in(region, from, own);
-    mt_shm_copy_in(region + own_end, from + own_end, bytes - own_end);
+    mt_shm_copy_in(&team->distance, region, from, own);
+    mt_shm_copy_in(&team->distance, region + own_end, from + own_end, bytes - own_end);
     mt_count(&endpoint->copied_bytes, bytes - (own_end - own));
     mt_count(&endpoint->fused_sent, 1);
     mt_count(&endpoint->fused_sent_bytes, bytes - (own_end - own));
@@ -116,14 +116,20 @@ static void combine(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     if (own.bytes == 0)
         return;
     team->sources[team->me] = op->src + at;
-    /* A root that combines for itself alone publishes nothing. */
-    uint8_t *target = op->root == team->me ? op->dst + at : hole;
+    /* A root that combines for itself alone publishes nothing. What goes past the caches into
+     * staging had better not be read from there. */
+    int is_alone = op->root == team->me;
+    int is_first = op->consumes && (is_alone || mt_shm_goes_far(&team->distance, own.bytes));
+    uint8_t *target = is_first ? op->dst + at : hole;
     mt_shm_combine(op->dtype, op->op, target, team->sources, team->count, own.bytes / op->size,
                    endpoint->scratch);
-    if (op->consumes && target == hole) {
-        mt_shm_copy_out(op->dst + at, hole, own.bytes);
-        mt_count(&endpoint->copied_bytes, own.bytes);
-    }
+    if (!op->consumes || is_alone)
+        return;
+    if (is_first)
+        mt_shm_copy_in(&team->distance, hole, target, own.bytes);
+    else
+        mt_shm_copy_out(op, op->dst + at, hole, own.bytes);
+    mt_count(&endpoint->copied_bytes, own.bytes);
 }
 
 static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
@@ -154,7 +160,7 @@ static int collect(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, s
         int code = find(endpoint, team, op, member, result_tick(op, op->chunk), &region, peer_out);
         if (code != 0)
             return code;
-        mt_shm_copy_out(to + block.at, region + block.at, block.bytes);
+        mt_shm_copy_out(op, to + block.at, region + block.at, block.bytes);
         mt_count(&endpoint->copied_bytes, block.bytes);
         mt_count(&endpoint->fused_received_bytes, block.bytes);
         op->member++;

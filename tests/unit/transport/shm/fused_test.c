@@ -48,7 +48,7 @@ struct script {
     struct call *calls;
     uint32_t count;
     uint64_t seed;
-    int delays, sleeps;
+    int delays, sleeps, past_caches;
     pthread_barrier_t barrier;
 };
 
@@ -371,6 +371,8 @@ static void run(struct script *script, uint32_t ranks)
     int failed = 0;
     assert_int_equal(world_open(&script->world, ranks), 0);
     pthread_barrier_init(&script->barrier, NULL, ranks);
+    for (uint32_t r = 0; r < ranks && script->past_caches; r++)
+        script->world.endpoints[r]->past_caches_bytes = 0;
     for (uint32_t r = 0; r < ranks; r++) {
         runners[r] = (struct runner){.script = script, .rank = r, .random = script->seed * 97 + r};
         pthread_create(&runners[r].thread, NULL, run_rank, &runners[r]);
@@ -491,6 +493,21 @@ static void test_small_rings(void **state)
     world_shm_max = "256M";
 }
 
+/* Staging and results written past the caches: all of them, and results alone. */
+static void test_far(void **state)
+{
+    (void)state;
+    for (uint32_t ranks = 2; ranks <= 6; ranks++) {
+        struct script script = {.seed = ranks, .delays = 1, .past_caches = 1};
+        world_shm_distance = ranks % 2 ? "near" : "far";
+        draw_calls(&script, ranks, SLOW ? 30 : 150, 800000, 1);
+        run(&script, ranks);
+    }
+    world_shm_distance = "far";
+    mixed(3, SLOW ? 40 : 200, 800000, 1, 1, 1);
+    world_shm_distance = "auto";
+}
+
 static void one_kind(uint32_t collective, uint32_t ranks, uint32_t count, uint64_t bytes)
 {
     struct script script = {.seed = collective + bytes, .delays = 1};
@@ -531,6 +548,7 @@ int main(void)
         cmocka_unit_test(test_every_size),    cmocka_unit_test(test_sleeping),
         cmocka_unit_test(test_subsets),       cmocka_unit_test(test_small_rings),
         cmocka_unit_test(test_rotating_root), cmocka_unit_test(test_long_vectors),
+        cmocka_unit_test(test_far),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

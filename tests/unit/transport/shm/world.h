@@ -21,10 +21,12 @@ struct world {
     struct mt_shm_endpoint *endpoints[WORLD_RANKS];
 };
 
-static const char *world_shm_max = "256M";
+static const char *world_shm_max = "256M", *world_shm_distance = "auto";
 
 static inline const char *world_config(const char *variable)
 {
+    if (strcmp(variable, "SHM_DISTANCE") == 0)
+        return world_shm_distance;
     return strcmp(variable, "SHM_MAX") == 0 ? world_shm_max : NULL;
 }
 
