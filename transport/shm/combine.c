@@ -8,7 +8,7 @@
 #include "transport/shm/combine.h"
 
 struct tile {
-    int dtype, op;
+    const struct mt_shm_combination *how;
     const void *const *sources;
     uint64_t offset_bytes, elements;
     uint8_t *scratch;
@@ -30,20 +30,30 @@ static const void *combine(const struct tile *tile, uint32_t first, uint32_t cou
     const void *left = combine(tile, first, half, level);
     const void *right = combine(tile, first + half, count - half, level + 1);
     uint8_t *target = tile->scratch + (uint64_t)level * MT_SHM_TILE_BYTES;
-    mt_reduce(tile->dtype, tile->op, target, left, right, tile->elements);
+    mt_reduce(tile->how->dtype, tile->how->op, target, left, right, tile->elements);
     return target;
 }
 
-void mt_shm_combine(int dtype, int op, void *dst, const void *const *sources, uint32_t count,
-                    uint64_t elements, uint8_t *scratch)
+/* The step that gives the result. */
+static void combine_last(const struct mt_shm_combination *how, void *dst, const void *left,
+                         const void *right, uint64_t elements)
 {
-    uint64_t size = manta_dtype_size(dtype);
+    if (how->past_caches)
+        mt_reduce_stream(how->dtype, how->op, dst, left, right, elements);
+    else
+        mt_reduce(how->dtype, how->op, dst, left, right, elements);
+}
+
+void mt_shm_combine(const struct mt_shm_combination *how, void *dst, const void *const *sources,
+                    uint32_t count, uint64_t elements, uint8_t *scratch)
+{
+    uint64_t size = manta_dtype_size(how->dtype);
     if (count == 1) {
         memmove(dst, sources[0], elements * size);
         return;
     }
     if (count == 2) {
-        mt_reduce(dtype, op, dst, sources[0], sources[1], elements);
+        combine_last(how, dst, sources[0], sources[1], elements);
         return;
     }
     /* Everything of a tile is read before dst is written, which may be one of the sources. */
@@ -51,14 +61,13 @@ void mt_shm_combine(int dtype, int op, void *dst, const void *const *sources, ui
     uint32_t half = split(count);
     for (uint64_t done = 0; done < elements; done += tile_elements) {
         uint64_t left_over = elements - done;
-        struct tile tile = {.dtype = dtype,
-                            .op = op,
+        struct tile tile = {.how = how,
                             .sources = sources,
                             .offset_bytes = done * size,
                             .elements = left_over < tile_elements ? left_over : tile_elements,
                             .scratch = scratch};
         const void *left = combine(&tile, 0, half, 0);
         const void *right = combine(&tile, half, count - half, 1);
-        mt_reduce(dtype, op, (uint8_t *)dst + done * size, left, right, tile.elements);
+        combine_last(how, (uint8_t *)dst + done * size, left, right, tile.elements);
     }
 }

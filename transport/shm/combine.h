@@ -10,13 +10,18 @@ enum {
     MT_SHM_TILES = 33,        /* depth of the tree over 2^32 members, and one */
 };
 
+struct mt_shm_combination {
+    int dtype, op;
+    int past_caches; /* dst is part of more than they hold, and none of the sources */
+};
+
 /*
  * dst = sources[0] op ... op sources[count - 1], by the binary tree that is split at the largest
  * power of two below the count, rounded after each step (MANTA_PLAN_ORDER_BINARY). dst may equal
  * any one source, and must not overlap them otherwise. scratch: MT_SHM_TILES * MT_SHM_TILE_BYTES,
  * aligned to 8. count >= 1; op is not AVG.
  */
-void mt_shm_combine(int dtype, int op, void *dst, const void *const *sources, uint32_t count,
-                    uint64_t elements, uint8_t *scratch);
+void mt_shm_combine(const struct mt_shm_combination *how, void *dst, const void *const *sources,
+                    uint32_t count, uint64_t elements, uint8_t *scratch);
 
 #endif

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/reduce.h"
+#include "transport/shm/combine.h"
 #include "transport/shm/fused.h"
 
 enum { MT_SHM_FAR_BYTES = 2048 }; /* less is not worth the fence */
@@ -51,6 +52,15 @@ static inline void mt_shm_copy_out(const struct mt_shm_op *op, void *user, const
         mt_copy_stream(user, staging, bytes);
     else if (bytes != 0)
         memcpy(user, staging, bytes);
+}
+
+/* How to combine into the caller's buffer, or into one that is read soon. */
+static inline struct mt_shm_combination mt_shm_how(const struct mt_shm_op *op, int is_final)
+{
+    return (struct mt_shm_combination){.dtype = op->dtype,
+                                       .op = op->op,
+                                       .past_caches =
+                                           is_final && op->past_caches && op->dst != op->src};
 }
 
 #endif

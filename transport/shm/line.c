@@ -43,8 +43,8 @@ static void finish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
 {
     if (op->collective == MANTA_ALLREDUCE || op->collective == MANTA_REDUCE) {
         team->sources[team->me] = op->src;
-        mt_shm_combine(op->dtype, op->op, op->dst, team->sources, team->count, op->elements,
-                       endpoint->scratch);
+        const struct mt_shm_combination how = {.dtype = op->dtype, .op = op->op};
+        mt_shm_combine(&how, op->dst, team->sources, team->count, op->elements, endpoint->scratch);
     } else if (op->collective == MANTA_ALLGATHER) {
         uint64_t own = mt_shm_part(op, team->me);
         if (op->dst != op->src)

@@ -21,8 +21,9 @@
 enum {
     LATENCY_NS = 100,
     WINDOW_BYTES = 65536,
-    CHANNELS_IN_TURN = 8, /* looked at in one progress */
-    ALONE_BYTES = 1 << 20 /* budget of a rank without peers on its node */
+    CHANNELS_IN_TURN = 8,  /* looked at in one progress */
+    ALONE_BYTES = 1 << 20, /* budget of a rank without peers on its node */
+    PAST_CACHES_BYTES = 32 << 20
 };
 #define BANDWIDTH UINT64_C(10000000000)
 #define MESSAGE_BYTES_MAX (UINT64_C(1) << 62)
@@ -169,6 +170,19 @@ static void close_endpoint(void *handle)
     host->free(endpoint);
 }
 
+/* Longer results had better not go through the caches: more than this rank's share of the largest
+ * one. A host that is shared with others shows a cache that is not all for us. */
+static uint64_t find_past_caches(uint32_t local_ranks)
+{
+    const struct mt_host *host = mt_host();
+    uint32_t sharers = host->l3_sharers < local_ranks ? host->l3_sharers : local_ranks;
+    uint64_t share = host->l3_bytes / (sharers > 0 ? sharers : 1);
+    uint64_t least = 4 * host->l2_bytes;
+    if (share == 0 || share > PAST_CACHES_BYTES)
+        share = PAST_CACHES_BYTES;
+    return share > least ? share : least;
+}
+
 static struct mt_shm_endpoint *create(const struct manta_transport_open *params)
 {
     struct mt_shm_endpoint *endpoint = params->host->alloc(sizeof(*endpoint), 64);
@@ -183,13 +197,13 @@ static struct mt_shm_endpoint *create(const struct manta_transport_open *params)
     endpoint->timeout_ns = params->timeout_ns;
     endpoint->call_state = params->call_state;
     endpoint->host_arg = params->host_arg;
-    endpoint->past_caches_bytes = mt_host()->l3_bytes > 0 ? mt_host()->l3_bytes : UINT64_MAX;
     endpoint->segment_fd = endpoint->doorbell = endpoint->timer = endpoint->wait_fd = -1;
     endpoint->scratch = params->host->alloc((size_t)MT_SHM_TILES * MT_SHM_TILE_BYTES, 64);
     if (endpoint->scratch == NULL || find_local(endpoint) != 0) {
         close_endpoint(endpoint);
         return NULL;
     }
+    endpoint->past_caches_bytes = find_past_caches(endpoint->local_ranks);
     return endpoint;
 }
 

@@ -123,7 +123,8 @@ static void finish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     if (length == 0)
         return;
     team->sources[team->me] = op->src + own + first;
-    mt_shm_combine(op->dtype, op->op, op->dst + own + first, team->sources, team->count, length,
+    const struct mt_shm_combination how = mt_shm_how(op, 1);
+    mt_shm_combine(&how, op->dst + own + first, team->sources, team->count, length,
                    endpoint->scratch);
 }
 

@@ -121,7 +121,8 @@ static void combine(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     int is_alone = op->root == team->me;
     int is_first = op->consumes && (is_alone || mt_shm_goes_far(&team->distance, own.bytes));
     uint8_t *target = is_first ? op->dst + at : hole;
-    mt_shm_combine(op->dtype, op->op, target, team->sources, team->count, own.bytes / op->size,
+    const struct mt_shm_combination how = mt_shm_how(op, is_alone);
+    mt_shm_combine(&how, target, team->sources, team->count, own.bytes / op->size,
                    endpoint->scratch);
     if (!op->consumes || is_alone)
         return;
