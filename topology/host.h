@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#include "topology/cpus.h"
+
 struct mt_host {
     uint32_t cpus;            /* CPUs to count on: affinity and quota together, at least 1 */
     uint32_t affinity_cpus;   /* CPUs in the affinity mask */
@@ -19,5 +21,9 @@ struct mt_host {
 
 /* Never NULL. */
 const struct mt_host *mt_host(void);
+
+/* The L3 cache behind which all these CPUs are, by a number that it has on this host; UINT32_MAX if
+ * there is none, or no CPU. *cpus_out: the CPUs behind it that this process can see. */
+uint32_t mt_host_l3(const struct mt_cpus *cpus, uint32_t *cpus_out);
 
 #endif

@@ -2,7 +2,7 @@
 /* Declared steps -> operations of a team, and their queue. */
 #include <string.h>
 
-#include "transport/shm/fused.h"
+#include "transport/shm/group.h"
 
 enum {
     FLAT_BYTES = 16384,         /* of all members together: combined by everybody, in one phase */
@@ -210,6 +210,24 @@ _Static_assert(sizeof(struct prepared) <=
                    sizeof((struct manta_transport_fused_call *)0)->transport_private,
                "a call has room for what is prepared");
 
+void mt_shm_op_shape(const struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                     struct mt_shm_op *op)
+{
+    uint64_t bytes = op->elements * op->size;
+    uint64_t parts = op->collective == MANTA_ALLGATHER ? team->count : 1;
+    op->publishes = (uint8_t)mt_shm_publishes(op, team->me);
+    op->consumes = op->root == MT_SHM_NOBODY || !op->publishes;
+    uint64_t flat_bytes = op->crowded ? FLAT_BYTES_CROWDED : FLAT_BYTES;
+    op->past_caches = bytes * parts > endpoint->past_caches_bytes;
+    op->two_phase = (op->collective == MANTA_ALLREDUCE || op->collective == MANTA_REDUCE) &&
+                    bytes > MT_SHM_INLINE &&
+                    (bytes > flat_bytes / team->count || bytes > team->chunk_bytes);
+    if (op->two_phase)
+        op->publishes = 1;
+    cut(team, op);
+    op->line = op->chunks == 1 && bytes <= MT_SHM_INLINE && op->collective != MANTA_REDUCE_SCATTER;
+}
+
 static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transport_fused_call *call,
                    struct prepared *prepared)
 {
@@ -225,29 +243,16 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transpor
     op->op = (uint8_t)call->op;
     op->size = collective == MANTA_BARRIER ? 1 : (uint8_t)manta_dtype_size((int)call->dtype);
     op->root = MT_SHM_NOBODY;
-    op->publishes = 1;
-    op->consumes = 1;
-    if (collective == MANTA_BROADCAST || collective == MANTA_REDUCE) {
+    if (collective == MANTA_BROADCAST || collective == MANTA_REDUCE)
         op->root = member_index(call->fused, call->fused->root);
-        int is_root = op->root == team->me;
-        op->publishes = collective == MANTA_BROADCAST ? is_root : !is_root;
-        op->consumes = !op->publishes;
-    }
     if (op->size == 0 || place(team, call, op) != 0)
         return mt_shm_fail(endpoint, MANTA_EINVAL, MANTA_PLAN_NONE, 0,
                            "a fused step was posted with an unknown dtype, or with parts of "
                            "different length");
-    uint64_t bytes = op->elements * op->size;
-    uint64_t parts = collective == MANTA_ALLGATHER ? team->count : 1;
-    op->past_caches = bytes * parts > endpoint->past_caches_bytes;
-    uint64_t flat_bytes = call->crowd > 1 ? FLAT_BYTES_CROWDED : FLAT_BYTES;
-    op->two_phase = (collective == MANTA_ALLREDUCE || collective == MANTA_REDUCE) &&
-                    bytes > MT_SHM_INLINE &&
-                    (bytes > flat_bytes / team->count || bytes > team->chunk_bytes);
-    if (op->two_phase)
-        op->publishes = 1;
-    cut(team, op);
-    op->line = op->chunks == 1 && bytes <= MT_SHM_INLINE && collective != MANTA_REDUCE_SCATTER;
+    op->crowded = call->crowd > 1;
+    mt_shm_op_shape(endpoint, team, op);
+    op->grouped = team->group != NULL && mt_shm_group_takes(collective);
+    op->line &= !op->grouped;
     prepared->team = team;
     return 0;
 }
@@ -280,8 +285,17 @@ static void end_all(struct mt_shm_team *team, int status, uint32_t peer)
         end(team, status, peer);
 }
 
-/* Move the team's operations on; 1 if anything happened. */
-static int team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team)
+/* One step of the operation at the head, as mt_shm_stream_step(). */
+static int step_op(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
+                   uint32_t *peer_out)
+{
+    if (op->grouped)
+        return mt_shm_group_step(endpoint, team, op, peer_out);
+    return op->two_phase ? mt_shm_two_phase_step(endpoint, team, op, peer_out)
+                         : mt_shm_stream_step(endpoint, team, op, peer_out);
+}
+
+int mt_shm_team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team)
 {
     uint32_t peer = MANTA_PLAN_NONE;
     int happened = 0;
@@ -294,14 +308,13 @@ static int team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
     }
     for (int step = 0; step < STEPS && team->head != NULL; step++) {
         struct mt_shm_op *op = team->head;
-        int code = op->two_phase ? mt_shm_two_phase_step(endpoint, team, op, &peer)
-                                 : mt_shm_stream_step(endpoint, team, op, &peer);
+        int code = step_op(endpoint, team, op, &peer);
         if (code == MANTA_EAGAIN)
             return happened;
         happened = 1;
         if (code == 0) {
             team->tick += mt_shm_op_ticks(op);
-            if (!op->line)
+            if (!op->line && !op->grouped)
                 mt_shm_team_measure(endpoint, team, op->elements * op->size);
             end(team, 0, MANTA_PLAN_NONE);
         } else if (code < 0) {
@@ -362,7 +375,7 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
     }
     team->head = team->tail = op;
     if (!op->line || team->unresolved != 0)
-        team_progress(endpoint, team);
+        mt_shm_team_progress(endpoint, team);
     else if (mt_shm_line_publish(endpoint, team, op) && !op->consumes)
         look_for_line(endpoint, team, op, 1); /* that was all */
     return 0;
@@ -381,7 +394,7 @@ void mt_shm_fused_look(void *handle, struct manta_transport_fused_call *call,
         return;
     }
     while (looks-- > 0 && request->status == MANTA_INPROGRESS)
-        team_progress(endpoint, team);
+        mt_shm_team_progress(endpoint, team);
 }
 
 int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint)
@@ -390,7 +403,7 @@ int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint)
     for (uint32_t slot = 0; slot < endpoint->team_slots; slot++) {
         struct mt_shm_team *team = endpoint->teams[slot];
         if (team != NULL && team->head != NULL)
-            happened |= team_progress(endpoint, team);
+            happened |= mt_shm_team_progress(endpoint, team);
     }
     return happened;
 }

@@ -39,7 +39,9 @@ struct mt_shm_op {
     uint32_t hash;
     uint8_t collective, dtype, op, size;
     uint8_t two_phase, line, state, publishes, consumes;
+    uint8_t crowded;     /* ranks take turns on CPUs: the same on all members */
     uint8_t past_caches; /* the result is longer than the caches */
+    uint8_t grouped;     /* in two levels, see group.h */
 } __attribute__((may_alias));
 
 _Static_assert(sizeof(struct mt_shm_op) <=
@@ -75,6 +77,8 @@ static inline int mt_shm_publishes(const struct mt_shm_op *op, uint32_t member)
 /* Ticks that the operation takes, the same on all members. */
 static inline uint64_t mt_shm_op_ticks(const struct mt_shm_op *op)
 {
+    if (op->grouped) /* those of the teams that carry it out */
+        return 0;
     return op->two_phase ? 2 * (uint64_t)op->chunks : op->chunks;
 }
 
@@ -93,5 +97,11 @@ int mt_shm_line_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                      struct mt_shm_op *op, uint32_t looks, uint32_t *peer_out);
 int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                           struct mt_shm_op *op, uint32_t *peer_out);
+
+/* How the team carries out an operation whose collective, size, elements and root are set. */
+void mt_shm_op_shape(const struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                     struct mt_shm_op *op);
+/* Move the team's operations on; 1 if anything happened. */
+int mt_shm_team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team);
 
 #endif

@@ -8,20 +8,28 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/address.h"
 #include "core/service.h"
-#include "transport/shm/shm.h"
+#include "topology/cpus.h"
+#include "topology/host.h"
+#include "transport/shm/group.h"
 
-static const char magic[4] = {'s', 'h', 'm', '2'};
+static const char magic[4] = {'s', 'h', 'm', '3'};
 
-/* An offer: the magic, then a bit for each rank that `local` counts. */
+/* An offer: the magic, a bit for each rank that `local` counts, and the rank's cache. */
+static size_t reach_bytes(const struct mt_shm_endpoint *endpoint)
+{
+    return (endpoint->local_ranks + 7) / 8;
+}
+
 static size_t offer_bytes(const struct mt_shm_endpoint *endpoint)
 {
-    return sizeof(magic) + (endpoint->local_ranks + 7) / 8;
+    return sizeof(magic) + reach_bytes(endpoint) + sizeof(struct mt_shm_cache);
 }
 
 static uint8_t *offer_of(const struct mt_shm_endpoint *endpoint, uint32_t local)
@@ -32,6 +40,11 @@ static uint8_t *offer_of(const struct mt_shm_endpoint *endpoint, uint32_t local)
 static int has_reached(const struct mt_shm_endpoint *endpoint, uint32_t local, uint32_t other)
 {
     return offer_of(endpoint, local)[sizeof(magic) + other / 8] >> other % 8 & 1;
+}
+
+static uint8_t *cache_of(const struct mt_shm_endpoint *endpoint, uint32_t local)
+{
+    return offer_of(endpoint, local) + sizeof(magic) + reach_bytes(endpoint);
 }
 
 int mt_shm_may_share(const struct mt_group *group, uint32_t a, uint32_t b)
@@ -73,6 +86,11 @@ int mt_shm_share_open(struct mt_shm_endpoint *endpoint, int is_listening)
     memset(endpoint->offers, 0, endpoint->local_ranks * bytes);
     uint8_t *mine = offer_of(endpoint, endpoint->local);
     memcpy(mine, magic, sizeof(magic));
+    struct mt_cpus cpus;
+    struct mt_shm_cache cache;
+    mt_cpus_of_thread(&cpus);
+    cache.l3 = mt_host_l3(&cpus, &cache.cpus);
+    memcpy(cache_of(endpoint, endpoint->local), &cache, sizeof(cache));
     for (uint32_t local = 0; local < endpoint->local_ranks; local++) {
         struct mt_shm_peer *peer = &endpoint->peers[local];
         const struct mt_member *member = &members[peer->rank];
@@ -103,6 +121,23 @@ int mt_shm_shares(const struct mt_shm_endpoint *endpoint, uint32_t local, uint32
     return has_reached(endpoint, local, other) && has_reached(endpoint, other, local);
 }
 
+/* Groups by what all offer, so that all find the same ones. */
+static int find_groups(struct mt_shm_endpoint *endpoint)
+{
+    uint32_t count = endpoint->local_ranks;
+    struct mt_shm_cache *caches = calloc(count, sizeof(*caches));
+    if (caches == NULL)
+        return MANTA_ENOMEM;
+    for (uint32_t local = 0; local < count; local++) {
+        memcpy(&caches[local], cache_of(endpoint, local), sizeof(*caches));
+        if (!endpoint->peers[local].offered)
+            caches[local].l3 = UINT32_MAX;
+    }
+    endpoint->group_ranks = mt_shm_groups_find(caches, count);
+    free(caches);
+    return 0;
+}
+
 int mt_shm_share_peers(void *handle, const void *const *addresses, const size_t *address_bytes)
 {
     struct mt_shm_endpoint *endpoint = handle;
@@ -119,7 +154,7 @@ int mt_shm_share_peers(void *handle, const void *const *addresses, const size_t 
     for (uint32_t local = 0; local < endpoint->local_ranks; local++)
         for (uint32_t other = 0; other < local; other++)
             endpoint->is_partial |= !mt_shm_shares(endpoint, local, other);
-    return 0;
+    return endpoint->group_ranks == 0 ? find_groups(endpoint) : 0;
 }
 
 /* Why a rank that is not among the local ones is not. */

@@ -16,7 +16,7 @@
 #include "transport/registry.h"
 #include "transport/shm/channel.h"
 #include "transport/shm/combine.h"
-#include "transport/shm/team.h"
+#include "transport/shm/group.h"
 
 enum {
     LATENCY_NS = 100,
@@ -170,6 +170,15 @@ static void close_endpoint(void *handle)
     host->free(endpoint);
 }
 
+/* Those that were asked for; others are found when all ranks' caches are known. */
+static int find_groups(struct mt_shm_endpoint *endpoint)
+{
+    uint32_t size;
+    int code = mt_shm_groups_parse(endpoint->host, &size);
+    endpoint->group_ranks = size > 0 ? mt_shm_groups_fit(size, endpoint->local_ranks) : 0;
+    return code;
+}
+
 /* Longer results had better not go through the caches: more than this rank's share of the largest
  * one. A host that is shared with others shows a cache that is not all for us. */
 static uint64_t find_past_caches(uint32_t local_ranks)
@@ -220,6 +229,8 @@ int mt_shm_open(const struct manta_transport_open *params, int listen, void **en
     int code = mt_shm_ruler_open(endpoint->host, &endpoint->ruler);
     if (code != 0)
         mt_transport_refuse(error, code, 0, "MANTA_SHM_DISTANCE is not auto, near or far");
+    if (code == 0 && (code = find_groups(endpoint)) != 0)
+        mt_transport_refuse(error, code, 0, "MANTA_SHM_GROUPS is neither auto nor a power of two");
     if (code == 0 && (code = mt_shm_share_open(endpoint, listen)) != 0)
         mt_transport_refuse(error, code, errno,
                             "the sockets of this node's ranks could not be tried");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "transport/shm/group.h"
 #include "transport/shm/team.h"
 
 /* Never 0. */
@@ -18,7 +19,7 @@ static uint64_t key_of(const struct manta_plan_fused *fused)
 
 static int same_members(const struct mt_shm_team *team, const struct manta_plan_fused *fused)
 {
-    if (team->count != fused->member_count)
+    if (team->count != fused->member_count || team->is_part)
         return 0;
     for (uint32_t i = 0; i < team->count; i++)
         if (team->members[i].rank != fused->members[i].rank)
@@ -26,11 +27,17 @@ static int same_members(const struct mt_shm_team *team, const struct manta_plan_
     return 1;
 }
 
+/* The slots before it mean the same on all ranks of the node. */
+static uint32_t first_subset(const struct mt_shm_endpoint *endpoint)
+{
+    return endpoint->group_ranks > 1 ? MT_SHM_SLOT_SUBSETS : 1;
+}
+
 static uint32_t free_slot(const struct mt_shm_endpoint *endpoint, uint32_t member_count)
 {
     if (member_count == endpoint->local_ranks)
         return 0;
-    uint32_t slot = 1;
+    uint32_t slot = first_subset(endpoint);
     while (slot < endpoint->identity.geometry.teams && endpoint->teams[slot] != NULL)
         slot++;
     return slot;
@@ -51,16 +58,10 @@ static void fill_members(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
     team->unresolved = team->count - 1;
 }
 
-static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
-                  struct mt_shm_team **team_out)
+int mt_shm_team_make(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
+                     uint32_t slot, struct mt_shm_team **team_out)
 {
     const struct mt_shm_geometry *g = &endpoint->identity.geometry;
-    uint32_t slot = free_slot(endpoint, fused->member_count);
-    if (slot == g->teams)
-        return mt_shm_fail(endpoint, MANTA_ENOTSUP, MANTA_PLAN_NONE, 0,
-                           "this rank takes part in fused steps of more than %u different groups "
-                           "of ranks of its node; use fewer",
-                           g->teams - 1);
     struct mt_shm_team *team =
         calloc(1, sizeof(*team) + fused->member_count * sizeof(team->members[0]));
     if (team != NULL)
@@ -72,6 +73,7 @@ static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fuse
     uint8_t *lines = endpoint->base + g->team_at + slot * g->team_stride;
     team->key = key_of(fused);
     team->slot = slot;
+    team->is_part = slot != 0 && slot < first_subset(endpoint);
     team->count = fused->member_count;
     team->done = (_Atomic uint64_t *)(void *)lines;
     team->entries = lines + MT_SHM_LINE;
@@ -87,11 +89,28 @@ static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fuse
     endpoint->teams[slot] = team;
     if (endpoint->team_slots <= slot)
         endpoint->team_slots = slot + 1;
-    /* Pairs with resolve(): who sees the key may use the slot. */
-    atomic_store_explicit(&mt_shm_header_of(endpoint->base)->team_key[slot], team->key,
-                          memory_order_release);
-    mt_shm_team_wake(endpoint, team);
     *team_out = team;
+    return 0;
+}
+
+static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
+                  struct mt_shm_team **team_out)
+{
+    uint32_t slot = free_slot(endpoint, fused->member_count);
+    if (slot == endpoint->identity.geometry.teams)
+        return mt_shm_fail(endpoint, MANTA_ENOTSUP, MANTA_PLAN_NONE, 0,
+                           "this rank takes part in fused steps of more than %u different groups "
+                           "of ranks of its node; use fewer",
+                           slot - first_subset(endpoint));
+    int code = mt_shm_team_make(endpoint, fused, slot, team_out);
+    if (code == 0 && slot == 0 && endpoint->group_ranks > 1)
+        code = (*team_out)->failed = mt_shm_group_open(endpoint, *team_out, fused);
+    if (code != 0)
+        return code;
+    /* Pairs with resolve(): who sees the key may use the slot. */
+    atomic_store_explicit(&mt_shm_header_of(endpoint->base)->team_key[slot], (*team_out)->key,
+                          memory_order_release);
+    mt_shm_team_wake(endpoint, *team_out);
     return 0;
 }
 
@@ -118,8 +137,10 @@ int mt_shm_team_get(struct mt_shm_endpoint *endpoint, const struct manta_plan_fu
 
 void mt_shm_team_free(struct mt_shm_team *team)
 {
-    if (team != NULL)
-        free(team->sources);
+    if (team == NULL)
+        return;
+    mt_shm_group_close(team->group);
+    free(team->sources);
     free(team);
 }
 
@@ -141,11 +162,11 @@ static int resolve(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *t
                    struct mt_shm_member *member)
 {
     const struct mt_shm_header *header = mt_shm_header_of(member->peer->base);
-    if (team->slot == 0) {
-        attach(endpoint, member, 0);
+    if (team->slot < first_subset(endpoint)) {
+        attach(endpoint, member, team->slot);
         return 1;
     }
-    for (uint32_t slot = 1; slot < endpoint->identity.geometry.teams; slot++) {
+    for (uint32_t slot = first_subset(endpoint); slot < endpoint->identity.geometry.teams; slot++) {
         if (atomic_load_explicit(&header->team_key[slot], memory_order_acquire) != team->key)
             continue;
         attach(endpoint, member, slot);

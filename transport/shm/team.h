@@ -36,6 +36,7 @@ static inline uint64_t mt_shm_flag(uint64_t tick, uint32_t hash)
 }
 
 struct mt_shm_op;
+struct mt_shm_group;
 
 struct mt_shm_member {
     uint32_t rank;
@@ -49,6 +50,7 @@ struct mt_shm_member {
 struct mt_shm_team {
     uint64_t key;
     uint32_t slot, count, me;
+    uint32_t is_part;    /* of a grouped one: no plan names it */
     int failed;          /* code of the first failure, or 0; then nothing is posted any more */
     uint32_t unresolved; /* members whose team slot is not known yet */
 
@@ -68,7 +70,8 @@ struct mt_shm_team {
     uint32_t hashes[MT_SHM_HISTORY]; /* by tick, of what was consumed */
 
     struct mt_shm_op *head, *tail;
-    const void **sources; /* [count] room for mt_shm_combine() */
+    struct mt_shm_group *group; /* NULL: it has none */
+    const void **sources;       /* [count] room for mt_shm_combine() */
     struct mt_shm_member members[];
 };
 
@@ -76,6 +79,9 @@ struct mt_shm_team {
  * rank is in too many different ones. */
 int mt_shm_team_get(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
                     struct mt_shm_team **team_out);
+/* One for a slot of its own that is the same on all members. 0 or MANTA_ENOMEM. */
+int mt_shm_team_make(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
+                     uint32_t slot, struct mt_shm_team **team_out);
 void mt_shm_team_free(struct mt_shm_team *team);
 /* 0 when every member is connected and has made the team, too; else MANTA_INPROGRESS or an error
  * with *peer_out. */

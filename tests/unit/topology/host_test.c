@@ -57,6 +57,30 @@ static void threads_see_one_host(void **state)
     }
 }
 
+/* CPUs of one L3 have its number, alone and together; CPUs of two, or none, have none. */
+static void caches_have_numbers(void **state)
+{
+    (void)state;
+    struct mt_cpus none = {{0}}, all, one = {{0}};
+    uint32_t cpus, cpus_of_one;
+    assert_int_equal(mt_host_l3(&none, &cpus), UINT32_MAX);
+    assert_int_equal(cpus, 0);
+    mt_cpus_of_thread(&all);
+    uint32_t together = mt_host_l3(&all, &cpus);
+    for (uint32_t c = 0; c < 64 * MT_CPUS_WORDS; c++) {
+        if (!(all.words[c / 64] >> c % 64 & 1))
+            continue;
+        one = none;
+        one.words[c / 64] = UINT64_C(1) << c % 64;
+        uint32_t alone = mt_host_l3(&one, &cpus_of_one);
+        assert_int_equal(alone == UINT32_MAX, cpus_of_one == 0);
+        if (together != UINT32_MAX) {
+            assert_int_equal(alone, together);
+            assert_int_equal(cpus_of_one, cpus);
+        }
+    }
+}
+
 /* A process pinned to one CPU may use one. Runs first, before this process has asked. */
 static void pinned_child_counts_one(void **state)
 {
@@ -82,10 +106,9 @@ static void pinned_child_counts_one(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pinned_child_counts_one),
-        cmocka_unit_test(threads_see_one_host),
-        cmocka_unit_test(agrees_with_the_kernel),
-        cmocka_unit_test(caches_grow_with_their_level),
+        cmocka_unit_test(pinned_child_counts_one), cmocka_unit_test(threads_see_one_host),
+        cmocka_unit_test(agrees_with_the_kernel),  cmocka_unit_test(caches_grow_with_their_level),
+        cmocka_unit_test(caches_have_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@
 #include "core/dtype.h"
 #include "core/reduce.h"
 #include "tests/unit/transport/shm/world.h"
+#include "transport/shm/team.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define SLOW 1
@@ -382,6 +383,13 @@ static void run(struct script *script, uint32_t ranks)
         failed |= runners[r].failed;
     }
     pthread_barrier_destroy(&script->barrier);
+    /* Are there groups where there should be? */
+    uint32_t size = (uint32_t)atoi(world_shm_groups);
+    for (uint32_t r = 0; r < ranks; r++) {
+        const struct mt_shm_team *team = script->world.endpoints[r]->teams[0];
+        int is_cut = size > 1 && size < ranks && ranks % size == 0;
+        failed |= team != NULL && (team->group != NULL) != is_cut;
+    }
     world_close(&script->world);
     for (uint32_t i = 0; i < script->count; i++)
         free_call(&script->calls[i]);
@@ -541,6 +549,42 @@ static void test_long_vectors(void **state)
     }
 }
 
+/* In two levels: the same bits as in one. Sizes that do not divide the ranks give one level. */
+static void test_groups(void **state)
+{
+    static const char *const sizes[] = {"2", "4", "8", "32"};
+    (void)state;
+    for (uint32_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        uint32_t size = (uint32_t)atoi(sizes[i]), most = SLOW ? 12 : 64;
+        world_shm_groups = sizes[i];
+        for (uint32_t ranks = size; ranks <= most; ranks += ranks < 4 * size ? size / 2 : 3 * size)
+            mixed(ranks, SLOW ? 20 : 60, ranks < 9 ? 300000 : 20000, 1, 0, ranks % 3 == 0);
+    }
+    world_shm_groups = "2";
+    mixed(4, SLOW ? 40 : 200, 800000, 1, 1, 0);
+    world_shm_distance = "far";
+    mixed(6, SLOW ? 40 : 200, 800000, 1, 0, 1);
+    world_shm_distance = "auto";
+    world_shm_groups = "1";
+}
+
+static void test_groups_long(void **state)
+{
+    uint64_t bytes = SLOW ? 700004 : 5000004;
+    (void)state;
+    world_shm_groups = "2";
+    for (uint32_t collective = MANTA_ALLREDUCE; collective <= MANTA_REDUCE_SCATTER; collective++)
+        one_kind(collective, 4, 3, bytes);
+    one_kind(MANTA_BROADCAST, 4, SLOW ? 100 : 1000, 40);
+    one_kind(MANTA_REDUCE, 6, SLOW ? 100 : 1000, 40);
+    one_kind(MANTA_ALLREDUCE, 8, SLOW ? 100 : 1000, 40);
+    one_kind(MANTA_BARRIER, 8, SLOW ? 100 : 1000, 0);
+    world_shm_max = "6M";
+    mixed(4, SLOW ? 15 : 60, 800000, 1, 1, 1);
+    world_shm_max = "256M";
+    world_shm_groups = "1";
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -548,7 +592,8 @@ int main(void)
         cmocka_unit_test(test_every_size),    cmocka_unit_test(test_sleeping),
         cmocka_unit_test(test_subsets),       cmocka_unit_test(test_small_rings),
         cmocka_unit_test(test_rotating_root), cmocka_unit_test(test_long_vectors),
-        cmocka_unit_test(test_far),
+        cmocka_unit_test(test_far),           cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_groups_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,12 +21,14 @@ struct world {
     struct mt_shm_endpoint *endpoints[WORLD_RANKS];
 };
 
-static const char *world_shm_max = "256M", *world_shm_distance = "auto";
+static const char *world_shm_max = "256M", *world_shm_distance = "auto", *world_shm_groups = "1";
 
 static inline const char *world_config(const char *variable)
 {
     if (strcmp(variable, "SHM_DISTANCE") == 0)
         return world_shm_distance;
+    if (strcmp(variable, "SHM_GROUPS") == 0)
+        return world_shm_groups;
     return strcmp(variable, "SHM_MAX") == 0 ? world_shm_max : NULL;
 }
 
