@@ -48,10 +48,16 @@ def one(result, usual, verdict, pattern):
 
 
 @pytest.mark.parametrize("variable, value", [("SEGMENT", "huge"), ("TIMEOUT", "soon"), ("REPRODUCIBLE", "maybe"),
-                                             ("SHM_MAX", "1X")])
+                                             ("SHM_MAX", "1X"), ("SHM_DISTANCE", "afar"), ("SHM_GROUPS", "3")])
 def test_a_variable_that_does_not_parse(usual, variable, value):
     one(manta("doctor", **{f"MANTA_{variable}": value}), usual, "problem",
         f"configuration +.*MANTA_{variable}.*{value}")
+
+
+def test_cache_lines_between_cpus_are_measured():
+    said = [rest for verdict, rest in lines(manta("doctor").stdout) if verdict == "ok"]
+    pattern = r"cache lines +from CPU \d+ .*\d+-\d+ ns to \d+ (near|far) CPU"
+    assert any(re.match(pattern, rest) for rest in said) == (len(os.sched_getaffinity(0)) > 1), said
 
 
 def test_an_interface_that_is_not_there(usual):

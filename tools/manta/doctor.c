@@ -138,6 +138,7 @@ static void look_at_this_host(void)
     doctor_unix_socket();
     doctor_shared_memory();
     doctor_cross_memory();
+    doctor_cache_lines();
     say_membarrier();
     say_limits();
     say_cpus();

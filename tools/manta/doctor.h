@@ -14,6 +14,7 @@ void doctor_interfaces(void);
 void doctor_unix_socket(void);
 void doctor_shared_memory(void);
 void doctor_cross_memory(void);
+void doctor_cache_lines(void);
 void doctor_configuration(void);
 /* The addresses of a session, or, with session NULL, one host. -1: it is none. */
 int doctor_reach(const char *session, const char *host);

@@ -18,6 +18,7 @@
 #include "tools/manta/doctor.h"
 #include "tools/manta/manta.h"
 #include "transport/registry.h"
+#include "transport/shm/group.h"
 #include "transport/sim/fault.h"
 
 static int check_transports(int name, struct mt_error *error)
@@ -63,6 +64,23 @@ static int check_interface(const char *names, struct mt_error *error)
                         names);
 }
 
+static int check_shared_memory(int name, struct mt_error *error)
+{
+    struct mt_shm_ruler ruler;
+    uint32_t size;
+    if (name == MT_VAR(SHM_GROUPS))
+        return mt_shm_groups_parse(mt_transport_host(), &size) == 0
+                   ? 0
+                   : mt_error_set(error, MANTA_EINVAL,
+                                  "MANTA_SHM_GROUPS is '%.64s'; it must be auto or a power of two",
+                                  mt_config_string(name));
+    return mt_shm_ruler_open(mt_transport_host(), &ruler) == 0
+               ? 0
+               : mt_error_set(error, MANTA_EINVAL,
+                              "MANTA_SHM_DISTANCE is '%.64s'; it must be auto, near or far",
+                              mt_config_string(name));
+}
+
 /* What a variable that is set, and of the right form, names. */
 static int check_meaning(int name, struct mt_error *error)
 {
@@ -73,6 +91,9 @@ static int check_meaning(int name, struct mt_error *error)
         return check_transports(name, error);
     case MT_VAR(FAULT):
         return check_faults(error);
+    case MT_VAR(SHM_DISTANCE):
+    case MT_VAR(SHM_GROUPS):
+        return check_shared_memory(name, error);
     case MT_VAR(TRACE_DIR):
         return check_trace_dir(text, error);
     case MT_VAR(INTERFACE):

@@ -8,6 +8,7 @@
 enum {
     LOADS = 8,             /* of which the best counts */
     VOTES = 2,             /* by which a class wins */
+    OWN_NS = 12,           /* in less nothing comes from another core: it had been fetched before */
     EARLY_BYTES = 1 << 16, /* interval until a class has won */
     TRIES = 64
 };
@@ -74,13 +75,17 @@ static void vote(struct mt_shm_distance *distance, int for_far)
 void mt_shm_distance_note_ns(struct mt_shm_distance *distance, uint64_t line_ns)
 {
     uint32_t ns = line_ns < UINT32_MAX ? (uint32_t)line_ns : UINT32_MAX;
-    if (distance->loads == 0 || ns < distance->best_ns)
+    if (distance->loads == 0)
+        distance->best_ns = UINT32_MAX;
+    if (ns >= OWN_NS && ns < distance->best_ns)
         distance->best_ns = ns;
     if (++distance->loads < LOADS)
         return;
     distance->loads = 0;
     distance->turn++;
-    distance->line_ns = distance->best_ns > 0 ? distance->best_ns : 1;
+    if (distance->best_ns == UINT32_MAX) /* they share a cache next to the core */
+        distance->best_ns = OWN_NS;
+    distance->line_ns = distance->best_ns;
     vote(distance, distance->best_ns > MT_SHM_FAR_NS);
 }
 

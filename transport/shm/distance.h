@@ -5,8 +5,8 @@
  * those who run out of room only. After a long payload, now and then, a load of it is timed: nobody
  * has to answer, and a peer that is late delays nothing. Loads that meet with traffic take longer,
  * so the best of a few counts. A class changes when some more of those speak for the other one than
- * for it: a line may have been prefetched, the members of a team may be of both kinds, and a
- * virtual CPU may move to another core at any time.
+ * for it: the members of a team may be of both kinds, and a virtual CPU may move to another core
+ * at any time.
  *
  * The class is this rank's own opinion. It decides how bytes are copied, never what is published.
  */

@@ -256,16 +256,30 @@ static int open_listening(const struct manta_transport_open *params, void **endp
     return mt_shm_open(params, 1, endpoint_out, error);
 }
 
-/* What was measured among all ranks of the node, if anything was. */
+static size_t word_line(const struct mt_shm_team *team, const char *where, char *text, size_t room)
+{
+    const struct mt_shm_distance *distance = &team->distance;
+    if (distance->line_ns == 0)
+        return 0;
+    int used = snprintf(text, room, "; a cache line takes %u ns%s (%s)", distance->line_ns, where,
+                        distance->is_far ? "far" : "near");
+    return (size_t)used < room ? (size_t)used : room - 1;
+}
+
+/* What was measured among the ranks of the node, if anything was, and their groups. */
 static void word_distance(const struct mt_shm_endpoint *endpoint, char *text, size_t room)
 {
-    const struct mt_shm_team *team = endpoint->teams[0];
-    if (team == NULL || (team->distance.line_ns == 0 && !endpoint->ruler.is_fixed))
+    const struct mt_shm_team *all = endpoint->teams[0];
+    if (all == NULL)
         return;
-    const struct mt_shm_distance *distance = &team->distance;
-    snprintf(text, room, "; a cache line takes %u ns, %s%s", distance->line_ns,
-             distance->is_far ? "far" : "near",
-             endpoint->ruler.is_fixed ? " by MANTA_SHM_DISTANCE" : "");
+    if (all->group == NULL) {
+        word_line(all, "", text, room);
+        return;
+    }
+    int begun = snprintf(text, room, "; in groups of %u", endpoint->group_ranks);
+    size_t used = (size_t)begun < room ? (size_t)begun : room - 1;
+    used += word_line(endpoint->teams[MT_SHM_SLOT_INNER], " within", text + used, room - used);
+    word_line(endpoint->teams[MT_SHM_SLOT_RAIL], " between", text + used, room - used);
 }
 
 static int probe(void *handle, uint32_t rank, struct manta_transport_properties *properties)

@@ -56,8 +56,7 @@ static void classes_follow_what_is_measured(void **state)
     assert_int_equal(distance.line_ns, NEAR_NS);
 }
 
-/* Seven of eight loads of a near line met with traffic; now and then one of a far line was
- * prefetched. */
+/* Seven of eight loads of a near line met with traffic; most of a far line were prefetched. */
 static void stray_loads_change_nothing(void **state)
 {
     struct mt_shm_distance near = open_distance("auto"), far = open_distance("auto");
@@ -67,17 +66,28 @@ static void stray_loads_change_nothing(void **state)
         note(&near, BUSY_NS, 7);
         note(&near, NEAR_NS, 1);
         assert_int_equal(near.is_far, 0);
-        note(&far, 2, 1);
-        note(&far, FAR_NS, 31);
+        note(&far, 2, 6);
+        note(&far, FAR_NS, 2);
         assert_int_equal(far.is_far, 1);
     }
+}
+
+/* What comes at once all the time comes from a sibling. */
+static void siblings_are_near(void **state)
+{
+    struct mt_shm_distance distance = open_distance("auto");
+    (void)state;
+    note(&distance, FAR_NS, MANY);
+    note(&distance, 2, MANY);
+    assert_int_equal(distance.is_far, 0);
+    assert_int_not_equal(distance.line_ns, 0);
 }
 
 static void one_load_changes_nothing(void **state)
 {
     struct mt_shm_distance distance = open_distance("auto");
     (void)state;
-    note(&distance, UINT64_MAX, 8);
+    note(&distance, UINT64_MAX - 1, 8);
     assert_int_equal(distance.is_far, 0);
 }
 
@@ -125,6 +135,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(classes_follow_what_is_measured),
         cmocka_unit_test(stray_loads_change_nothing),
+        cmocka_unit_test(siblings_are_near),
         cmocka_unit_test(one_load_changes_nothing),
         cmocka_unit_test(loads_are_rare),
         cmocka_unit_test(a_variable_fixes_the_class),
