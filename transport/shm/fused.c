@@ -121,6 +121,8 @@ int mt_shm_fused_query(void *handle, const struct manta_plan_fused *fused)
     }
     if (endpoint->is_partial && !members_share(endpoint, fused))
         return MANTA_ENOTSUP;
+    if (fused->member_count < endpoint->local_ranks && mt_shm_team_subsets(endpoint) == 0)
+        return MANTA_ENOTSUP;
     return declaration_fits(fused) ? 0 : MANTA_ENOTSUP;
 }
 
@@ -376,7 +378,9 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
     team->head = team->tail = op;
     if (!op->line || team->unresolved != 0)
         mt_shm_team_progress(endpoint, team);
-    else if (mt_shm_line_publish(endpoint, team, op) && !op->consumes)
+    else if (!mt_shm_line_publish(endpoint, team, op) && op->publishes)
+        mt_shm_team_progress(endpoint, team); /* there is no room: look for some */
+    else if (!op->consumes)
         look_for_line(endpoint, team, op, 1); /* that was all */
     return 0;
 }

@@ -33,6 +33,11 @@ static uint32_t first_subset(const struct mt_shm_endpoint *endpoint)
     return endpoint->group_ranks > 1 ? MT_SHM_SLOT_SUBSETS : 1;
 }
 
+uint32_t mt_shm_team_subsets(const struct mt_shm_endpoint *endpoint)
+{
+    return endpoint->identity.geometry.teams - first_subset(endpoint);
+}
+
 static uint32_t free_slot(const struct mt_shm_endpoint *endpoint, uint32_t member_count)
 {
     if (member_count == endpoint->local_ranks)
@@ -101,7 +106,7 @@ static int create(struct mt_shm_endpoint *endpoint, const struct manta_plan_fuse
         return mt_shm_fail(endpoint, MANTA_ENOTSUP, MANTA_PLAN_NONE, 0,
                            "this rank takes part in fused steps of more than %u different groups "
                            "of ranks of its node; use fewer",
-                           slot - first_subset(endpoint));
+                           mt_shm_team_subsets(endpoint));
     int code = mt_shm_team_make(endpoint, fused, slot, team_out);
     if (code == 0 && slot == 0 && endpoint->group_ranks > 1)
         code = (*team_out)->failed = mt_shm_group_open(endpoint, *team_out, fused);

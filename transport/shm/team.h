@@ -83,6 +83,8 @@ int mt_shm_team_get(struct mt_shm_endpoint *endpoint, const struct manta_plan_fu
 int mt_shm_team_make(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused *fused,
                      uint32_t slot, struct mt_shm_team **team_out);
 void mt_shm_team_free(struct mt_shm_team *team);
+/* Of how many subsets of the node's ranks this rank can be in teams at a time. */
+uint32_t mt_shm_team_subsets(const struct mt_shm_endpoint *endpoint);
 /* 0 when every member is connected and has made the team, too; else MANTA_INPROGRESS or an error
  * with *peer_out. */
 int mt_shm_team_ready(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,

@@ -21,7 +21,7 @@ static void check_geometry(const struct mt_shm_geometry *g, uint32_t ranks, uint
 {
     assert_true(g->segment_bytes <= budget);
     assert_true(g->team_at >= sizeof(struct mt_shm_header));
-    assert_in_range(g->teams, 4, MT_SHM_TEAMS);
+    assert_in_range(g->teams, 3, MT_SHM_TEAMS);
     assert_in_range(g->frames, 8, MT_SHM_FRAMES);
     assert_int_equal(g->frames & (g->frames - 1), 0);
     assert_true(g->channel_at >= g->team_at + g->teams * g->team_stride);
