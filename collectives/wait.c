@@ -24,7 +24,7 @@ enum {
     SPIN_NS_MIN = 500,           /* spinning never becomes shorter than this */
     ERRAND_MS = 1,               /* between two looks while an errand runs and nothing moves */
     /* The same while other communicators want help: a 64th of the time in which nothing has moved,
-     * within these bounds, so that neither looking costs much nor what is seen late is very late. */
+     * within these bounds, so that looking costs little and what is seen late is not very late. */
     OTHERS_SHARE = 64,
     SLEEP_MS_OTHERS = 1,
     SLEEP_MS_OTHERS_MAX = 16,

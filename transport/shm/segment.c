@@ -67,8 +67,8 @@ static void place_least(struct mt_shm_geometry *g, uint64_t ring_min, uint64_t b
     }
 }
 
-/* Everything gets what it needs; of the rest, the ring gets half, slices a quarter, and the rings of
- * subsets an eighth. */
+/* Everything gets what it needs; of the rest, the ring gets half, slices a quarter, and the rings
+ * of subsets an eighth. */
 int mt_shm_geometry(uint32_t local_ranks, uint64_t budget_bytes, struct mt_shm_geometry *out)
 {
     struct mt_shm_geometry g = {.local_ranks = local_ranks, .team_at = MT_SHM_PAGE};

@@ -71,8 +71,8 @@ struct mt_shm_header {
 int mt_shm_geometry(uint32_t local_ranks, uint64_t budget_bytes, struct mt_shm_geometry *out);
 
 /* A new segment, mapped for writing and sealed; what the team of all ranks needs is in memory, the
- * rest comes there when it is first used. Returns MANTA_ESYSTEM or MANTA_ENOMEM with errno, and the call that failed in *call_out.
- */
+ * rest comes there when it is first used. Returns MANTA_ESYSTEM or MANTA_ENOMEM with errno, and the
+ * call that failed in *call_out. */
 int mt_shm_segment_create(const struct mt_shm_identity *identity, uint8_t **base_out, int *fd_out,
                           const char **call_out);
 /* Map a peer's segment read-only, after checking seals, size and identity; `expected` is what its
