@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/pages.h"
 #include "core/reduce.h"
 #include "transport/shm/combine.h"
 #include "transport/shm/fused.h"
@@ -44,14 +45,24 @@ static inline void mt_shm_copy_short(void *to, const void *from, size_t bytes)
         memcpy(to, from, bytes);
 }
 
-/* From a segment into the caller's buffer. */
+/* From another rank's segment into the caller's buffer. */
 static inline void mt_shm_copy_out(const struct mt_shm_op *op, void *user, const void *staging,
                                    size_t bytes)
 {
     if (__builtin_expect(op->past_caches, 0))
         mt_copy_stream(user, staging, bytes);
     else if (bytes != 0)
-        memcpy(user, staging, bytes);
+        mt_copy_pages(user, staging, bytes);
+}
+
+/* From what this rank has at hand into the caller's buffer. */
+static inline void mt_shm_copy_own(const struct mt_shm_op *op, void *user, const void *own,
+                                   size_t bytes)
+{
+    if (__builtin_expect(op->past_caches, 0))
+        mt_copy_stream(user, own, bytes);
+    else if (bytes != 0)
+        memcpy(user, own, bytes);
 }
 
 /* How to combine into the caller's buffer, or into one that is read soon. */

@@ -45,7 +45,7 @@ static void keep(const struct mt_shm_team *team, const struct mt_shm_op *op, uin
 {
     uint64_t at = mt_shm_part(op, team->me) + mt_shm_chunk_first(op, chunk) * op->size;
     if (op->dst != op->src)
-        mt_shm_copy_out(op, op->dst + at, op->src + at, mt_shm_chunk_length(op, chunk) * op->size);
+        mt_shm_copy_own(op, op->dst + at, op->src + at, mt_shm_chunk_length(op, chunk) * op->size);
 }
 
 static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,

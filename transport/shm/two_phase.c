@@ -129,7 +129,7 @@ static void combine(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     if (is_first)
         mt_shm_copy_in(&team->distance, hole, target, own.bytes);
     else
-        mt_shm_copy_out(op, op->dst + at, hole, own.bytes);
+        mt_shm_copy_own(op, op->dst + at, hole, own.bytes);
     mt_count(&endpoint->copied_bytes, own.bytes);
 }
 
