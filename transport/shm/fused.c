@@ -5,10 +5,11 @@
 #include "transport/shm/group.h"
 
 enum {
-    FLAT_BYTES = 16384,         /* of all members together: combined by everybody, in one phase */
-    FLAT_BYTES_CROWDED = 65536, /* the same where a second phase costs another turn of all */
-    STEPS = 16,                 /* steps of a kernel in one progress: a few chunks */
-    PIECES = 8,                 /* a broadcast is cut into about that many, within these bounds */
+    FLAT_BYTES = 16384,       /* of all members together: combined by everybody, in one phase */
+    FLAT_BYTES_CHEAP = 65536, /* the same where a second phase costs another turn of all, and of two
+                               * members, who have to read as much in two phases */
+    STEPS = 16,               /* steps of a kernel in one progress: a few chunks */
+    PIECES = 8,               /* a broadcast is cut into about that many, within these bounds */
     PIECE_BYTES_MIN = 16 * 1024,
     PIECE_BYTES_MAX = 64 * 1024
 };
@@ -219,7 +220,7 @@ void mt_shm_op_shape(const struct mt_shm_endpoint *endpoint, const struct mt_shm
     uint64_t parts = op->collective == MANTA_ALLGATHER ? team->count : 1;
     op->publishes = (uint8_t)mt_shm_publishes(op, team->me);
     op->consumes = op->root == MT_SHM_NOBODY || !op->publishes;
-    uint64_t flat_bytes = op->crowded ? FLAT_BYTES_CROWDED : FLAT_BYTES;
+    uint64_t flat_bytes = op->crowded || team->count == 2 ? FLAT_BYTES_CHEAP : FLAT_BYTES;
     op->past_caches = bytes * parts > endpoint->past_caches_bytes;
     op->two_phase = (op->collective == MANTA_ALLREDUCE || op->collective == MANTA_REDUCE) &&
                     bytes > MT_SHM_INLINE &&
