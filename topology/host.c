@@ -11,13 +11,8 @@
 
 enum { CPUS = 64 * MT_CPUS_WORDS };
 
-/* The L3 cache of a CPU, 0: unknown. Its number is that of its first CPU, and 1. */
-struct l3 {
-    uint16_t number, cpus;
-};
-
 static struct mt_host host;
-static struct l3 l3_of[CPUS];
+static uint16_t l3_of[CPUS]; /* number of the first CPU of its L3, and 1; 0: unknown */
 static pthread_once_t host_once = PTHREAD_ONCE_INIT;
 
 /* CPUs in the mask of the process, and the lowest of them. Masks grow with the kernel's limit. */
@@ -54,18 +49,15 @@ static uint64_t cache_bytes(hwloc_topology_t topology, hwloc_obj_t cpu, hwloc_ob
     return cache->attr->cache.size;
 }
 
-/* By all CPUs of the cache, for control groups may show different ones of them to different ranks.
- */
+/* Numbers are of all CPUs that there are: control groups may show other ones to other ranks. */
 static void read_l3s(hwloc_topology_t topology)
 {
     hwloc_obj_t cpu = NULL;
     while ((cpu = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_PU, cpu)) != NULL) {
         hwloc_obj_t cache = hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_L3CACHE, cpu);
         int first = cache != NULL ? hwloc_bitmap_first(cache->complete_cpuset) : -1;
-        if (first < 0 || first >= CPUS || cpu->os_index >= CPUS)
-            continue;
-        l3_of[cpu->os_index] = (struct l3){.number = (uint16_t)(first + 1),
-                                           .cpus = (uint16_t)hwloc_bitmap_weight(cache->cpuset)};
+        if (first >= 0 && first < CPUS && cpu->os_index < CPUS)
+            l3_of[cpu->os_index] = (uint16_t)(first + 1);
     }
 }
 
@@ -109,18 +101,16 @@ const struct mt_host *mt_host(void)
     return &host;
 }
 
-uint32_t mt_host_l3(const struct mt_cpus *cpus, uint32_t *cpus_out)
+uint32_t mt_host_l3(const struct mt_cpus *cpus)
 {
-    struct l3 found = {0};
+    uint32_t found = 0;
     mt_host();
-    *cpus_out = 0;
     for (uint32_t cpu = 0; cpu < CPUS; cpu++) {
         if (!(cpus->words[cpu / 64] >> cpu % 64 & 1))
             continue;
-        if (l3_of[cpu].number == 0 || (found.number != 0 && found.number != l3_of[cpu].number))
+        if (l3_of[cpu] == 0 || (found != 0 && found != l3_of[cpu]))
             return UINT32_MAX;
         found = l3_of[cpu];
     }
-    *cpus_out = found.cpus;
-    return found.number != 0 ? found.number - UINT32_C(1) : UINT32_MAX;
+    return found != 0 ? found - 1 : UINT32_MAX;
 }

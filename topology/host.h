@@ -23,7 +23,7 @@ struct mt_host {
 const struct mt_host *mt_host(void);
 
 /* The L3 cache behind which all these CPUs are, by a number that it has on this host; UINT32_MAX if
- * there is none, or no CPU. *cpus_out: the CPUs behind it that this process can see. */
-uint32_t mt_host_l3(const struct mt_cpus *cpus, uint32_t *cpus_out);
+ * there is none, or no CPU. */
+uint32_t mt_host_l3(const struct mt_cpus *cpus);
 
 #endif

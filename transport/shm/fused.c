@@ -254,7 +254,9 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transpor
                            "different length");
     op->crowded = call->crowd > 1;
     mt_shm_op_shape(endpoint, team, op);
-    op->grouped = team->group != NULL && mt_shm_group_takes(collective);
+    /* Each level costs ranks that share CPUs a turn of all, so they do without, unless asked. */
+    op->grouped = team->group != NULL && (!op->crowded || endpoint->groups_asked) &&
+                  mt_shm_group_takes(team, op);
     op->line &= !op->grouped;
     prepared->team = team;
     return 0;

@@ -11,7 +11,8 @@ enum {
     PIECE_BYTES = 128 * 1024,   /* of a broadcast or a reduction to one */
     PART_BYTES_MIN = 1024,      /* shorter parts of a piece are not worth a third step */
     PART_BYTES_MAX = 64 * 1024, /* of a piece, for each member of a group */
-    PHASES = 3
+    PHASES = 3,
+    GATHER_BYTES_MAX = 8192 /* of a group's parts: longer ones had better be staged once */
 };
 
 struct mt_shm_group {
@@ -47,36 +48,20 @@ uint32_t mt_shm_groups_fit(uint32_t size, uint32_t count)
 }
 
 /* Has every block of this many ranks one cache? */
-static int blocks_share(const struct mt_shm_cache *caches, uint32_t count, uint32_t size)
+static int blocks_share(const uint32_t *l3s, uint32_t count, uint32_t size)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (caches[i].l3 == UINT32_MAX || caches[i].l3 != caches[i / size * size].l3)
+        if (l3s[i] == UINT32_MAX || l3s[i] != l3s[i / size * size])
             return 0;
     return 1;
 }
 
-/* More ranks than CPUs: they take turns, and each level would cost a turn. */
-static int is_crowded(const struct mt_shm_cache *caches, uint32_t count)
+uint32_t mt_shm_groups_find(const uint32_t *l3s, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t sharers = 0;
-        for (uint32_t j = 0; j < count; j++)
-            sharers += caches[j].l3 == caches[i].l3;
-        if (sharers > caches[i].cpus)
-            return 1;
-    }
-    return 0;
-}
-
-uint32_t mt_shm_groups_find(const struct mt_shm_cache *caches, uint32_t count)
-{
-    int is_one = 1;
-    for (uint32_t i = 0; i < count; i++)
-        is_one &= caches[i].l3 == caches[0].l3;
-    if (count < AUTO_RANKS || is_one || is_crowded(caches, count))
-        return 1;
     uint32_t size = 1;
-    while (count % (2 * size) == 0 && 2 * size < count && blocks_share(caches, count, 2 * size))
+    if (count < AUTO_RANKS || blocks_share(l3s, count, count))
+        return 1;
+    while (count % (2 * size) == 0 && 2 * size < count && blocks_share(l3s, count, 2 * size))
         size *= 2;
     return size;
 }
@@ -131,6 +116,17 @@ void mt_shm_group_close(struct mt_shm_group *group)
     free(group);
 }
 
+int mt_shm_group_takes(const struct mt_shm_team *team, const struct mt_shm_op *op)
+{
+    uint64_t bytes = op->elements * op->size;
+    if (op->collective != MANTA_ALLGATHER)
+        return op->collective != MANTA_REDUCE_SCATTER;
+    for (uint32_t i = 1; i < team->count; i++)
+        if (mt_shm_part(op, i) != mt_shm_part(op, 0) + i * bytes)
+            return 0;
+    return bytes <= GATHER_BYTES_MAX / team->group->size;
+}
+
 /* The next piece. A long vector is cut so that the parts of a group's members are equal, and begin
  * on cache lines if the vector does; what is left over is a short piece. */
 static void cut_piece(struct mt_shm_group *group, const struct mt_shm_op *op)
@@ -140,6 +136,8 @@ static void cut_piece(struct mt_shm_group *group, const struct mt_shm_op *op)
     uint64_t most = PIECE_BYTES / op->size;
     if (op->collective == MANTA_ALLREDUCE)
         most = group->size * (uint64_t)PART_BYTES_MAX / op->size;
+    if (op->collective == MANTA_ALLGATHER)
+        most = left;
     group->length = left < most ? left : most;
     if (op->collective == MANTA_ALLREDUCE &&
         group->length * op->size >= (uint64_t)group->size * PART_BYTES_MIN)
@@ -213,6 +211,19 @@ static void begin_short(struct mt_shm_endpoint *endpoint, struct mt_shm_group *g
     begin(endpoint, group, op, group->phase == 0 ? group->inner : group->rail, step);
 }
 
+/* The parts of the group; then those of all groups, each of which is one part of the rail's. */
+static void begin_gather(struct mt_shm_endpoint *endpoint, struct mt_shm_group *group,
+                         const struct mt_shm_op *op)
+{
+    uint64_t before = (uint64_t)group->rail->me * group->size;
+    struct mt_shm_op step = {.collective = MANTA_ALLGATHER, .dst = op->dst};
+    step.elements = group->phase == 0 ? op->elements : op->elements * group->size;
+    step.offsets = group->phase == 0 ? op->offsets + before * op->stride : op->offsets;
+    step.stride = group->phase == 0 ? op->stride : op->stride * group->size;
+    step.src = group->phase == 0 ? op->src : op->dst;
+    begin(endpoint, group, op, group->phase == 0 ? group->inner : group->rail, step);
+}
+
 /* Along the root's rail, then from its members to their groups. */
 static void begin_broadcast(struct mt_shm_endpoint *endpoint, struct mt_shm_group *group,
                             const struct mt_shm_op *op)
@@ -253,6 +264,8 @@ static int begin_next(struct mt_shm_endpoint *endpoint, struct mt_shm_group *gro
         begin_broadcast(endpoint, group, op);
     else if (op->collective == MANTA_REDUCE)
         begin_reduce(endpoint, group, op);
+    else if (op->collective == MANTA_ALLGATHER)
+        begin_gather(endpoint, group, op);
     else if (in_parts(group, op))
         begin_part(endpoint, group, op);
     else

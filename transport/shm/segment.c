@@ -21,6 +21,7 @@
 enum { RING_MAX = 2 << 20, SLICE_MAX = 1 << 20, SLICE_MIN = 1024, FRAMES_MIN = 8, TEAMS_MIN = 3 };
 
 _Static_assert(sizeof(struct mt_shm_header) <= MT_SHM_PAGE, "the header fits its page");
+_Static_assert((int)TEAMS_MIN >= (int)MT_SHM_SLOT_SUBSETS, "groups have their slots");
 _Static_assert((int)MT_SHM_WINDOW < (int)MT_SHM_CHUNKS, "the window is smaller than the ring");
 
 static uint64_t round_up(uint64_t value, uint64_t unit)

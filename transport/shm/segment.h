@@ -33,6 +33,9 @@ enum {
     MT_SHM_WINDOW = 5                 /* chunks that one kernel may have in flight, see team.h */
 };
 
+/* Slots of the two parts of a grouped team, see group.h; subsets that a plan names come after. */
+enum { MT_SHM_SLOT_INNER = 1, MT_SHM_SLOT_RAIL = 2, MT_SHM_SLOT_SUBSETS = 3 };
+
 /* Byte offsets from the start of the segment. */
 struct mt_shm_geometry {
     uint32_t local_ranks;

@@ -21,7 +21,7 @@
 
 static const char magic[4] = {'s', 'h', 'm', '3'};
 
-/* An offer: the magic, a bit for each rank that `local` counts, and the rank's cache. */
+/* An offer: the magic, a bit for each rank that `local` counts, and the number of the rank's L3. */
 static size_t reach_bytes(const struct mt_shm_endpoint *endpoint)
 {
     return (endpoint->local_ranks + 7) / 8;
@@ -29,7 +29,7 @@ static size_t reach_bytes(const struct mt_shm_endpoint *endpoint)
 
 static size_t offer_bytes(const struct mt_shm_endpoint *endpoint)
 {
-    return sizeof(magic) + reach_bytes(endpoint) + sizeof(struct mt_shm_cache);
+    return sizeof(magic) + reach_bytes(endpoint) + sizeof(uint32_t);
 }
 
 static uint8_t *offer_of(const struct mt_shm_endpoint *endpoint, uint32_t local)
@@ -42,7 +42,7 @@ static int has_reached(const struct mt_shm_endpoint *endpoint, uint32_t local, u
     return offer_of(endpoint, local)[sizeof(magic) + other / 8] >> other % 8 & 1;
 }
 
-static uint8_t *cache_of(const struct mt_shm_endpoint *endpoint, uint32_t local)
+static uint8_t *l3_of(const struct mt_shm_endpoint *endpoint, uint32_t local)
 {
     return offer_of(endpoint, local) + sizeof(magic) + reach_bytes(endpoint);
 }
@@ -87,10 +87,9 @@ int mt_shm_share_open(struct mt_shm_endpoint *endpoint, int is_listening)
     uint8_t *mine = offer_of(endpoint, endpoint->local);
     memcpy(mine, magic, sizeof(magic));
     struct mt_cpus cpus;
-    struct mt_shm_cache cache;
     mt_cpus_of_thread(&cpus);
-    cache.l3 = mt_host_l3(&cpus, &cache.cpus);
-    memcpy(cache_of(endpoint, endpoint->local), &cache, sizeof(cache));
+    uint32_t l3 = mt_host_l3(&cpus);
+    memcpy(l3_of(endpoint, endpoint->local), &l3, sizeof(l3));
     for (uint32_t local = 0; local < endpoint->local_ranks; local++) {
         struct mt_shm_peer *peer = &endpoint->peers[local];
         const struct mt_member *member = &members[peer->rank];
@@ -125,16 +124,16 @@ int mt_shm_shares(const struct mt_shm_endpoint *endpoint, uint32_t local, uint32
 static int find_groups(struct mt_shm_endpoint *endpoint)
 {
     uint32_t count = endpoint->local_ranks;
-    struct mt_shm_cache *caches = calloc(count, sizeof(*caches));
-    if (caches == NULL)
+    uint32_t *l3s = calloc(count, sizeof(*l3s));
+    if (l3s == NULL)
         return MANTA_ENOMEM;
     for (uint32_t local = 0; local < count; local++) {
-        memcpy(&caches[local], cache_of(endpoint, local), sizeof(*caches));
-        if (!endpoint->peers[local].offered)
-            caches[local].l3 = UINT32_MAX;
+        l3s[local] = UINT32_MAX;
+        if (endpoint->peers[local].offered)
+            memcpy(&l3s[local], l3_of(endpoint, local), sizeof(*l3s));
     }
-    endpoint->group_ranks = mt_shm_groups_find(caches, count);
-    free(caches);
+    endpoint->group_ranks = mt_shm_groups_find(l3s, count);
+    free(l3s);
     return 0;
 }
 
@@ -154,7 +153,7 @@ int mt_shm_share_peers(void *handle, const void *const *addresses, const size_t 
     for (uint32_t local = 0; local < endpoint->local_ranks; local++)
         for (uint32_t other = 0; other < local; other++)
             endpoint->is_partial |= !mt_shm_shares(endpoint, local, other);
-    return endpoint->group_ranks == 0 ? find_groups(endpoint) : 0;
+    return endpoint->groups_asked ? 0 : find_groups(endpoint);
 }
 
 /* Why a rank that is not among the local ones is not. */

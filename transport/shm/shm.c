@@ -170,13 +170,17 @@ static void close_endpoint(void *handle)
     host->free(endpoint);
 }
 
-/* Those that were asked for; others are found when all ranks' caches are known. */
-static int find_groups(struct mt_shm_endpoint *endpoint)
+/* Groups that are asked for; others are found when all ranks' caches are known. */
+static int ask_for_groups(struct mt_shm_endpoint *endpoint, struct manta_transport_error *error)
 {
     uint32_t size;
     int code = mt_shm_groups_parse(endpoint->host, &size);
-    endpoint->group_ranks = size > 0 ? mt_shm_groups_fit(size, endpoint->local_ranks) : 0;
-    return code;
+    if (code != 0)
+        return mt_transport_refuse(error, code, 0,
+                                   "MANTA_SHM_GROUPS is neither auto nor a power of two");
+    endpoint->groups_asked = size > 0;
+    endpoint->group_ranks = mt_shm_groups_fit(size, endpoint->local_ranks);
+    return 0;
 }
 
 /* Longer results had better not go through the caches: more than this rank's share of the largest
@@ -229,13 +233,13 @@ int mt_shm_open(const struct manta_transport_open *params, int listen, void **en
     int code = mt_shm_ruler_open(endpoint->host, &endpoint->ruler);
     if (code != 0)
         mt_transport_refuse(error, code, 0, "MANTA_SHM_DISTANCE is not auto, near or far");
-    if (code == 0 && (code = find_groups(endpoint)) != 0)
-        mt_transport_refuse(error, code, 0, "MANTA_SHM_GROUPS is neither auto nor a power of two");
     if (code == 0 && (code = mt_shm_share_open(endpoint, listen)) != 0)
         mt_transport_refuse(error, code, errno,
                             "the sockets of this node's ranks could not be tried");
     if (code == 0)
         code = open_segment(endpoint, error);
+    if (code == 0)
+        code = ask_for_groups(endpoint, error);
     if (code == 0)
         code = open_messages(endpoint, error);
     if (code == 0 && mt_shm_doorbell_open(endpoint) != 0)

@@ -92,7 +92,8 @@ struct mt_shm_endpoint {
     uint32_t connecting;       /* peers that are neither idle, connected nor lost */
     _Atomic uint32_t arrivals; /* streams accepted and not yet looked at */
 
-    uint32_t group_ranks; /* of a group, see group.h; 1: there are none; 0: not found yet */
+    uint32_t group_ranks; /* of a group, see group.h; 1: there are none */
+    int groups_asked;     /* by MANTA_SHM_GROUPS */
     struct mt_shm_ruler ruler;
     uint64_t past_caches_bytes; /* longer results go past the caches */
     struct mt_shm_team *teams[MT_SHM_TEAMS];

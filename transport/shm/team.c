@@ -38,6 +38,20 @@ uint32_t mt_shm_team_subsets(const struct mt_shm_endpoint *endpoint)
     return endpoint->identity.geometry.teams - first_subset(endpoint);
 }
 
+/* Where the staging ring of a slot lies in a segment. A grouped team and its two parts share that
+ * of all ranks, which is long, and need it one after the other; but each keeps its own marks. */
+static uint64_t ring_of(const struct mt_shm_endpoint *endpoint, uint32_t slot, uint64_t *bytes_out)
+{
+    const struct mt_shm_geometry *g = &endpoint->identity.geometry;
+    uint64_t quarter = g->ring_bytes / 4 / MT_SHM_LINE * MT_SHM_LINE;
+    if (endpoint->group_ranks <= 1 || slot >= first_subset(endpoint)) {
+        *bytes_out = mt_shm_ring_bytes(g, slot);
+        return mt_shm_ring_at(g, slot);
+    }
+    *bytes_out = slot == 0 ? 2 * quarter : quarter;
+    return g->ring_at + (slot == 0 ? 0 : (slot + 1) * quarter);
+}
+
 static uint32_t free_slot(const struct mt_shm_endpoint *endpoint, uint32_t member_count)
 {
     if (member_count == endpoint->local_ranks)
@@ -82,8 +96,7 @@ int mt_shm_team_make(struct mt_shm_endpoint *endpoint, const struct manta_plan_f
     team->count = fused->member_count;
     team->done = (_Atomic uint64_t *)(void *)lines;
     team->entries = lines + MT_SHM_LINE;
-    team->ring = endpoint->base + mt_shm_ring_at(g, slot);
-    team->ring_bytes = mt_shm_ring_bytes(g, slot);
+    team->ring = endpoint->base + ring_of(endpoint, slot, &team->ring_bytes);
     team->chunk_bytes = team->ring_bytes / MT_SHM_CHUNKS / MT_SHM_LINE * MT_SHM_LINE;
     fill_members(endpoint, team, fused);
     mt_shm_distance_open(&endpoint->ruler, &team->distance);
@@ -156,7 +169,8 @@ static void attach(struct mt_shm_endpoint *endpoint, struct mt_shm_member *membe
     const uint8_t *lines = base + g->team_at + slot * g->team_stride;
     member->done = (const _Atomic uint64_t *)(const void *)lines;
     member->entries = lines + MT_SHM_LINE;
-    member->ring = base + mt_shm_ring_at(g, slot);
+    uint64_t ring_bytes;
+    member->ring = base + ring_of(endpoint, slot, &ring_bytes);
     member->resolved = 1;
 }
 

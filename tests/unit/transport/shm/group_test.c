@@ -11,55 +11,54 @@
 
 enum { MOST = 128 };
 
-/* `count` ranks, `each` after the other behind one cache of as many CPUs as are said. */
-static uint32_t find(uint32_t count, uint32_t each, uint32_t cpus)
+/* `count` ranks, `each` after the other behind one cache. */
+static uint32_t find(uint32_t count, uint32_t each)
 {
-    struct mt_shm_cache caches[MOST];
+    uint32_t l3s[MOST];
     for (uint32_t i = 0; i < count; i++)
-        caches[i] = (struct mt_shm_cache){.l3 = i / each * 8, .cpus = cpus};
-    return mt_shm_groups_find(caches, count);
+        l3s[i] = i / each * 8;
+    return mt_shm_groups_find(l3s, count);
 }
 
 static void groups_are_blocks_behind_one_cache(void **state)
 {
     (void)state;
-    assert_int_equal(find(64, 8, 8), 8);
-    assert_int_equal(find(96, 8, 16), 8);
-    assert_int_equal(find(128, 16, 16), 16);
-    assert_int_equal(find(112, 56, 56), 8); /* 16 do not divide the first 56 */
-    assert_int_equal(find(64, 32, 32), 32);
-    assert_int_equal(find(36, 12, 12), 4);
-    assert_int_equal(find(48, 6, 6), 2);
+    assert_int_equal(find(64, 8), 8);
+    assert_int_equal(find(96, 8), 8);
+    assert_int_equal(find(128, 16), 16);
+    assert_int_equal(find(112, 56), 8); /* 16 do not divide the first 56 */
+    assert_int_equal(find(64, 32), 32);
+    assert_int_equal(find(36, 12), 4);
+    assert_int_equal(find(48, 6), 2);
 }
 
 static void others_are_one_group(void **state)
 {
     (void)state;
-    assert_int_equal(find(2, 1, 1), 1);
-    assert_int_equal(find(16, 8, 8), 1);   /* few */
-    assert_int_equal(find(64, 64, 64), 1); /* one cache */
-    assert_int_equal(find(64, 7, 8), 1);   /* blocks of two lie behind two */
-    assert_int_equal(find(33, 11, 11), 1); /* odd */
-    assert_int_equal(find(64, 8, 7), 1);   /* more ranks than CPUs */
-    assert_int_equal(find(64, 1, 1), 1);   /* a cache for each */
+    assert_int_equal(find(2, 1), 1);
+    assert_int_equal(find(16, 8), 1);  /* few */
+    assert_int_equal(find(64, 64), 1); /* one cache */
+    assert_int_equal(find(64, 7), 1);  /* blocks of two lie behind two */
+    assert_int_equal(find(33, 11), 1); /* odd */
+    assert_int_equal(find(64, 1), 1);  /* a cache for each */
 }
 
 /* Ranks in turn go to different caches, or may run behind several: then no block shares one. */
 static void scattered_ranks_are_one_group(void **state)
 {
-    struct mt_shm_cache caches[64];
+    uint32_t l3s[64];
     (void)state;
     for (uint32_t i = 0; i < 64; i++)
-        caches[i] = (struct mt_shm_cache){.l3 = i % 2, .cpus = 64};
-    assert_int_equal(mt_shm_groups_find(caches, 64), 1);
+        l3s[i] = i % 2;
+    assert_int_equal(mt_shm_groups_find(l3s, 64), 1);
     for (uint32_t i = 0; i < 64; i++)
-        caches[i] = (struct mt_shm_cache){.l3 = i / 8, .cpus = 8};
-    assert_int_equal(mt_shm_groups_find(caches, 64), 8);
-    caches[63].l3 = UINT32_MAX;
-    assert_int_equal(mt_shm_groups_find(caches, 64), 1);
+        l3s[i] = i / 8;
+    assert_int_equal(mt_shm_groups_find(l3s, 64), 8);
+    l3s[63] = UINT32_MAX;
+    assert_int_equal(mt_shm_groups_find(l3s, 64), 1);
     for (uint32_t i = 0; i < 64; i++)
-        caches[i] = (struct mt_shm_cache){.l3 = UINT32_MAX};
-    assert_int_equal(mt_shm_groups_find(caches, 64), 1);
+        l3s[i] = UINT32_MAX;
+    assert_int_equal(mt_shm_groups_find(l3s, 64), 1);
 }
 
 static void sizes_that_are_asked_for_must_divide(void **state)
@@ -115,8 +114,8 @@ static void offers_make_groups(void **state)
         assert_int_equal(mt_transport_shm.address(world.endpoints[r], blobs[r],
                                                   MANTA_TRANSPORT_ADDRESS_MAX, &bytes[r]),
                          0);
-        const struct mt_shm_cache cache = {.l3 = r / 4, .cpus = 4};
-        memcpy(blobs[r] + bytes[r] - sizeof(cache), &cache, sizeof(cache));
+        const uint32_t l3 = r / 4;
+        memcpy(blobs[r] + bytes[r] - sizeof(l3), &l3, sizeof(l3));
         addresses[r] = blobs[r];
     }
     for (uint32_t r = 0; r < RANKS; r++) {

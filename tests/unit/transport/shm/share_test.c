@@ -10,7 +10,7 @@
 
 #include "tests/unit/transport/shm/world.h"
 
-enum { RANKS = 4, MAGIC_BYTES = 4, CACHE_BYTES = 8, OFFER_BYTES = MAGIC_BYTES + 1 + CACHE_BYTES };
+enum { RANKS = 4, MAGIC_BYTES = 4, CACHE_BYTES = 4, OFFER_BYTES = MAGIC_BYTES + 1 + CACHE_BYTES };
 
 struct offers {
     uint8_t blobs[RANKS][MANTA_TRANSPORT_ADDRESS_MAX];
