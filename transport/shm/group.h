@@ -13,8 +13,8 @@
  *   allgather          inner, then whole groups' parts along the rail; short parts only
  *
  * Groups that are whole blocks of 2^k ranks, beginning at the first, are nodes of the canonical
- * tree over the ranks, and the tree over groups is what is left of it: so bits are the same as without.
- * Long vectors go in pieces. Long allgathers and reduce_scatter go in one level.
+ * tree over the ranks, and the tree over groups is what is left of it: so bits are the same as
+ * without. Long vectors go in pieces. Long allgathers and reduce_scatter go in one level.
  */
 #ifndef MT_TRANSPORT_SHM_GROUP_H
 #define MT_TRANSPORT_SHM_GROUP_H

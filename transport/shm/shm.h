@@ -9,6 +9,7 @@
  *   distance   how far the members of a team are from each other
  *   combine    the canonical order of reductions;  copy  staging copies
  *   fused      declared steps -> operations of a team;  stream and two_phase  the kernels
+ *   group      the same in two levels, on nodes with several L3 caches
  *   channel    frames from one rank to another;  wire  the message protocol on top of them
  *   shm        the table of ops
  */

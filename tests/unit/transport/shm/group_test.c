@@ -99,10 +99,30 @@ static void only_powers_of_two_are_asked_for(void **state)
     assert_int_equal(size, 16);
 }
 
+enum { RANKS = 32 };
+
+/* The team of all ranks, and what is told of it, also of distances that were measured. */
+static void assert_told(struct mt_shm_endpoint *endpoint)
+{
+    struct manta_transport_properties known = {.size = sizeof(known)};
+    struct manta_plan_fused_member members[RANKS];
+    const struct manta_plan_fused all = {
+        .collective = MANTA_BARRIER, .member_count = RANKS, .members = members};
+    struct mt_shm_team *team;
+    for (uint32_t r = 0; r < RANKS; r++)
+        members[r] = (struct manta_plan_fused_member){.rank = r};
+    assert_int_equal(mt_shm_team_get(endpoint, &all, &team), 0);
+    assert_non_null(team->group);
+    for (int i = 0; i < 100; i++)
+        mt_shm_distance_note_ns(&endpoint->teams[MT_SHM_SLOT_RAIL]->distance, 250);
+    assert_int_equal(mt_transport_shm.probe(endpoint, RANKS - 1, &known), 0);
+    assert_string_equal(known.reason, "on this host, of the same user; in groups of 4; a cache "
+                                      "line takes 250 ns between (far)");
+}
+
 /* What the ranks offer decides, alike on all of them. */
 static void offers_make_groups(void **state)
 {
-    enum { RANKS = 32 };
     static uint8_t blobs[RANKS][MANTA_TRANSPORT_ADDRESS_MAX];
     const void *addresses[RANKS];
     size_t bytes[RANKS];
@@ -122,6 +142,7 @@ static void offers_make_groups(void **state)
         assert_int_equal(mt_transport_shm.peers(world.endpoints[r], addresses, bytes), 0);
         assert_int_equal(world.endpoints[r]->group_ranks, 4);
     }
+    assert_told(world.endpoints[0]);
     world_close(&world);
 }
 
