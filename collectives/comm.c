@@ -37,6 +37,10 @@ static void error_unlock(struct manta_comm *comm)
 
 void mt_comm_set_error(struct manta_comm *comm, const struct mt_error *error)
 {
+    if (!comm) {
+        thread_error = *error;
+        return;
+    }
     error_lock(comm);
     comm->error = *error;
     error_unlock(comm);

@@ -11,6 +11,7 @@
  *   wait.c    spin, yield, sleep; deadlines; failures; other communicators' progress
  *   comm.c    create, destroy, abort;  routes.c  which transport reaches which rank
  *   paths.c   the same in words; explain.c  what a call would do, in words
+ *   memory.c  memory that peers read in place, for the caller
  *   trace.c   what a communicator that failed leaves behind for its reader
  */
 #ifndef MT_COLLECTIVES_COMM_H
@@ -244,6 +245,7 @@ static inline void mt_comm_leave(struct manta_comm *comm)
 {
     atomic_store_explicit(&comm->owner, MT_OWNER_NONE, memory_order_release);
 }
+/* NULL: the last error of this thread. */
 void mt_comm_set_error(struct manta_comm *comm, const struct mt_error *error);
 
 /* settings.c: from the environment and the caller's config; the text all ranks must agree on. */

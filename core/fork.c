@@ -25,7 +25,6 @@ _Atomic uint32_t mt_fork_count;
 static _Atomic uint64_t fd_set_words[FD_LIMIT / WORD_BITS];
 static _Atomic int fd_highest = -1;
 static _Atomic(mt_fork_reset_fn *) resets[RESET_LIMIT];
-static _Atomic int reset_count;
 static pthread_once_t installed = PTHREAD_ONCE_INIT;
 
 static void close_word(int word, uint64_t bits)
@@ -44,9 +43,11 @@ static void child_after_fork(void)
     for (int word = 0; atomic_load(&fd_highest) >= 0 && word <= last; word++)
         close_word(word, atomic_exchange(&fd_set_words[word], 0));
     atomic_store(&fd_highest, -1);
-    int count = atomic_load(&reset_count);
-    for (int i = 0; i < count && i < RESET_LIMIT; i++)
-        atomic_load (&resets[i])();
+    for (int i = 0; i < RESET_LIMIT; i++) {
+        mt_fork_reset_fn *reset = atomic_load(&resets[i]);
+        if (reset != NULL)
+            reset();
+    }
 }
 
 static void install(void)
@@ -62,13 +63,10 @@ static void install_once(void)
 void mt_fork_on_child(mt_fork_reset_fn *reset)
 {
     install_once();
-    int count = atomic_load(&reset_count);
-    for (int i = 0; i < count; i++)
-        if (atomic_load(&resets[i]) == reset)
+    for (int i = 0; i < RESET_LIMIT; i++) {
+        mt_fork_reset_fn *none = NULL;
+        if (atomic_compare_exchange_strong(&resets[i], &none, reset) || none == reset)
             return;
-    if (count < RESET_LIMIT) {
-        atomic_store(&resets[count], reset);
-        atomic_store(&reset_count, count + 1);
     }
 }
 

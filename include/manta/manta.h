@@ -133,7 +133,7 @@ struct manta_stats {
     uint64_t sent_bytes;                    /* payload handed to transports */
     uint64_t received_bytes;                /* payload taken from transports */
     uint64_t copied_bytes;                  /* bytes copied on this rank: staging, packing, self */
-    uint64_t registrations;                 /* made by transports; shm and tcp need none: 0 */
+    uint64_t registrations;                 /* pieces of memory made known to a peer or a NIC */
     uint64_t plans_compiled;                /* plans compiled; constant once shapes repeat */
 };
 
@@ -145,6 +145,20 @@ struct manta_error_info {
     int system_errno;   /* errno of the cause, or 0 */
     char transport[16]; /* name of the transport, or "" */
     char sentence[512]; /* what happened and what to do, as one sentence */
+};
+
+/* For manta_mem_register(). */
+enum manta_mem_flag {
+    MANTA_MEM_REMAP = 1 /* move private memory into shared memory, at the same address */
+};
+
+/* What is known of a piece of memory. Set `size` before the call; see manta_mem_query(). */
+struct manta_mem_info {
+    size_t size;      /* sizeof(struct manta_mem_info), filled by the caller */
+    void *start;      /* of the registered or allocated memory; NULL: it is neither */
+    uint64_t bytes;   /* its length; 0: it is neither */
+    int in_place;     /* 1: ranks of this node can read it in place; 0: it is copied for them */
+    char reason[160]; /* why it can or cannot, in words */
 };
 
 /*
@@ -274,6 +288,66 @@ MANTA_API int manta_comm_error(const struct manta_comm *comm, struct manta_error
  * Thread: any, at any time. Blocks: for the file's I/O. Since: 0.1.
  */
 MANTA_API int manta_comm_dump(const struct manta_comm *comm, const char *path);
+
+/*
+ * Allocate symmetric memory: ranks of this node read it in place, where other buffers are copied
+ * for them. It serves every communicator of the process, is zeroed, in memory at once, and aligned
+ * to a page (2 MiB when it is that long). A forked child sees the same memory, not a copy, and must
+ * not use it for calls. A call that fails may leave others reading its buffers for a moment: they
+ * drop what they read.
+ * comm: only where an error's detail goes, see manta_comm_error(); NULL: to the calling thread.
+ * bytes: at least 1. ptr_out: receives the memory; not NULL; set to NULL on error.
+ * Returns: 0, MANTA_EINVAL, MANTA_ENOMEM, MANTA_ESYSTEM (no descriptor to be had, or no memfd).
+ * Thread: any, at any time. Blocks: while the kernel clears the memory.
+ * Lifetime: until manta_mem_free(), also beyond the communicator. Since: 0.1.
+ */
+MANTA_API int manta_mem_alloc(struct manta_comm *comm, uint64_t bytes, void **ptr_out);
+
+/*
+ * Free memory of manta_mem_alloc(). The kernel has it back at once; peers forget it when they next
+ * hear from this rank.
+ * ptr: what manta_mem_alloc() gave, in no call that is under way; NULL does nothing.
+ * Returns: 0; MANTA_EINVAL (not such memory, or of before a fork()).
+ * Thread: any, at any time. Blocks: never. Since: 0.1.
+ */
+MANTA_API int manta_mem_free(void *ptr);
+
+/*
+ * Tell the library of memory that calls will use again and again. Not collective, and never needed:
+ * calls take any memory. Memory of manta_mem_alloc() is registered already. A mapping of a memfd
+ * (MAP_SHARED, with a descriptor of it still open) is then read in place
+ * by the ranks of this node, and its file is sealed against shrinking. Other memory is registered
+ * for NICs only, and still copied for ranks of this node: manta_mem_query() says so.
+ * MANTA_MEM_REMAP moves private memory into shared memory at the same address, so that it, too, is
+ * read in place: all pages that the range touches are copied and mapped anew. Until it
+ * returns, no other thread may write to these pages; they must not be locked or registered
+ * elsewhere (RDMA, CUDA), and a child that is forked afterwards shares them. The stack, files, huge
+ * pages, memory that is shared already, and ranges with holes are refused.
+ * addr: not NULL. bytes: at least 1. flags: 0 or MANTA_MEM_REMAP.
+ * Returns: 0, MANTA_EINVAL (overlaps what is registered; refused for MANTA_MEM_REMAP; the detail
+ *   says why), MANTA_ENOMEM, MANTA_ESYSTEM. The detail is the calling thread's, see
+ *   manta_comm_error(NULL, ...).
+ * Thread: any, at any time. Blocks: never, but for the copy. Lifetime: unregister it before it is
+ *   unmapped or freed. Since: 0.1.
+ */
+MANTA_API int manta_mem_register(void *addr, uint64_t bytes, int flags);
+
+/*
+ * Forget what manta_mem_register() was told. Contents and mapping stay as they are.
+ * addr: what was registered, in no call that is under way; memory of manta_mem_alloc() stays
+ *   registered.
+ * Returns: 0; MANTA_EINVAL (not registered, or before a fork()).
+ * Thread: any, at any time. Blocks: never. Since: 0.1.
+ */
+MANTA_API int manta_mem_unregister(void *addr);
+
+/*
+ * Tell whether ranks of this node can read a piece of memory in place, and why or why not.
+ * addr: any address. info: not NULL, its `size` set; fields beyond that size are left alone.
+ * Returns: 0, MANTA_EINVAL.
+ * Thread: any, at any time. Blocks: never. Since: 0.1.
+ */
+MANTA_API int manta_mem_query(const void *addr, struct manta_mem_info *info);
 
 /*
  * Tell in words how a call would run: algorithm, predicted time, and the runners-up, or that it
