@@ -115,6 +115,20 @@ static void describe(const struct perf_call *call, char algorithm[32], char tran
     }
 }
 
+static void *allocate(size_t bytes)
+{
+    void *memory;
+    int rc = manta_mem_alloc(comm, bytes, &memory);
+    if (rc != 0)
+        complain("no symmetric memory", rc);
+    return memory;
+}
+
+static void release(void *memory)
+{
+    manta_mem_free(memory);
+}
+
 static void close_manta(void)
 {
     manta_comm_destroy(comm);
@@ -130,6 +144,8 @@ int main(int argc, char **argv)
         .run = run,
         .lacks = lacks,
         .describe = describe,
+        .allocate = allocate,
+        .release = release,
         .close = close_manta,
     };
     if (argc < 2 || strcmp(argv[1], "--bare") != 0)

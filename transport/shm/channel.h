@@ -22,6 +22,8 @@ struct mt_shm_line {
 struct mt_shm_credit {
     _Atomic uint64_t frames; /* consumed */
     _Atomic uint64_t slice;  /* bytes of the slice consumed */
+    _Atomic uint64_t lent;   /* records of lend.h sent */
+    _Atomic uint64_t mapped; /* records received, and what they lend is mapped */
 };
 
 enum { MT_SHM_FRAME_INLINE = sizeof(((struct mt_shm_line *)0)->payload) };

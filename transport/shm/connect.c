@@ -3,7 +3,8 @@
  * Connecting two ranks of a node. The lower rank dials an authenticated unix stream. Each side
  * sends a hello with its segment and its doorbell, maps what it gets, and then says "ready"; a peer
  * is connected when both are ready, so that what is published from then on reaches it even if the
- * publisher closes its endpoint at once. The stream is closed; nothing with a name stays behind.
+ * publisher closes its endpoint at once. The stream stays, for records of lend.h; nothing with a
+ * name stays behind.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 #include "core/service.h"
 #include "core/stream.h"
 #include "transport/shm/channel.h"
+#include "transport/shm/lend.h"
 #include "transport/shm/shm.h"
 
 static const char hello_magic[8] = {'m', 'a', 'n', 't', 'a', 's', 'h', 'm'};
@@ -44,7 +46,10 @@ static void end_connecting(struct mt_shm_endpoint *endpoint, struct mt_shm_peer 
     if (peer->dial != NULL)
         mt_stream_dial_cancel(peer->dial);
     peer->dial = NULL;
-    close_descriptor(&peer->stream);
+    if (state == MT_SHM_CONNECTED)
+        epoll_ctl(endpoint->wait_fd, EPOLL_CTL_DEL, peer->stream, NULL);
+    else
+        close_descriptor(&peer->stream);
     close_descriptor(&peer->passed[0]);
     close_descriptor(&peer->passed[1]);
     if (peer->state == MT_SHM_DIALLING || peer->state == MT_SHM_EXCHANGING)
@@ -359,6 +364,7 @@ void mt_shm_disconnect(struct mt_shm_endpoint *endpoint)
         int stream = atomic_exchange(&peer->accepted, -1);
         close_descriptor(&stream);
         end_connecting(endpoint, peer, MT_SHM_LOST);
+        mt_shm_lend_close(endpoint, peer);
         if (peer->borrowed)
             continue;
         if (peer->base != NULL)

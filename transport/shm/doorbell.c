@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "core/service.h"
-#include "transport/shm/shm.h"
+#include "transport/shm/lend.h"
 
 enum { STEP_NS = 1000000 };
 
@@ -91,6 +91,7 @@ int mt_shm_arm(void *handle)
     atomic_store_explicit(&header->sleeping, 1, memory_order_seq_cst);
     if (!endpoint->bounded_sleep && membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0)
         endpoint->bounded_sleep = 1;
+    mt_shm_lend_look_all(endpoint);
     if (mt_shm_progress_all(endpoint) != 0) {
         mt_shm_disarm(endpoint);
         return 1;

@@ -13,6 +13,7 @@
 #ifndef MT_TRANSPORT_SHM_FUSED_H
 #define MT_TRANSPORT_SHM_FUSED_H
 
+#include "transport/memory.h"
 #include "transport/shm/team.h"
 
 #define MT_SHM_NOBODY UINT32_C(0xffffffff)
@@ -28,7 +29,10 @@ struct mt_shm_op {
     uint64_t at;       /* where the vector begins, from the call's src and dst */
     uint64_t elements; /* of the vector, or of one member's part */
     uint64_t chunk_elements;
-    uint8_t *region[2]; /* two-phase: where chunk c lies in the own ring, [c mod 2] */
+    struct mt_memory_place lent_src; /* what is published of src lies there, from its first byte */
+    struct mt_memory_place lent_dst; /* the same of results */
+    uint64_t lent_end;  /* others may be reading in place until they are done with it */
+    uint8_t *region[2]; /* two-phase: where chunk c lies in the own ring, [c mod 2]; or NULL */
     uint64_t region_end[2];
     uint32_t stride;
     uint32_t chunks;
@@ -39,9 +43,11 @@ struct mt_shm_op {
     uint32_t hash;
     uint8_t collective, dtype, op, size;
     uint8_t two_phase, line, state, publishes, consumes;
-    uint8_t crowded;     /* ranks take turns on CPUs: the same on all members */
-    uint8_t past_caches; /* the result is longer than the caches */
-    uint8_t grouped;     /* in two levels, see group.h */
+    uint8_t crowded;              /* ranks take turns on CPUs: the same on all members */
+    uint8_t past_caches;          /* the result is longer than the caches */
+    uint8_t grouped;              /* in two levels, see group.h */
+    uint8_t lends_src, lends_dst; /* what is published of them may be read in place */
+    uint8_t finished;             /* but for what others read in place */
 } __attribute__((may_alias));
 
 _Static_assert(sizeof(struct mt_shm_op) <=
@@ -72,6 +78,16 @@ static inline int mt_shm_publishes(const struct mt_shm_op *op, uint32_t member)
     if (op->collective == MANTA_BROADCAST)
         return member == op->root;
     return op->collective != MANTA_REDUCE || member != op->root;
+}
+
+/* At this tick something is published in place: `offset` bytes into what is lent. */
+static inline void mt_shm_op_place(const struct mt_shm_team *team, struct mt_shm_op *op,
+                                   uint64_t tick, const struct mt_memory_place *lent,
+                                   uint64_t offset)
+{
+    const struct mt_memory_place place = {lent->segment, lent->offset + offset};
+    mt_shm_team_place(team, tick, &place);
+    op->lent_end = tick + 1;
 }
 
 /* Ticks that the operation takes, the same on all members. */

@@ -65,6 +65,8 @@ struct mt_shm_header {
     struct mt_shm_identity identity;
     /* Set by the owner before it sleeps, read by whoever publishes something for it. */
     _Alignas(4 * MT_SHM_LINE) _Atomic uint32_t sleeping;
+    /* Set, once, by an owner that gives up a call while others may read its memory: see lend.h. */
+    _Alignas(MT_SHM_LINE) _Atomic uint32_t withdrawn;
     /* Key of the team in each slot, 0: none. Written once, after the slot's memory is ready. */
     _Alignas(MT_SHM_LINE) _Atomic uint64_t team_key[MT_SHM_TEAMS];
 };

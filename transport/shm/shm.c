@@ -395,7 +395,8 @@ static void error_op(void *handle, struct manta_transport_error *error_out)
     mt_messages_error(((struct mt_shm_endpoint *)handle)->messages, error_out);
 }
 
-/* All copies are made by this thread, so nobody touches a buffer any more. */
+/* All copies are made by this thread, so nobody touches a buffer any more, but for those who read
+ * it in place: they are told that it is no use. */
 static int abort_op(void *handle, int code)
 {
     struct mt_shm_endpoint *endpoint = handle;
@@ -431,6 +432,7 @@ static void counters(void *handle, struct manta_transport_counters *counters_out
     all.received_bytes +=
         atomic_load_explicit(&endpoint->fused_received_bytes, memory_order_relaxed);
     all.copied_bytes += atomic_load_explicit(&endpoint->copied_bytes, memory_order_relaxed);
+    all.registrations = atomic_load_explicit(&endpoint->registrations, memory_order_relaxed);
     mt_transport_export(&all, sizeof(all), counters_out);
 }
 

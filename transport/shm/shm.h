@@ -5,6 +5,7 @@
  *   doorbell   how a sleeping rank is woken
  *   share      with whom memory can be shared
  *   connect    how descriptors get to a peer, and when a peer counts as connected
+ *   lend       memory that peers read in place
  *   team       publications among the members of fused steps: flags, credits, staging ring
  *   distance   how far the members of a team are from each other
  *   combine    the canonical order of reductions;  copy  staging copies
@@ -40,6 +41,8 @@ enum mt_shm_peer_state {
 };
 
 struct mt_dial;
+struct mt_shm_lending;
+struct mt_shm_mapping;
 
 /* A rank that may share memory with this one. */
 struct mt_shm_peer {
@@ -53,9 +56,12 @@ struct mt_shm_peer {
     int doorbell;
     int borrowed; /* base and doorbell belong to another endpoint of this process */
 
+    int stream; /* once connected, records of lend.h go over it; -1 when it has ended */
+    struct mt_shm_lending *lending; /* NULL: nothing was lent yet */
+    uint64_t records_received;
+
     /* While connecting. */
     struct mt_dial *dial;
-    int stream;
     uint32_t hello_sent, hello_bytes, ready_sent, ready_received;
     uint8_t hello[64];
     int passed[2];        /* descriptors received: segment, doorbell */
@@ -102,12 +108,15 @@ struct mt_shm_endpoint {
     struct mt_shm_team *team_last; /* of the last fused step */
     uint8_t *scratch;              /* for mt_shm_combine() */
 
+    struct mt_shm_mapping *retired; /* to be unmapped when no operation is under way */
+    uint64_t memory_changes;        /* of mt_memory_changes, as the peers know them */
+
     struct mt_messages *messages;
     uint32_t poll_next; /* the peer whose channel is looked at next */
 
     int aborted; /* code, or 0 */
     _Atomic uint64_t fused_sent, fused_sent_bytes, fused_received, fused_received_bytes;
-    _Atomic uint64_t copied_bytes;
+    _Atomic uint64_t copied_bytes, registrations;
 
     /* Tests delay every flag here; NULL otherwise. */
     void (*hook)(void *arg);

@@ -48,22 +48,39 @@ static void keep(const struct mt_shm_team *team, const struct mt_shm_op *op, uin
         mt_shm_copy_own(op, op->dst + at, op->src + at, mt_shm_chunk_length(op, chunk) * op->size);
 }
 
-static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
-                   const struct mt_shm_op *op, uint32_t chunk, uint32_t *peer_out)
+/* The payload, in place or copied. */
+static int put(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
+               uint32_t chunk, uint8_t **payload_out, uint32_t *peer_out)
 {
     uint64_t tick = team->tick + chunk;
     uint64_t bytes = payload_bytes(op, team, chunk);
-    int code = mt_shm_team_room(endpoint, team, tick, peer_out);
-    if (code != 0)
-        return code;
-    uint8_t *payload = mt_shm_team_inline(team, tick);
+    if (ring_bytes(bytes) != 0 && op->lent_src.segment != 0) {
+        mt_shm_op_place(team, op, tick, &op->lent_src, mt_shm_chunk_first(op, chunk) * op->size);
+        *payload_out = NULL;
+        return 0;
+    }
+    *payload_out = mt_shm_team_inline(team, tick);
     if (ring_bytes(bytes) != 0) {
-        code = mt_shm_team_ring(endpoint, team, bytes, &payload, peer_out);
+        int code = mt_shm_team_ring(endpoint, team, bytes, payload_out, peer_out);
         if (code != 0)
             return code;
         mt_shm_team_mark(team, tick, team->ring_head);
     }
-    pack(endpoint, team, op, chunk, payload);
+    pack(endpoint, team, op, chunk, *payload_out);
+    return 0;
+}
+
+static int publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
+                   uint32_t chunk, uint32_t *peer_out)
+{
+    uint64_t tick = team->tick + chunk;
+    uint64_t bytes = payload_bytes(op, team, chunk);
+    uint8_t *payload;
+    int code = mt_shm_team_room(endpoint, team, tick, peer_out);
+    if (code == 0)
+        code = put(endpoint, team, op, chunk, &payload, peer_out);
+    if (code != 0)
+        return code;
     mt_shm_team_publish(endpoint, team, tick, op->hash, payload);
     mt_count(&endpoint->fused_sent, 1);
     mt_count(&endpoint->fused_sent_bytes, bytes);
@@ -89,9 +106,6 @@ static void take(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     case MANTA_ALLGATHER:
         mt_shm_copy_out(op, op->dst + mt_shm_part(op, member) + first, payload, bytes);
         break;
-    case MANTA_REDUCE_SCATTER:
-        team->sources[member] = payload + team->me * bytes;
-        return;
     default:
         team->sources[member] = payload;
         return;
@@ -128,24 +142,46 @@ static void finish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                    endpoint->scratch);
 }
 
+/* What this rank takes of a member's payload. */
+static struct mt_shm_want wanted(const struct mt_shm_team *team, const struct mt_shm_op *op)
+{
+    struct mt_shm_want want = {.bytes = mt_shm_chunk_length(op, op->chunk) * op->size};
+    if (op->collective == MANTA_REDUCE_SCATTER) {
+        want.staged_at = team->me * want.bytes;
+        want.in_place_at = mt_shm_part(op, team->me) - mt_shm_part(op, 0);
+    }
+    return want;
+}
+
+/* The member's payload of the chunk: 0, MANTA_INPROGRESS or an error. */
+static int find(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                const struct mt_shm_op *op, uint32_t member, const uint8_t **payload_out)
+{
+    uint64_t tick = team->tick + op->chunk;
+    const struct mt_shm_want want = wanted(team, op);
+    const uint8_t *entry;
+    int code = mt_shm_team_look(endpoint, team, member, tick, op->hash, &entry);
+    if (code != 0)
+        return code;
+    *payload_out = entry + want.staged_at;
+    if (ring_bytes(payload_bytes(op, team, op->chunk)) == 0)
+        return 0;
+    return mt_shm_team_locate(endpoint, team, member, entry, &want, payload_out);
+}
+
 /* Look at the publishers in turn, from where the last look ended. */
 static int gather(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
                   uint32_t *peer_out)
 {
-    uint64_t bytes = payload_bytes(op, team, op->chunk);
     for (; op->member < team->count; op->member++) {
-        uint32_t member = op->member;
         const uint8_t *payload;
-        if (member == team->me || !mt_shm_publishes(op, member))
+        if (op->member == team->me || !mt_shm_publishes(op, op->member))
             continue;
-        int code =
-            mt_shm_team_look(endpoint, team, member, team->tick + op->chunk, op->hash, &payload);
-        if (code == 0 && ring_bytes(bytes) != 0)
-            code = mt_shm_team_locate(endpoint, team, member, payload, bytes, &payload);
-        *peer_out = team->members[member].rank;
+        int code = find(endpoint, team, op, op->member, &payload);
+        *peer_out = team->members[op->member].rank;
         if (code != 0)
             return code == MANTA_INPROGRESS ? MANTA_EAGAIN : code;
-        take(endpoint, team, op, member, payload);
+        take(endpoint, team, op, op->member, payload);
     }
     return 0;
 }
@@ -157,6 +193,8 @@ static int consume(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, s
     if (code != 0)
         return code;
     finish(endpoint, team, op);
+    if (team->owes_report && mt_shm_team_withdrawn(team))
+        return MANTA_EAGAIN;
     /* Who publishes chunk c is done with c - 2, and with all earlier operations. */
     if (op->root == MT_SHM_NOBODY)
         mt_shm_team_known(team, team->tick + (op->chunk < 2 ? 0 : op->chunk - 1));

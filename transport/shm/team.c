@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "transport/shm/group.h"
+#include "transport/shm/lend.h"
 #include "transport/shm/team.h"
 
 /* Never 0. */
@@ -287,6 +288,17 @@ int mt_shm_team_room(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     return tick < team->known_done + MT_SHM_TICKS ? 0 : MANTA_EAGAIN;
 }
 
+int mt_shm_team_done(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
+                     uint32_t *peer_out)
+{
+    if (tick <= team->known_done)
+        return 0;
+    int code = refresh(endpoint, team, peer_out);
+    if (code != 0)
+        return code;
+    return tick <= team->known_done ? 0 : MANTA_EAGAIN;
+}
+
 static void release(struct mt_shm_team *team)
 {
     for (uint32_t i = 0; i < MT_SHM_TICKS; i++) {
@@ -343,17 +355,36 @@ int mt_shm_team_other(struct mt_shm_endpoint *endpoint, const struct mt_shm_memb
     return MANTA_INPROGRESS;
 }
 
-int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
-                       uint32_t member, const uint8_t *entry, uint64_t bytes,
+int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t member,
+                       const uint8_t *entry, const struct mt_shm_want *want,
                        const uint8_t **payload_out)
 {
     const struct mt_shm_member *from = &team->members[member];
-    uint64_t at;
-    memcpy(&at, entry, sizeof(at));
-    if (at >= team->ring_bytes || bytes > team->ring_bytes - at)
+    struct mt_shm_where where;
+    memcpy(&where, entry, sizeof(where));
+    mt_shm_lend_look(endpoint, from->peer);
+    if (where.at & MT_SHM_IN_PLACE) {
+        const struct mt_memory_place place = {where.segment,
+                                              (where.at & ~MT_SHM_IN_PLACE) + want->in_place_at};
+        team->owes_report = 1;
+        if (mt_shm_lend_find(endpoint, from->peer, &place, want->bytes, payload_out) != 0)
+            return nonsense(endpoint, from->rank, "place");
+        return 0;
+    }
+    uint64_t at = where.at + want->staged_at;
+    if (at > team->ring_bytes || at < where.at || want->bytes > team->ring_bytes - at)
         return nonsense(endpoint, from->rank, "position");
     *payload_out = from->ring + at;
     return 0;
+}
+
+int mt_shm_team_withdrawn(const struct mt_shm_team *team)
+{
+    int any = 0;
+    for (uint32_t i = 0; i < team->count; i++)
+        if (i != team->me)
+            any |= mt_shm_is_withdrawn(team->members[i].peer);
+    return any;
 }
 
 void mt_shm_team_report(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t hash)

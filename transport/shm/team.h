@@ -13,6 +13,9 @@
  *    and released by *marks*: (tick, end). A longest payload is a chunk, 1/MT_SHM_CHUNKS of the
  *    ring. Two-phase kernels have two chunks in flight and release one late; a piece skipped at the
  *    ring's end and credit not yet reported make up to one more each: MT_SHM_WINDOW in all.
+ *  - A payload in memory that is lent to all members (lend.h) is published in place. Members report
+ *    what they have read there as soon as the operation is over, and it is over for the publisher
+ *    when all have.
  *  - `done` is stored when a quarter of the ticks or a chunk of payload has not been reported yet,
  *    which is less than what makes a writer wait.
  */
@@ -21,6 +24,7 @@
 
 #include <string.h>
 
+#include "transport/memory.h"
 #include "transport/shm/shm.h"
 
 enum {
@@ -35,8 +39,16 @@ static inline uint64_t mt_shm_flag(uint64_t tick, uint32_t hash)
     return (tick + 1) << MT_SHM_HASH_BITS | ((hash ^ hash >> MT_SHM_HASH_BITS) & MT_SHM_HASH_MASK);
 }
 
+#define MT_SHM_IN_PLACE (UINT64_C(1) << 63) /* in the first word of a payload's place */
+
 struct mt_shm_op;
 struct mt_shm_group;
+
+/* Beside the flag, where the payload is not. */
+struct mt_shm_where {
+    uint64_t at;      /* in the publisher's ring; or MT_SHM_IN_PLACE and the place in a segment */
+    uint64_t segment; /* of transport/memory.h */
+};
 
 struct mt_shm_member {
     uint32_t rank;
@@ -59,6 +71,7 @@ struct mt_shm_team {
     uint64_t reported;   /* what the others were told of that */
     uint64_t known_done; /* all others are done with all ticks below */
     uint64_t unreported_bytes;
+    uint32_t owes_report; /* something was read in place in the operation at the head */
 
     uint8_t *entries, *ring; /* of this rank */
     _Atomic uint64_t *done;
@@ -115,7 +128,8 @@ static inline void mt_shm_team_wake(struct mt_shm_endpoint *endpoint,
             mt_shm_ring(endpoint, team->members[i].peer);
 }
 
-/* Make the payload visible to all members. */
+/* Make the payload visible to all members; NULL: it lies in place, and mt_shm_team_place() was
+ * called. */
 static inline void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                                        uint64_t tick, uint32_t hash, const uint8_t *payload)
 {
@@ -130,6 +144,14 @@ static inline void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct 
     atomic_store_explicit((_Atomic uint64_t *)(void *)entry, mt_shm_flag(tick, hash),
                           memory_order_release);
     mt_shm_team_wake(endpoint, team);
+}
+
+/* The payload of this tick lies there. */
+static inline void mt_shm_team_place(const struct mt_shm_team *team, uint64_t tick,
+                                     const struct mt_memory_place *place)
+{
+    const struct mt_shm_where where = {MT_SHM_IN_PLACE | place->offset, place->segment};
+    memcpy(mt_shm_team_inline(team, tick), &where, sizeof(where));
 }
 
 /* The flag is not the expected one: MANTA_INPROGRESS, MANTA_EMISMATCH or MANTA_ETRANSPORT. */
@@ -153,10 +175,21 @@ static inline int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_s
     mt_shm_hook(endpoint);
     return 0;
 }
-/* Where in the member's ring the `bytes` lie that its entry points to. 0 or MANTA_ETRANSPORT. */
-int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
-                       uint32_t member, const uint8_t *entry, uint64_t bytes,
+/* A piece of a payload: how far from where the entry points to, if that is staged or in place. */
+struct mt_shm_want {
+    uint64_t staged_at, in_place_at;
+    uint64_t bytes;
+};
+/* Where that piece of the member's payload is: 0 or MANTA_ETRANSPORT. */
+int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t member,
+                       const uint8_t *entry, const struct mt_shm_want *want,
                        const uint8_t **payload_out);
+/* Has a member given up the call whose memory was read in place? Then nothing comes of it, and the
+ * news of that is on its way. */
+int mt_shm_team_withdrawn(const struct mt_shm_team *team);
+/* Are all others done with all ticks below? 0, MANTA_EAGAIN, or an error with *peer_out. */
+int mt_shm_team_done(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t tick,
+                     uint32_t *peer_out);
 /* Tell the others up to where this rank is done. */
 void mt_shm_team_report(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t hash);
 /* This rank is done with all ticks below, the last of which took this much of a ring; those not yet
