@@ -248,7 +248,9 @@ static void take_record(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *pe
     const struct mt_shm_mapping *old = lending->mappings[slot];
     if (record.kind == LEND)
         fault = map_segment(endpoint, lending, &record, lending->passed);
-    else if (record.kind == FORGET && old != NULL && old->segment == record.segment)
+    else if (record.kind != FORGET)
+        fault = "its record is nonsense";
+    else if (old != NULL && old->segment == record.segment)
         retire(endpoint, lending, slot);
     mt_fd_close(lending->passed);
     lending->passed = -1;

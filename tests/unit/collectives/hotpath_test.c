@@ -253,13 +253,12 @@ static int rotating(struct manta_comm *comm, int calls)
     return 0;
 }
 
-static int larger(struct manta_comm *comm, int calls)
+static int larger_in(struct manta_comm *comm, int calls, float *in, float *out)
 {
-    static _Thread_local float in[20000], out[20000];
     for (int i = 0; i < calls / 20; i++) {
         in[777] = (float)i;
         if (manta_allreduce(comm, in, out, 20000, MANTA_FLOAT32, MANTA_SUM) ||
-            out[777] != 2 * (float)i ||
+            out[777] != 2 * (float)i || manta_broadcast(comm, out, 20000, MANTA_FLOAT32, i % 2) ||
             manta_reduce(comm, in, out, 20000, MANTA_FLOAT32, MANTA_SUM, i % 2) ||
             manta_allgather(comm, in, out, 5000, MANTA_FLOAT32) ||
             manta_reduce_scatter(comm, in, out, 5000, MANTA_FLOAT32, MANTA_SUM) ||
@@ -267,6 +266,21 @@ static int larger(struct manta_comm *comm, int calls)
             return 1;
     }
     return 0;
+}
+
+static int larger(struct manta_comm *comm, int calls)
+{
+    static _Thread_local float in[20000], out[20000];
+    return larger_in(comm, calls, in, out);
+}
+
+/* Allocated and lent while warming up. */
+static int symmetric(struct manta_comm *comm, int calls)
+{
+    static _Thread_local void *in, *out;
+    if ((!in && manta_mem_alloc(comm, 80000, &in)) || (!out && manta_mem_alloc(comm, 80000, &out)))
+        return 1;
+    return larger_in(comm, calls, in, out);
 }
 
 enum { AT_ONCE = 4 };
@@ -336,11 +350,11 @@ static int pairs(struct manta_comm *comm, int calls)
 
 static int measure(struct manta_comm *comm, int calls, int traps)
 {
-    static int (*const shapes[])(struct manta_comm *, int) = {blocking, posted,  rotating,
-                                                              larger,   several, pairs};
-    static const char *const names[] = {"blocking",        "posted",
-                                        "rotating root",   "larger, all collectives",
-                                        "several at once", "send and receive"};
+    static int (*const shapes[])(struct manta_comm *, int) = {blocking,  posted,  rotating, larger,
+                                                              symmetric, several, pairs};
+    static const char *const names[] = {
+        "blocking",         "posted",          "rotating root",   "larger, all collectives",
+        "symmetric memory", "several at once", "send and receive"};
     if (fill_pools(comm))
         return rank_fail(comm, "wrong result or error while filling the pools");
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
