@@ -151,6 +151,27 @@ static void write_frames(void)
     }
 }
 
+/* Scripts of lend_fuzz: 1: a record with a sealed file, 0: one without, 3: a place; see there. */
+static void write_lent(void)
+{
+    enum { LEND = 1, FORGET = 2, RECORD = 32, PAGE = 4096 };
+    const uint64_t segment = 1 << 8;
+    const uint64_t lent[4] = {LEND, segment, PAGE, 2 * PAGE}, gone[4] = {FORGET, segment, 0, 0};
+    const uint64_t place[3] = {segment, 100, 5000};
+    size_t used = 0;
+    message[used++] = RECORD * 4 + 1;
+    memcpy(message + used, lent, sizeof lent);
+    used += sizeof lent;
+    message[used++] = 3;
+    memcpy(message + used, place, sizeof place);
+    used += sizeof place;
+    write_seed("lend_fuzz", "lent", message, used);
+    message[used++] = RECORD * 4;
+    memcpy(message + used, gone, sizeof gone);
+    used += sizeof gone;
+    write_seed("lend_fuzz", "forgotten", message, used);
+}
+
 /* Sound plans of each algorithm, and one edit of each array. */
 static void write_plans(void)
 {
@@ -202,6 +223,7 @@ int main(int argc, char **argv)
     write_questions();
     write_fixed();
     write_frames();
+    write_lent();
     write_plans();
     write_texts();
     return 0;
