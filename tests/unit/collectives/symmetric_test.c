@@ -17,7 +17,7 @@
 #include "tests/support/rank_processes.h"
 #include "tests/support/ranks.h"
 
-enum { RANKS_MAX = 4, COUNT_MAX = 300007, TURNS = 3, SPACE = (RANKS_MAX * COUNT_MAX + 100) * 4 };
+enum { RANKS_MAX = 4, COUNT_MAX = 100003, TURNS = 3, SPACE = (RANKS_MAX * COUNT_MAX + 100) * 4 };
 
 /* Buffers of a rank, at odd places in what was allocated: whole pages, so that no page belongs to
  * two of them. */
@@ -205,6 +205,8 @@ static int subsets(struct manta_comm *comm, void *arg)
     (void)arg;
     for (int subset = 0; subset < 1 << manta_comm_size(comm) && !failed; subset++) {
         struct buffers buffers;
+        if (getenv("TEST_QUICK") && subset % 3 != 1)
+            continue;
         if (take_buffers(&buffers, subset >> manta_comm_rank(comm) & 1))
             return rank_fail(comm, "no memory");
         failed = every_call(comm, &buffers);
