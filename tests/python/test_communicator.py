@@ -187,11 +187,39 @@ def adjacent_lists(comm):
     assert peak_bytes(lambda: comm.reduce_scatter(whole, "sum", total)) < mine.nbytes
     assert peak_bytes(lambda: comm.reduce_scatter(whole, "sum", whole[comm.rank])) < mine.nbytes
     assert peak_bytes(lambda: comm.allgather(mine, out=apart)) >= comm.size * mine.nbytes
+    assert peak_bytes(lambda: comm.allgather(mine, out=apart)) < mine.nbytes  # once is enough
+    assert peak_bytes(lambda: comm.allgather(mine[:9], out=[a[:9] for a in apart])) < mine.nbytes
     assert all((piece == 1).all() for piece in apart) and (total == comm.size).all()
 
 
 def test_adjacent_buffers_need_no_copy(ranks):
     ranks.run(adjacent_lists, 2)
+
+
+def lists_under_way(comm):
+    """Calls that overlap do not share the memory in which their buffers are put together."""
+    lengths = [700, 30, 700, 5000, 1]
+    mine = [np.arange(length, dtype=np.float64) + comm.rank for length in lengths]
+    apart = [[np.zeros(length) for _ in range(comm.size)] for length in lengths]
+    for _ in range(3):
+        requests = [
+            comm.allgather_post(own, out=out) for own, out in zip(mine, apart, strict=True)
+        ]
+        for request in reversed(requests):
+            request.wait()
+        for own, out in zip(mine, apart, strict=True):
+            for other, piece in enumerate(out):
+                np.testing.assert_array_equal(piece, own - comm.rank + other)
+                piece[:] = -1
+    left = comm.split(0)
+    pending = left.allgather_post(mine[0], out=apart[0]) if comm.rank == 0 else None
+    left.close()  # with a list under way
+    del pending, left
+    comm.barrier()
+
+
+def test_lists_under_way_at_once(ranks):
+    ranks.run(lists_under_way, 3)
 
 
 def other_buffers(comm):

@@ -101,6 +101,34 @@ def test_refused_dtype_and_layout(alone):
         alone.allreduce(torch.ones(3), out=torch.ones(4))
 
 
+class Marked(torch.Tensor):
+    pass
+
+
+def test_subclasses(alone):
+    data = torch.arange(6.0).reshape(2, 3).as_subclass(Marked)
+    total = alone.allreduce(data)
+    assert total.tolist() == data.tolist() and total is not data
+    with pytest.raises(manta.InvalidArgumentError, match="shape"):
+        alone.allreduce(data, out=torch.ones(3, 2))
+    parts = alone.reduce_scatter(torch.nn.Parameter(torch.ones(2, 3)))
+    assert parts.shape == (2, 3) and not parts.requires_grad
+
+
+def test_shape_that_cannot_be_had(alone):
+    class Shapeless(torch.Tensor):
+        @property
+        def shape(self):
+            raise RuntimeError("no shape today")
+
+    data = torch.ones(4).as_subclass(Shapeless)
+    assert alone.allreduce(data, out=data) is data  # nobody needs it
+    for call in (lambda: alone.allreduce(data, out=torch.ones(4)),
+                 lambda: alone.reduce_scatter(data), lambda: alone.allgather(data)):
+        with pytest.raises(RuntimeError, match="no shape today"):
+            call()
+
+
 def test_result_does_not_require_grad(alone):
     parameter = torch.nn.Parameter(torch.ones(3))
     total = alone.allreduce(parameter)

@@ -250,12 +250,7 @@ static PyObject *find_tensor_dtypes(void)
 int mt_python_is_tensor(PyObject *object)
 {
     PyObject *type = find_tensor_type();
-    if (!type)
-        return 0;
-    int rc = PyObject_IsInstance(object, type);
-    if (rc < 0)
-        PyErr_Clear();
-    return rc > 0;
+    return type && PyObject_TypeCheck(object, (PyTypeObject *)type);
 }
 
 static const struct dtype_entry *tensor_dtype(PyObject *tensor, const char *role)
@@ -307,8 +302,7 @@ static int get_tensor(PyObject *tensor, const char *role, struct mt_python_buffe
     PyObject *address = PyObject_CallMethodObjArgs(tensor, mt_python_state.data_ptr, NULL);
     PyObject *count =
         address ? PyObject_CallMethodObjArgs(tensor, mt_python_state.numel, NULL) : NULL;
-    PyObject *shape = count ? PyObject_GetAttr(tensor, mt_python_state.shape) : NULL;
-    if (shape) {
+    if (count) {
         buffer->address = PyLong_AsVoidPtr(address);
         buffer->count = PyLong_AsUnsignedLongLong(count);
         buffer->dtype = entry->dtype;
@@ -318,13 +312,10 @@ static int get_tensor(PyObject *tensor, const char *role, struct mt_python_buffe
     }
     Py_XDECREF(address);
     Py_XDECREF(count);
-    if (!shape || PyErr_Occurred()) {
-        Py_XDECREF(shape);
+    if (!count || PyErr_Occurred())
         return -1;
-    }
     Py_INCREF(tensor);
     buffer->owner = tensor;
-    buffer->shape = shape;
     buffer->writable = 1;
     buffer->held = 1;
     return 0;
@@ -369,9 +360,13 @@ void mt_python_buffer_release(struct mt_python_buffer *buffer)
     Py_CLEAR(buffer->shape);
 }
 
-Py_ssize_t mt_python_buffer_dimensions(const struct mt_python_buffer *buffer)
+Py_ssize_t mt_python_buffer_dimensions(struct mt_python_buffer *buffer)
 {
-    return buffer->shape ? PyTuple_Size(buffer->shape) : buffer->view.ndim;
+    if (!buffer->owner)
+        return buffer->view.ndim;
+    if (!buffer->shape)
+        buffer->shape = PyObject_GetAttr(buffer->owner, mt_python_state.shape);
+    return buffer->shape ? PyTuple_Size(buffer->shape) : -1;
 }
 
 Py_ssize_t mt_python_buffer_extent(const struct mt_python_buffer *buffer, Py_ssize_t dimension)

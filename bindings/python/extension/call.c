@@ -10,12 +10,12 @@ void mt_python_call_init(struct mt_python_call *call, int collective)
     call->collective = collective;
 }
 
-void mt_python_call_clear(struct mt_python_call *call)
+void mt_python_call_clear(struct mt_python_communicator *self, struct mt_python_call *call)
 {
     mt_python_buffer_release(&call->src);
     mt_python_buffer_release(&call->dst);
     if (call->pieces)
-        mt_python_pieces_release(call);
+        mt_python_pieces_release(self, call);
     Py_CLEAR(call->result);
 }
 
@@ -161,6 +161,6 @@ PyObject *mt_python_call_block(struct mt_python_communicator *self, struct mt_py
         }
         mt_python_leave(self);
     }
-    mt_python_call_clear(call);
+    mt_python_call_clear(self, call);
     return result;
 }

@@ -161,17 +161,19 @@ static int set_equal_out(PyObject *array, PyObject *out, struct mt_python_call *
         set_result(array, call);
         return 0;
     }
-    if (!out || out == Py_None)
-        call->result = mt_python_result_like(array, &call->src, 0, 1);
-    else
+    int given = out && out != Py_None;
+    if (given)
         set_result(out, call);
+    else
+        call->result = mt_python_result_like(array, &call->src, 0, 1);
     if (!call->result || mt_python_buffer_get(call->result, "out", 1, &call->dst) != 0 ||
         same_dtype(&call->src, &call->dst) != 0)
         return -1;
-    if (!mt_python_same_shape(&call->src, &call->dst))
-        return mt_python_invalid("out must have the shape of array");
     call->dst_address = call->dst.address;
-    return 0;
+    int same = given ? mt_python_same_shape(&call->src, &call->dst) : 1;
+    if (same == 0)
+        return mt_python_invalid("out must have the shape of array");
+    return same < 0 ? -1 : 0;
 }
 
 /* ---- one function for each collective */
@@ -235,7 +237,7 @@ static int prepare_allgather(struct mt_python_communicator *self, PyObject *cons
     PyObject *out = values[1] == Py_None ? NULL : values[1];
     if (out && mt_python_is_sequence(out)) {
         set_result(out, call);
-        if (mt_python_pieces_get(out, "out", 1, self->size, call, &call->dst_address) != 0 ||
+        if (mt_python_pieces_get(self, out, "out", 1, call, &call->dst_address) != 0 ||
             same_dtype(&call->src, &call->pieces[0]) != 0)
             return -1;
         return same_count(call->count, call->pieces[0].count);
@@ -256,7 +258,7 @@ static int set_listed_source(struct mt_python_communicator *self, PyObject *list
                              struct mt_python_call *call)
 {
     void *address;
-    if (mt_python_pieces_get(list, "array", 0, self->size, call, &address) != 0)
+    if (mt_python_pieces_get(self, list, "array", 0, call, &address) != 0)
         return -1;
     call->src_address = address;
     call->count = call->pieces[0].count;
@@ -269,8 +271,10 @@ static int set_split_source(struct mt_python_communicator *self, PyObject *array
 {
     if (set_one(array, 0, call) != 0)
         return -1;
-    Py_ssize_t rows =
-        mt_python_buffer_dimensions(&call->src) ? mt_python_buffer_extent(&call->src, 0) : -1;
+    Py_ssize_t dimensions = mt_python_buffer_dimensions(&call->src);
+    if (dimensions < 0)
+        return -1;
+    Py_ssize_t rows = dimensions ? mt_python_buffer_extent(&call->src, 0) : -1;
     if (rows < 0 || rows % self->size)
         return mt_python_invalid("the first dimension of array must be divisible by the %d ranks",
                                  self->size);
@@ -289,7 +293,7 @@ static int prepare_reduce_scatter(struct mt_python_communicator *self, PyObject 
     int listed = mt_python_is_sequence(values[0]);
     int rc =
         listed ? set_listed_source(self, values[0], call) : set_split_source(self, values[0], call);
-    const struct mt_python_buffer *src = listed ? &call->pieces[0] : &call->src;
+    struct mt_python_buffer *src = listed ? &call->pieces[0] : &call->src;
     if (rc != 0 || set_op(values[1], src, call) != 0)
         return -1;
     if (values[2] && values[2] != Py_None) {
@@ -356,7 +360,7 @@ static PyObject *run_blocking(PyObject *object, int collective, prepare_fn *prep
     mt_python_call_init(&call, collective);
     if (prepare(self, arguments, count, keywords, &call) == 0)
         return mt_python_call_block(self, &call);
-    mt_python_call_clear(&call);
+    mt_python_call_clear(self, &call);
     return NULL;
 }
 

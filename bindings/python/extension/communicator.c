@@ -185,10 +185,17 @@ static PyObject *communicator_split(PyObject *object, PyObject *arguments, PyObj
 
 /* ---- the end */
 
+static void drop_spare(struct mt_python_communicator *self)
+{
+    PyMem_Free(self->spare);
+    self->spare = NULL;
+    self->spare_bytes = 0;
+}
+
 static void release_unsafe(struct mt_python_communicator *self)
 {
     for (Py_ssize_t i = 0; i < self->unsafe_count; i++)
-        mt_python_call_clear(&self->unsafe[i]);
+        mt_python_call_clear(self, &self->unsafe[i]);
     PyMem_Free(self->unsafe);
     self->unsafe = NULL;
     self->unsafe_count = 0;
@@ -219,6 +226,7 @@ static int close_communicator(struct mt_python_communicator *self)
     while (self->requests)
         mt_python_request_abandon(self->requests);
     release_unsafe(self);
+    drop_spare(self);
     return 0;
 }
 
@@ -313,6 +321,7 @@ static void communicator_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     communicator_finalize(object);
+    drop_spare((struct mt_python_communicator *)object);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
     Py_DECREF(type);

@@ -3,12 +3,13 @@
  * manta._manta: libmanta for Python. Files of this folder, in reading order:
  *   module.c        what the module consists of: constants, functions, types
  *   errors.c        one exception class per code of errors.def
- *   buffer.c        address, length and dtype of NumPy arrays, torch tensors and the buffer
- * protocol result.c        arrays made for results; lists of buffers in place of one array call.c
- * a call under way: it owns its buffers until libmanta has let go of them collectives.c
- * allreduce(), broadcast(), ...: arguments in, call out request.c       the type Request
- *   communicator.c  the type Communicator; join.c  creation and split, interruptible by Ctrl-C;
- *                   describe.c  what it tells of itself
+ *   buffer.c        address, length and dtype of arrays, tensors and the buffer protocol
+ *   result.c        arrays made for results; lists of buffers in place of one array
+ *   call.c          a call under way: it owns its buffers until libmanta has let go of them
+ *   collectives.c   allreduce(), broadcast(), ...: arguments in, call out
+ *   request.c       the type Request
+ *   communicator.c  the type Communicator; join.c: creation and split, interruptible by Ctrl-C;
+ *                   describe.c: what it tells of itself
  *
  * The hot path (a collective on an array) does no Python-level call beyond the buffer protocol.
  * Everything here runs under the GIL but the sections between Py_BEGIN_ALLOW_THREADS and
@@ -36,7 +37,7 @@ enum mt_python_kind { MT_PYTHON_NUMBER = 0, MT_PYTHON_BOOL = 1, MT_PYTHON_COMPLE
 struct mt_python_buffer {
     Py_buffer view;  /* held while view.obj is set */
     PyObject *owner; /* a torch tensor, or NULL */
-    PyObject *shape; /* a torch tensor's, or NULL: view.shape */
+    PyObject *shape; /* a torch tensor's, once asked for; NULL: view.shape */
     void *address;
     uint64_t count; /* elements of dtype; a complex number is two */
     int dtype;
@@ -49,7 +50,8 @@ struct mt_python_buffer {
 int mt_python_buffer_get(PyObject *object, const char *role, int writable,
                          struct mt_python_buffer *buffer_out);
 void mt_python_buffer_release(struct mt_python_buffer *buffer);
-Py_ssize_t mt_python_buffer_dimensions(const struct mt_python_buffer *buffer);
+/* -1 with an exception. Before mt_python_buffer_extent(). */
+Py_ssize_t mt_python_buffer_dimensions(struct mt_python_buffer *buffer);
 Py_ssize_t mt_python_buffer_extent(const struct mt_python_buffer *buffer, Py_ssize_t dimension);
 uint64_t mt_python_buffer_bytes(const struct mt_python_buffer *buffer);
 /* torch.Tensor? NumPy array or scalar? Never fails. */
@@ -75,11 +77,12 @@ struct mt_python_call {
     struct mt_python_buffer *pieces; /* a list of buffers in place of src or dst, or NULL */
     Py_ssize_t piece_count;
     char *staging; /* the pieces one after another, where they are not so in memory; or NULL */
+    size_t staging_bytes;
     PyObject *result;
 };
 
 void mt_python_call_init(struct mt_python_call *call, int collective);
-void mt_python_call_clear(struct mt_python_call *call);
+void mt_python_call_clear(struct mt_python_communicator *self, struct mt_python_call *call);
 /* Post and wait. The result (new reference), or NULL with an exception. Clears the call. */
 PyObject *mt_python_call_block(struct mt_python_communicator *self, struct mt_python_call *call);
 /* Wait until done (0), failed (-1 with an exception) or, after timeout_ns, MANTA_INPROGRESS; test
@@ -94,19 +97,21 @@ int mt_python_call_start(struct mt_python_communicator *self, struct mt_python_c
 
 /* A new array or tensor like `object`, which `buffer` describes: the same shape (multiplier 0), or
  * its first dimension times multiplier / divisor. NULL with an exception. */
-PyObject *mt_python_result_like(PyObject *object, const struct mt_python_buffer *buffer,
+PyObject *mt_python_result_like(PyObject *object, struct mt_python_buffer *buffer,
                                 Py_ssize_t multiplier, Py_ssize_t divisor);
-/* Do the two have the same shape? */
-int mt_python_same_shape(const struct mt_python_buffer *a, const struct mt_python_buffer *b);
+/* Do the two have the same shape? 1, 0, or -1 with an exception. */
+int mt_python_same_shape(struct mt_python_buffer *a, struct mt_python_buffer *b);
 /* Is `object` a list or tuple of buffers? */
 int mt_python_is_sequence(PyObject *object);
-/* Hold `expected` buffers; the call's staging is made when they do not follow one another in
- * memory. The address of the first byte, or NULL with an exception; *buffer_out describes one. */
-int mt_python_pieces_get(PyObject *sequence, const char *role, int writable, Py_ssize_t expected,
-                         struct mt_python_call *call, void **address_out);
+/* Hold a buffer for each rank. The call gets a staging when they do not follow one another in
+ * memory: the communicator's spare one, if it is large enough. The address of the first byte in
+ * *address_out; 0, or -1 with an exception. */
+int mt_python_pieces_get(struct mt_python_communicator *self, PyObject *sequence, const char *role,
+                         int writable, struct mt_python_call *call, void **address_out);
 void mt_python_pieces_pack(struct mt_python_call *call);
 void mt_python_pieces_unpack(struct mt_python_call *call);
-void mt_python_pieces_release(struct mt_python_call *call);
+/* The staging becomes the communicator's spare one. */
+void mt_python_pieces_release(struct mt_python_communicator *self, struct mt_python_call *call);
 
 /* ---- communicator.c */
 
@@ -119,6 +124,8 @@ struct mt_python_communicator {
     struct mt_python_request *requests;    /* not done yet, also those nobody holds any more */
     struct mt_python_call *unsafe;         /* calls that ended with MANTA_EBUFFER */
     Py_ssize_t unsafe_count;
+    char *spare; /* staging that no call uses, so that the next need not touch new memory */
+    size_t spare_bytes;
     struct mt_python_communicator *next, **link; /* all open ones */
 };
 
@@ -219,7 +226,8 @@ extern struct mt_python_state {
     PyObject *numpy_array, *numpy_scalar, *numpy_empty, *numpy_empty_like;
     PyObject *tensor_type;   /* torch.Tensor, once seen */
     PyObject *tensor_dtypes; /* dict: torch.dtype -> index in buffer.c's table */
-    PyObject *ops;           /* dict: name -> enum manta_op */
+    PyObject *tensor_empty_like;
+    PyObject *ops; /* dict: name -> enum manta_op */
     /* interned names of parameters, attributes and methods */
 #define MT_PYTHON_NAME(name) PyObject *name;
     MT_PYTHON_NAMES(MT_PYTHON_NAME)

@@ -36,7 +36,7 @@ static void retire(struct mt_python_request *request, PyObject *error)
     request->call.result = NULL;
     request->done = 1;
     request->error = error;
-    mt_python_call_clear(&request->call);
+    mt_python_call_clear(request->communicator, &request->call);
     request->call.result = error ? NULL : result;
     if (error)
         Py_XDECREF(result);
@@ -222,7 +222,7 @@ static void request_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     request_clear(object);
-    mt_python_call_clear(&request->call);
+    mt_python_call_clear(request->communicator, &request->call);
     Py_CLEAR(request->communicator);
     PyObject_GC_Del(object);
     Py_DECREF(type);

@@ -7,11 +7,11 @@
 /* ---- new arrays */
 
 /* The shape of `buffer` with its first dimension scaled; a scalar counts as a vector of one. */
-static PyObject *scaled_shape(const struct mt_python_buffer *buffer, Py_ssize_t multiplier,
+static PyObject *scaled_shape(struct mt_python_buffer *buffer, Py_ssize_t multiplier,
                               Py_ssize_t divisor)
 {
     Py_ssize_t dimensions = mt_python_buffer_dimensions(buffer);
-    PyObject *shape = PyTuple_New(dimensions ? dimensions : 1);
+    PyObject *shape = dimensions < 0 ? NULL : PyTuple_New(dimensions ? dimensions : 1);
     for (Py_ssize_t i = 0; shape && i < PyTuple_Size(shape); i++) {
         Py_ssize_t extent = dimensions ? mt_python_buffer_extent(buffer, i) : 1;
         PyObject *item = PyLong_FromSsize_t(i ? extent : extent * multiplier / divisor);
@@ -21,11 +21,25 @@ static PyObject *scaled_shape(const struct mt_python_buffer *buffer, Py_ssize_t 
     return shape;
 }
 
-static PyObject *new_tensor(PyObject *tensor, const struct mt_python_buffer *buffer,
+/* Twice as fast as the tensor's own method. Borrowed, or NULL with an exception. */
+static PyObject *find_empty_like(void)
+{
+    if (!mt_python_state.tensor_empty_like) {
+        PyObject *torch = PyImport_ImportModule("torch");
+        if (torch)
+            mt_python_state.tensor_empty_like = PyObject_GetAttrString(torch, "empty_like");
+        Py_XDECREF(torch);
+    }
+    return mt_python_state.tensor_empty_like;
+}
+
+static PyObject *new_tensor(PyObject *tensor, struct mt_python_buffer *buffer,
                             Py_ssize_t multiplier, Py_ssize_t divisor)
 {
-    if (multiplier == 0)
-        return PyObject_CallMethodObjArgs(tensor, mt_python_state.new_empty, buffer->shape, NULL);
+    if (multiplier == 0) {
+        PyObject *empty_like = find_empty_like();
+        return empty_like ? PyObject_CallFunctionObjArgs(empty_like, tensor, NULL) : NULL;
+    }
     PyObject *shape = scaled_shape(buffer, multiplier, divisor);
     PyObject *made =
         shape ? PyObject_CallMethodObjArgs(tensor, mt_python_state.new_empty, shape, NULL) : NULL;
@@ -33,8 +47,8 @@ static PyObject *new_tensor(PyObject *tensor, const struct mt_python_buffer *buf
     return made;
 }
 
-static PyObject *new_array(PyObject *array, const struct mt_python_buffer *buffer,
-                           Py_ssize_t multiplier, Py_ssize_t divisor)
+static PyObject *new_array(PyObject *array, struct mt_python_buffer *buffer, Py_ssize_t multiplier,
+                           Py_ssize_t divisor)
 {
     if (multiplier == 0)
         return PyObject_CallFunctionObjArgs(mt_python_state.numpy_empty_like, array, NULL);
@@ -48,7 +62,7 @@ static PyObject *new_array(PyObject *array, const struct mt_python_buffer *buffe
     return made;
 }
 
-PyObject *mt_python_result_like(PyObject *object, const struct mt_python_buffer *buffer,
+PyObject *mt_python_result_like(PyObject *object, struct mt_python_buffer *buffer,
                                 Py_ssize_t multiplier, Py_ssize_t divisor)
 {
     if (buffer->owner)
@@ -62,10 +76,13 @@ PyObject *mt_python_result_like(PyObject *object, const struct mt_python_buffer 
     return NULL;
 }
 
-int mt_python_same_shape(const struct mt_python_buffer *a, const struct mt_python_buffer *b)
+int mt_python_same_shape(struct mt_python_buffer *a, struct mt_python_buffer *b)
 {
     Py_ssize_t dimensions = mt_python_buffer_dimensions(a);
-    if (dimensions != mt_python_buffer_dimensions(b))
+    Py_ssize_t others = mt_python_buffer_dimensions(b);
+    if (dimensions < 0 || others < 0)
+        return -1;
+    if (dimensions != others)
         return 0;
     for (Py_ssize_t i = 0; i < dimensions; i++)
         if (mt_python_buffer_extent(a, i) != mt_python_buffer_extent(b, i))
@@ -114,13 +131,28 @@ static int pieces_are_adjacent(const struct mt_python_call *call)
     return 1;
 }
 
-int mt_python_pieces_get(PyObject *sequence, const char *role, int writable, Py_ssize_t expected,
-                         struct mt_python_call *call, void **address_out)
+static char *take_staging(struct mt_python_communicator *self, size_t bytes,
+                          struct mt_python_call *call)
+{
+    if (self->spare_bytes >= bytes) {
+        call->staging = self->spare;
+        call->staging_bytes = self->spare_bytes;
+        self->spare = NULL;
+        self->spare_bytes = 0;
+    } else {
+        call->staging = PyMem_Malloc(bytes);
+        call->staging_bytes = bytes;
+    }
+    return call->staging;
+}
+
+int mt_python_pieces_get(struct mt_python_communicator *self, PyObject *sequence, const char *role,
+                         int writable, struct mt_python_call *call, void **address_out)
 {
     Py_ssize_t length = PySequence_Size(sequence);
-    if (length != expected)
-        return mt_python_invalid("%s must have one buffer for each of the %zd ranks, not %zd", role,
-                                 expected, length);
+    if (length != self->size)
+        return mt_python_invalid("%s must have one buffer for each of the %d ranks, not %zd", role,
+                                 self->size, length);
     call->pieces = PyMem_Calloc((size_t)length, sizeof(*call->pieces));
     if (!call->pieces) {
         PyErr_NoMemory();
@@ -133,13 +165,12 @@ int mt_python_pieces_get(PyObject *sequence, const char *role, int writable, Py_
         *address_out = call->pieces[0].address;
         return 0;
     }
-    call->staging = PyMem_Malloc((size_t)length * mt_python_buffer_bytes(&call->pieces[0]));
-    if (!call->staging) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    *address_out = call->staging;
-    return 0;
+    *address_out =
+        take_staging(self, (size_t)length * mt_python_buffer_bytes(&call->pieces[0]), call);
+    if (*address_out)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
 }
 
 void mt_python_pieces_pack(struct mt_python_call *call)
@@ -156,13 +187,20 @@ void mt_python_pieces_unpack(struct mt_python_call *call)
         memcpy(call->pieces[i].address, call->staging + (size_t)i * bytes, bytes);
 }
 
-void mt_python_pieces_release(struct mt_python_call *call)
+void mt_python_pieces_release(struct mt_python_communicator *self, struct mt_python_call *call)
 {
     for (Py_ssize_t i = 0; i < call->piece_count; i++)
         mt_python_buffer_release(&call->pieces[i]);
     PyMem_Free(call->pieces);
-    PyMem_Free(call->staging);
+    if (call->staging_bytes > self->spare_bytes) {
+        PyMem_Free(self->spare);
+        self->spare = call->staging;
+        self->spare_bytes = call->staging_bytes;
+    } else {
+        PyMem_Free(call->staging);
+    }
     call->pieces = NULL;
     call->piece_count = 0;
     call->staging = NULL;
+    call->staging_bytes = 0;
 }
