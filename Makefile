@@ -227,7 +227,7 @@ fault: all $(TEST_BINS) $(HELPER_BINS) ## dead, stopped, late and disagreeing ra
 	@$(call run,fault,240,$(FAULT_TESTS))
 style: lib ## what the conventions say and a program can check
 	@$(call run,style,300,$(STYLE_TESTS))
-python: all $(PACKAGE) ## the Python package and Ray
+python: all $(PACKAGE) $(PERF_HELPERS) ## the Python package and Ray
 	@$(call run,python,300,$(PYTHON_TESTS))
 
 # The sanitizers run the same programs; a planted bug of each kind proves that they see.
@@ -294,6 +294,10 @@ demo: deps-build all $(PACKAGE) ## train on real data with Ray, every gradient a
 
 bench: deps-check all $(PACKAGE) peers ## compare with MPI libraries and Gloo here (BENCH=--quick, BENCH=--table)
 	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python perf/compare --output $(BUILD)/bench $(BENCH)
+
+.PHONY: overhead
+overhead: all $(PACKAGE) $(PERF_HELPERS) ## what a call costs more from Python and Ray than from C (OVERHEAD=--help)
+	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python perf/compare/overhead.py $(OVERHEAD)
 
 # Peers of `make bench`, each with the same loop compiled against it. Debian's are installed, PyPI's
 # come into build/peers; one that cannot be had is left out.

@@ -74,6 +74,19 @@ __attribute__((visibility("default"))) int perf_main(const struct perf_backend *
 int perf_shared_open(const struct perf_backend *backend, int rank, size_t bytes, void **memory_out);
 void perf_shared_close(void *memory, size_t bytes);
 
+/* For a backend whose calls are made in an interpreter: perf_caller_run is its `run`. */
+struct perf_caller {
+    /* The object that makes a call with these buffers, or NULL after complaining; it lives as long
+     * as perf_main runs. */
+    void *(*prepare)(const struct perf_call *call, const void *src, void *dst);
+    void *(*invoke)(void *object); /* a result, or NULL: it failed */
+    void (*release)(void *result);
+    void (*complain)(void); /* tell why what was called last failed */
+};
+__attribute__((visibility("default"))) void perf_caller_use(const struct perf_caller *chosen);
+__attribute__((visibility("default"))) int perf_caller_run(const struct perf_call *call,
+                                                           const void *src, void *dst);
+
 /* The place where ranks of one host meet. */
 struct perf_start;
 int perf_start_open(const struct perf_backend *backend, const struct perf_world *world,

@@ -33,23 +33,27 @@ class Gloo(loop.Backend):
         self.dist.destroy_process_group()
 
     def broadcast(self, tensor, root):
-        self.dist.broadcast(tensor, src=root)
+        broadcast = self.dist.broadcast
+        return lambda: broadcast(tensor, src=root)
 
     def allreduce(self, tensor, operation):
-        self.dist.all_reduce(tensor, op=self.operations[operation])
+        all_reduce, operation = self.dist.all_reduce, self.operations[operation]
+        return lambda: all_reduce(tensor, op=operation)
 
     def collective(self, call, source, target):
-        operation = self.operations[loop.OPERATIONS[call.op]]
+        dist, operation = self.dist, self.operations[loop.OPERATIONS[call.op]]
         if call.collective == loop.BARRIER:
-            self.dist.barrier()
-        elif call.collective == loop.ALLGATHER:
-            self.dist.all_gather_into_tensor(target, source)
-        elif call.collective == loop.REDUCE_SCATTER:
-            self.dist.reduce_scatter_tensor(target, source, op=operation)
-        else:
-            if source is not target:
-                target.copy_(source)
-            self.dist.reduce(target, dst=call.root, op=operation)
+            return dist.barrier
+        if call.collective == loop.ALLGATHER:
+            return lambda: dist.all_gather_into_tensor(target, source)
+        if call.collective == loop.REDUCE_SCATTER:
+            return lambda: dist.reduce_scatter_tensor(target, source, op=operation)
+        root = call.root
+
+        def reduce():
+            dist.reduce(target, dst=root, op=operation)
+
+        return reduce if source is target else loop.after_copy(target, source, reduce)
 
 
 def run_rank(options, rest, rank, store):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """perf/loop for libraries that are called from Python: the same C loop, with a Backend's methods
-behind its function pointers. Each call passes through ctypes, about 2 us."""
+behind its function pointers. What is timed is a function without arguments that the loop calls
+through the interpreter's own C API (perf/loop/caller.c): what passes through ctypes is not timed."""
 
 import ctypes
 import os
@@ -36,7 +37,9 @@ class Call(ctypes.Structure):
 
 OPEN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(World))
 BYTES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
-RUN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Call), ctypes.c_void_p, ctypes.c_void_p)
+PREPARE = ctypes.CFUNCTYPE(
+    ctypes.c_void_p, ctypes.POINTER(Call), ctypes.c_void_p, ctypes.c_void_p
+)
 LACKS = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(Call))
 DESCRIBE = ctypes.CFUNCTYPE(None, ctypes.POINTER(Call), ctypes.c_void_p, ctypes.c_void_p)
 CLOSE = ctypes.CFUNCTYPE(None)
@@ -50,7 +53,7 @@ class Table(ctypes.Structure):
         ("open", OPEN),
         ("share", BYTES),
         ("maximum", BYTES),
-        ("run", RUN),
+        ("run", ctypes.c_void_p),
         ("lacks", LACKS),
         ("describe", DESCRIBE),
         ("allocate", ctypes.c_void_p),
@@ -59,8 +62,24 @@ class Table(ctypes.Structure):
     ]
 
 
+class Caller(ctypes.Structure):
+    """struct perf_caller; with the loop under the GIL, Python's C API serves as it is."""
+
+    _fields_ = [
+        ("prepare", PREPARE),
+        ("invoke", ctypes.c_void_p),
+        ("release", ctypes.c_void_p),
+        ("complain", ctypes.c_void_p),
+    ]
+
+
+def address(function):
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
 class Backend:
-    """What a library has to say; the base knows how tensors lie over the loop's buffers."""
+    """What a library has to say; the base knows how tensors lie over the loop's buffers. Methods
+    that stand for a call return a function without arguments that makes it."""
 
     name = "?"
     transport = "-"
@@ -101,22 +120,22 @@ class Backend:
             self.tensors[key] = torch.frombuffer(buffer, dtype=dtype, count=count)
         return self.tensors[key]
 
-    def run(self, call, source, target):
+    def operands(self, call, source, target):
+        taken = self.ranks if call.collective == REDUCE_SCATTER else 1
+        given = self.ranks if call.collective == ALLGATHER else 1
+        return self.tensor(source, call.count * taken), self.tensor(target, call.count * given)
+
+    def caller(self, call, source, target):
+        """The function that makes a call of the loop, `target` being where its result belongs."""
         if call.collective == BARRIER:
             return self.collective(call, None, None)
         if call.collective == BROADCAST:
             return self.broadcast(self.tensor(target, call.count), call.root)
-        parts = {ALLGATHER: (1, self.ranks), REDUCE_SCATTER: (self.ranks, 1)}.get(
-            call.collective, (1, 1)
-        )
-        taken, given = self.tensor(source, call.count * parts[0]), self.tensor(
-            target, call.count * parts[1]
-        )
+        taken, given = self.operands(call, source, target)
         if call.collective != ALLREDUCE:
             return self.collective(call, taken, given)
-        if source != target:
-            given.copy_(taken)
-        return self.allreduce(given, OPERATIONS[call.op])
+        reduce = self.allreduce(given, OPERATIONS[call.op])
+        return reduce if source == target else after_copy(given, taken, reduce)
 
     def refuses(self, call):
         if call.dtype != FLOAT32:
@@ -125,14 +144,18 @@ class Backend:
             return f"{self.name} has no such operation"
         return self.lacking(call.collective)
 
+    def complain(self, *error):
+        """What an exception in a call becomes: ctypes would only print it and go on."""
+        self.errors.append("".join(traceback.format_exception(*error)))
+        print(f"{self.name} rank {self.rank}: {self.errors[-1]}", file=sys.stderr, flush=True)
+
     def guard(self, method, *arguments):
-        """0, or -1 after an exception: ctypes would only print it and go on."""
+        """0, or -1 after an exception."""
         try:
             method(*arguments)
             return 0
         except Exception:
-            self.errors.append(traceback.format_exc())
-            print(f"{self.name} rank {self.rank}: {self.errors[-1]}", file=sys.stderr, flush=True)
+            self.complain(*sys.exc_info())
             return -1
 
     def table(self):
@@ -144,17 +167,14 @@ class Backend:
             return rc
 
         def share(address, length):
-            return self.guard(self.broadcast, self.tensor(address, length, torch.uint8), 0)
+            return self.guard(self.broadcast(self.tensor(address, length, torch.uint8), 0))
 
         def maximum(address, count):
             """Also of words that lie where others lay before: not from the cache of tensors."""
             values = (ctypes.c_char * (8 * count)).from_address(address)
             return self.guard(
-                self.allreduce, torch.frombuffer(values, dtype=torch.int64, count=count), "MAX"
+                self.allreduce(torch.frombuffer(values, dtype=torch.int64, count=count), "MAX")
             )
-
-        def run(call, source, target):
-            return self.guard(self.run, call[0], source or 0, target or 0)
 
         def lacks(call):
             reason = self.refuses(call[0])
@@ -173,13 +193,46 @@ class Backend:
             OPEN(enter),
             BYTES(share),
             BYTES(maximum),
-            RUN(run),
+            address(library().perf_caller_run),
             LACKS(lacks),
             DESCRIBE(describe),
             None,
             None,
             CLOSE(lambda: self.guard(self.leave) and None),
         )
+
+
+    def caller_table(self):
+        def prepare(call, source, target):
+            try:
+                self.kept.append(self.caller(call[0], source or 0, target or 0))
+                return id(self.kept[-1])
+            except Exception:
+                self.complain(*sys.exc_info())
+                return None
+
+        api = ctypes.pythonapi
+        return Caller(
+            PREPARE(prepare),
+            address(api.PyObject_CallNoArgs),
+            address(api.Py_DecRef),
+            address(api.PyErr_Print),
+        )
+
+
+def after_copy(target, source, call):
+    """`call`, for libraries that know in place only."""
+
+    def both():
+        target.copy_(source)
+        call()
+
+    return both
+
+
+def library():
+    """With the GIL held in its functions: no other thread of this program has anything to do."""
+    return ctypes.PyDLL(LIBRARY)
 
 
 def keep_to_cpu(number):
@@ -190,11 +243,15 @@ def keep_to_cpu(number):
 def main(backend, arguments):
     """perf_main with these options; its exit code."""
     torch.set_num_threads(1)
-    table = backend.table()
+    table, caller, loop = backend.table(), backend.caller_table(), library()
     words = [backend.name.encode(), *(word.encode() for word in arguments)]
-    library = ctypes.CDLL(LIBRARY)
     # The loop's getopt starts afresh in each call of a process.
     ctypes.c_int.in_dll(ctypes.CDLL(None), "optind").value = 0
-    return library.perf_main(
-        ctypes.byref(table), len(words), (ctypes.c_char_p * (len(words) + 1))(*words, None)
-    )
+    sys.excepthook = backend.complain  # where PyErr_Print() goes
+    try:
+        loop.perf_caller_use(ctypes.byref(caller))
+        return loop.perf_main(
+            ctypes.byref(table), len(words), (ctypes.c_char_p * (len(words) + 1))(*words, None)
+        )
+    finally:
+        sys.excepthook = sys.__excepthook__

@@ -38,23 +38,29 @@ class Collective(loop.Backend):
         self.module.destroy_collective_group(GROUP)
 
     def broadcast(self, tensor, root):
-        self.module.broadcast(tensor, root, GROUP)
+        broadcast = self.module.broadcast
+        return lambda: broadcast(tensor, root, GROUP)
 
     def allreduce(self, tensor, operation):
-        self.module.allreduce(tensor, GROUP, self.operations[operation])
+        allreduce, operation = self.module.allreduce, self.operations[operation]
+        return lambda: allreduce(tensor, GROUP, operation)
 
     def collective(self, call, source, target):
-        operation = self.operations[loop.OPERATIONS[call.op]]
+        module, operation = self.module, self.operations[loop.OPERATIONS[call.op]]
         if call.collective == loop.BARRIER:
-            self.module.barrier(GROUP)
-        elif call.collective == loop.ALLGATHER:
-            self.module.allgather(list(target.chunk(self.ranks)), source, GROUP)
-        elif call.collective == loop.REDUCE_SCATTER:
-            self.module.reducescatter(target, list(source.chunk(self.ranks)), GROUP, operation)
-        else:
-            if source is not target:
-                target.copy_(source)
-            self.module.reduce(target, call.root, GROUP, operation)
+            return lambda: module.barrier(GROUP)
+        if call.collective == loop.ALLGATHER:
+            parts = list(target.chunk(self.ranks))
+            return lambda: module.allgather(parts, source, GROUP)
+        if call.collective == loop.REDUCE_SCATTER:
+            parts = list(source.chunk(self.ranks))
+            return lambda: module.reducescatter(target, parts, GROUP, operation)
+        root = call.root
+
+        def reduce():
+            module.reduce(target, root, GROUP, operation)
+
+        return reduce if source is target else loop.after_copy(target, source, reduce)
 
 
 class Rank:
