@@ -49,11 +49,11 @@ def test_wheel(tmp_path):
     assert wheel.name.startswith(f"manta-{manta.__version__}-cp311-abi3-")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"manta/libmanta.so.0", "manta/_manta.abi3.so", "manta/_manta.pyi", "manta/py.typed",
-            "manta/ray.py", "manta/_rendezvous.py"} <= names
+            "manta/ray.py", "manta/_rendezvous.py", "manta/_memory.py"} <= names
 
 
 def test_everything_has_a_docstring():
-    for kind in (manta.Communicator, manta.Request):
+    for kind in (manta.Communicator, manta.Request, manta.Registration):
         for name, member in inspect.getmembers(kind):
             if not name.startswith("_"):
                 assert inspect.getdoc(member), f"{kind.__name__}.{name}"
@@ -82,6 +82,10 @@ with manta.Communicator(0, 1, manta.create_session(), transports=["shm"]) as com
     half = comm.split(None)
     assert half is not None
     half.close()
+    comm.allreduce(manta.empty((2, 3), "float64"), out=manta.empty([2, 3], np.float64))
+    with manta.register(array, remap=True) as registration:
+        assert_type(registration, manta.Registration)
+    assert_type(manta.memory_info(array).in_place, bool)
 try:
     comm.barrier()
 except manta.PeerDiedError as died:

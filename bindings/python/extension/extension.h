@@ -8,6 +8,7 @@
  *   call.c          a call under way: it owns its buffers until libmanta has let go of them
  *   collectives.c   allreduce(), broadcast(), ...: arguments in, call out
  *   request.c       the type Request
+ *   memory.c        the types Memory and Registration: symmetric memory
  *   communicator.c  the type Communicator; join.c: creation and split, interruptible by Ctrl-C;
  *                   describe.c: what it tells of itself
  *
@@ -177,6 +178,12 @@ void mt_python_request_reap(struct mt_python_communicator *self);
 void mt_python_request_abandon(struct mt_python_request *request);
 extern PyType_Spec mt_python_request_spec;
 
+/* ---- memory.c */
+
+extern PyType_Spec mt_python_memory_spec, mt_python_registration_spec;
+PyObject *mt_python_register(PyObject *module, PyObject *arguments, PyObject *keywords);
+PyObject *mt_python_memory_query(PyObject *module, PyObject *object);
+
 /* ---- collectives.c */
 
 /* The methods allreduce ... recv_post, and the entry that ends the list. */
@@ -221,7 +228,7 @@ PyObject *mt_python_make_error(PyObject *module, PyObject *arguments);
     X(new_empty)
 
 extern struct mt_python_state {
-    PyTypeObject *communicator_type, *request_type;
+    PyTypeObject *communicator_type, *request_type, *registration_type;
     PyObject *error_class; /* MantaError */
     PyObject *numpy_array, *numpy_scalar, *numpy_empty, *numpy_empty_like;
     PyObject *tensor_type;   /* torch.Tensor, once seen */

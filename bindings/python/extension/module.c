@@ -22,10 +22,24 @@ static PyObject *create_session(PyObject *module, PyObject *unused)
     return NULL;
 }
 
+PyDoc_STRVAR(
+    register_doc,
+    "register(buffer, remap=False)\n--\n\n"
+    "Tell the library of memory that calls will use again and again; never needed. Returns a\n"
+    "Registration, which keeps the buffer and ends the registration when it is closed or gone.\n\n"
+    "remap: move private memory into shared memory at the same address, so that ranks of this\n"
+    "node read it in place, as they do manta.empty()'s. Meanwhile no other thread may write to\n"
+    "its pages; a child that is forked afterwards shares them. Without it, memory that is not\n"
+    "shared already is still copied for them.");
+
 static PyMethodDef functions[] = {
     {"create_session", create_session, METH_NOARGS, create_session_doc},
     {"make_error", mt_python_make_error, METH_VARARGS,
      "make_error(code, sentence, rank=-1): the exception of an error code."},
+    {"register", (PyCFunction)(void (*)(void))mt_python_register, METH_VARARGS | METH_KEYWORDS,
+     register_doc},
+    {"memory_query", mt_python_memory_query, METH_O,
+     "memory_query(buffer): is it read in place, and why or why not?"},
     {"close_all", mt_python_close_all, METH_NOARGS, "Close all communicators of this process."},
     {NULL, NULL, 0, NULL},
 };
@@ -123,8 +137,12 @@ static int fill(PyObject *module)
     mt_python_communicator_prepare();
     mt_python_state.communicator_type = add_type(module, &mt_python_communicator_spec);
     mt_python_state.request_type = add_type(module, &mt_python_request_spec);
-    if (!mt_python_state.communicator_type || !mt_python_state.request_type)
+    mt_python_state.registration_type = add_type(module, &mt_python_registration_spec);
+    PyTypeObject *memory_type = add_type(module, &mt_python_memory_spec);
+    if (!mt_python_state.communicator_type || !mt_python_state.request_type ||
+        !mt_python_state.registration_type || !memory_type)
         return -1;
+    Py_DECREF((PyObject *)memory_type);
     if (mt_python_errors_init(module) != 0 || find_numpy() != 0 || intern_names() != 0)
         return -1;
     if (add_ops(module) != 0 || add_dtypes(module) != 0)

@@ -5,7 +5,8 @@
         total = comm.allreduce(array)
 
 A Communicator needs rank, size and a session, from mantarun's environment or as arguments; see
-help(manta.Communicator). manta.ray is the backend for ray.util.collective.
+help(manta.Communicator). manta.empty() makes arrays that ranks of one node read in place.
+manta.ray is the backend for ray.util.collective.
 """
 
 import atexit as _atexit
@@ -38,6 +39,7 @@ from manta._manta import (
     PeerDiedError,
     PeerLeftError,
     PlanError,
+    Registration,
     Request,
     SchedulerError,
     SystemCallError,
@@ -46,7 +48,9 @@ from manta._manta import (
     VersionError,
     __version__,
     create_session,
+    register,
 )
+from manta._memory import MemoryInfo, empty, memory_info
 
 __all__ = [
     "AVG",
@@ -69,12 +73,14 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "MantaError",
+    "MemoryInfo",
     "MismatchError",
     "NotSupportedError",
     "OutOfMemoryError",
     "PeerDiedError",
     "PeerLeftError",
     "PlanError",
+    "Registration",
     "Request",
     "SchedulerError",
     "SystemCallError",
@@ -83,6 +89,9 @@ __all__ = [
     "VersionError",
     "__version__",
     "create_session",
+    "empty",
+    "memory_info",
+    "register",
 ]
 
 _atexit.register(_manta.close_all)

@@ -5,7 +5,8 @@
     ray.init(runtime_env={"worker_process_setup_hook": "manta.ray.register"})   # and in the workers
 
 After that, backend="manta" works wherever Ray takes the name of a backend. NumPy arrays and torch
-CPU tensors, C-contiguous; results are left in the caller's tensors, as Ray has it.
+CPU tensors, C-contiguous; results are left in the caller's tensors, as Ray has it. What is sent
+often is best allocated by manta.empty(): workers of one node then read it in place.
 MANTA_TIMEOUT (seconds) bounds each call and the creation of a group.
 """
 
