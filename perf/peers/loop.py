@@ -42,6 +42,8 @@ PREPARE = ctypes.CFUNCTYPE(
 )
 LACKS = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(Call))
 DESCRIBE = ctypes.CFUNCTYPE(None, ctypes.POINTER(Call), ctypes.c_void_p, ctypes.c_void_p)
+ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)
+RELEASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 CLOSE = ctypes.CFUNCTYPE(None)
 
 
@@ -56,8 +58,8 @@ class Table(ctypes.Structure):
         ("run", ctypes.c_void_p),
         ("lacks", LACKS),
         ("describe", DESCRIBE),
-        ("allocate", ctypes.c_void_p),
-        ("release", ctypes.c_void_p),
+        ("allocate", ALLOCATE),
+        ("release", RELEASE),
         ("close", CLOSE),
     ]
 
@@ -83,6 +85,7 @@ class Backend:
 
     name = "?"
     transport = "-"
+    allocate = release = None  # (bytes) -> address, (address): memory that peers read in place
 
     def __init__(self, rank, ranks):
         self.rank, self.ranks = rank, ranks
@@ -196,8 +199,8 @@ class Backend:
             address(library().perf_caller_run),
             LACKS(lacks),
             DESCRIBE(describe),
-            None,
-            None,
+            ALLOCATE(self.allocate) if self.allocate else ALLOCATE(),
+            RELEASE(self.release) if self.release else RELEASE(),
             CLOSE(lambda: self.guard(self.leave) and None),
         )
 

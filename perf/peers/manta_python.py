@@ -23,6 +23,7 @@ class Python(loop.Backend):
         super().__init__(int(os.environ["MANTA_RANK"]), int(os.environ["MANTA_SIZE"]))
         self.name = f"manta-{arrays}"
         self.is_numpy = arrays == "numpy"
+        self.lent = {}
 
     def join(self):
         self.communicator = manta.Communicator()
@@ -30,6 +31,15 @@ class Python(loop.Backend):
 
     def leave(self):
         self.communicator.close()
+
+    def allocate(self, length):
+        memory = manta.empty(length, "uint8")
+        self.lent[memory.ctypes.data] = memory
+        return memory.ctypes.data
+
+    def release(self, address):
+        self.tensors.clear()
+        del self.lent[address]
 
     def array(self, tensor):
         return tensor.numpy() if self.is_numpy else tensor

@@ -27,7 +27,7 @@ def ranks(count, *words):
 
 
 @pytest.mark.parametrize("arrays", ["numpy", "torch"])
-@pytest.mark.parametrize("place", [[], ["--in-place"]], ids=["apart", "in-place"])
+@pytest.mark.parametrize("place", [[], ["--in-place"], ["--symmetric"]], ids=["apart", "in-place", "symmetric"])
 def test_every_collective_is_right(arrays, place):
     result = ranks(3, PEER, "--arrays", arrays, "--coll", "all", "--max", "4k", "--factor", "32",
                    "--iters", "20", "--root", "rotate", "--check", *place)
