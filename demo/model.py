@@ -6,6 +6,7 @@ import hashlib
 import torch
 from torch import nn
 
+import manta
 from data import Images
 
 LEARNING_RATE, MOMENTUM = 0.05, 0.9
@@ -54,11 +55,12 @@ def fingerprint(model: nn.Module) -> str:
 
 class Gradients:
     """All gradients in one flat vector: each parameter's .grad is a view of it, so backward() fills
-    the buckets and no copy is needed before they are sent."""
+    the buckets and no copy is needed before they are sent. And the vector is of memory that the
+    other workers of this node read in place, so manta copies nothing either."""
 
     def __init__(self, model: nn.Module, bucket_bytes: int) -> None:
         parameters = list(model.parameters())
-        self.flat = torch.zeros(sum(parameter.numel() for parameter in parameters))
+        self.flat = manta.empty(sum(parameter.numel() for parameter in parameters), torch.float32)
         start = 0
         for parameter in parameters:
             end = start + parameter.numel()

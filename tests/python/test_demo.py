@@ -17,6 +17,8 @@ import checks  # noqa: E402
 import data  # noqa: E402
 import model  # noqa: E402
 
+import manta  # noqa: E402
+
 
 def run(folder, *arguments, **variables):
     command = [sys.executable, str(DEMO / "train.py"), "--out", str(folder), *arguments]
@@ -80,6 +82,7 @@ def test_gradients_are_views_of_the_buckets():
     model.loss_and_gradients(net, data.batch_of(train, 0, 4, 32, 0, 0))
     flat = torch.cat([parameter.grad.reshape(-1) for parameter in net.parameters()])
     assert torch.equal(flat, gradients.flat) and flat.abs().sum() > 0
+    assert all(manta.memory_info(bucket).in_place for bucket in gradients.buckets)
     assert [bucket.numel() * 4 for bucket in gradients.buckets] == [262144, 262144, 80936]
     assert gradients.bytes == sum(bucket.numel() * 4 for bucket in gradients.buckets)
 
