@@ -135,6 +135,27 @@ def check_send_and_recv(rank):
     collective.barrier("shared")
 
 
+def check_symmetric_memory(rank):
+    """Tensors that the other workers read in place, cut into parts, and in all their lists."""
+    for dtype in ("float32", torch.float32):
+        whole = manta.empty((SIZE, 5000), dtype)
+        assert manta.memory_info(whole).in_place
+        for _ in range(3):
+            for part in whole:
+                part[:] = rank + 1
+                collective.allreduce(part, "shared")
+            assert (whole == 6).all()
+            collective.broadcast(whole, 1, "shared")
+            whole[rank] = rank
+            collective.allgather(list(whole), whole[rank], "shared")
+            assert all((whole[r] == r).all() for r in range(SIZE))
+            collective.reducescatter(whole[rank], list(whole), "shared")
+            assert (whole[rank] == SIZE * rank).all()
+            whole[:] = rank
+            collective.reduce(whole, 0, "shared")
+            assert (whole == (3 if rank == 0 else rank)).all()
+
+
 def check_refusals(rank):
     with pytest.raises(ValueError, match="contiguous"):
         collective.allreduce(np.ones((3, 3))[:, 0], "shared")
@@ -147,7 +168,7 @@ def check_refusals(rank):
 
 @pytest.mark.parametrize("check", [
     check_allreduce, check_broadcast_and_reduce, check_allgather, check_reducescatter,
-    check_send_and_recv, check_refusals,
+    check_send_and_recv, check_symmetric_memory, check_refusals,
 ], ids=lambda check: check.__name__.removeprefix("check_"))
 def test_collective(group, check):
     everywhere(group, check)

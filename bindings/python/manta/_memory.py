@@ -34,8 +34,9 @@ def empty(
     are zeros. No communicator is needed, and other ranks need not do the same.
 
     The memory is freed when the last array, view or tensor over it is gone; a call that was posted
-    keeps it, and a communicator's end does not matter. It is whole pages, so make few large arrays
-    rather than many small ones. A forked child sees the same memory and must not use it for calls.
+    keeps it, and a communicator's end does not matter. It takes whole pages and a file descriptor,
+    so make few large arrays and cut them. A forked child sees the same memory and must not use it
+    for calls.
     """
     extents = _extents(shape)
     if torch or _is_torch(dtype):
