@@ -29,8 +29,9 @@ PyDoc_STRVAR(
     "Registration, which keeps the buffer and ends the registration when it is closed or gone.\n\n"
     "remap: move private memory into shared memory at the same address, so that ranks of this\n"
     "node read it in place, as they do manta.empty()'s. Meanwhile no other thread may write to\n"
-    "its pages; a child that is forked afterwards shares them. Without it, memory that is not\n"
-    "shared already is still copied for them.");
+    "its pages. They stay shared, also after close(), and a forked child shares them, too, with\n"
+    "whatever else malloc() has put there: do not fork a child that goes on as Python (spawn is\n"
+    "fine). Without remap, memory that is not shared already is still copied for them.");
 
 static PyMethodDef functions[] = {
     {"create_session", create_session, METH_NOARGS, create_session_doc},
