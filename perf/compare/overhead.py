@@ -106,12 +106,17 @@ def main():
         cluster.close()
     if times is None:
         return 1
-    print(f"# {options.ranks} ranks, us, median of {options.rounds} rounds; in brackets: more than from C")
+    ranks, rounds = options.ranks, options.rounds
+    print(f"# {ranks} ranks, us, median of {rounds} rounds; in brackets: more than from C")
     table = [["call", "figure", *callers]]
-    table += [row_of(times, list(callers)[1:], cell, figure) for cell in cells for figure in FIGURES]
+    table += [
+        row_of(times, list(callers)[1:], cell, figure) for cell in cells for figure in FIGURES
+    ]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for words in table:
-        print("  ".join(word.ljust(width) for word, width in zip(words, widths, strict=True)).rstrip())
+        print(
+            "  ".join(word.ljust(width) for word, width in zip(words, widths, strict=True)).rstrip()
+        )
     return 0
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """perf/loop for libraries that are called from Python: the same C loop, with a Backend's methods
 behind its function pointers. What is timed is a function without arguments that the loop calls
-through the interpreter's own C API (perf/loop/caller.c): what passes through ctypes is not timed."""
+through the interpreter's own C API (perf/loop/caller.c): what passes through ctypes is not timed.
+"""
 
 import ctypes
 import os
@@ -37,9 +38,7 @@ class Call(ctypes.Structure):
 
 OPEN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(World))
 BYTES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
-PREPARE = ctypes.CFUNCTYPE(
-    ctypes.c_void_p, ctypes.POINTER(Call), ctypes.c_void_p, ctypes.c_void_p
-)
+PREPARE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(Call), ctypes.c_void_p, ctypes.c_void_p)
 LACKS = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(Call))
 DESCRIBE = ctypes.CFUNCTYPE(None, ctypes.POINTER(Call), ctypes.c_void_p, ctypes.c_void_p)
 ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)
@@ -203,7 +202,6 @@ class Backend:
             RELEASE(self.release) if self.release else RELEASE(),
             CLOSE(lambda: self.guard(self.leave) and None),
         )
-
 
     def caller_table(self):
         def prepare(call, source, target):
