@@ -198,6 +198,38 @@ static int move(uintptr_t first, uint64_t bytes, int *fd_out, struct mt_error *e
                         "the memory could not be moved into shared memory: %s", strerror(saved));
 }
 
+static int read_pages(int fd, uint8_t *to, uint64_t bytes)
+{
+    for (uint64_t at = 0; at < bytes;) {
+        ssize_t got = pread(fd, to + at, bytes - at, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return -1;
+        at += (uint64_t)got;
+    }
+    return 0;
+}
+
+/* Private pages with the same contents, in the place of the file: whoever maps this memory next, or
+ * is forked, has nothing to do with peers. */
+static int move_back(const struct mt_memory_piece *piece, struct mt_error *error)
+{
+    uintptr_t first = mt_memory_page_down(piece->start);
+    uint64_t bytes = mt_memory_page_up(piece->start + piece->bytes) - first;
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages != MAP_FAILED && read_pages(piece->fd, pages, bytes) == 0 &&
+        mremap(pages, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)first) != MAP_FAILED)
+        return 0;
+    int saved = errno;
+    if (pages != MAP_FAILED)
+        munmap(pages, bytes);
+    return mt_error_set(error, saved == ENOMEM ? MANTA_ENOMEM : MANTA_ESYSTEM,
+                        "the memory could not be moved back out of shared memory: %s; it stays "
+                        "registered",
+                        strerror(saved));
+}
+
 static int classify(struct mt_memory_piece *piece, int remap, struct mt_error *error)
 {
     uintptr_t first = mt_memory_page_down(piece->start);
@@ -213,6 +245,7 @@ static int classify(struct mt_memory_piece *piece, int remap, struct mt_error *e
     }
     if (remap) {
         int code = refuse_remap(&mapping, first, end, error);
+        piece->kind = MT_MEMORY_REMAPPED;
         return code != 0 ? code : move(first, end - first, &piece->fd, error);
     }
     if (mapping.is_shared && mapping.inode != 0)
@@ -267,11 +300,14 @@ int mt_memory_unregister(void *start, struct mt_error *error)
     int code = 0;
     mt_memory_lock();
     struct mt_memory_piece *piece = mt_memory_overlap((uintptr_t)start, 1);
-    if (piece == NULL || (piece->kind == MT_MEMORY_REGISTERED && piece->start != (uintptr_t)start))
+    int is_callers = piece != NULL && piece->kind != MT_MEMORY_ALLOCATED;
+    if (piece == NULL || (is_callers && piece->start != (uintptr_t)start))
         code = mt_error_set(error, MANTA_EINVAL,
                             "addr is not registered in this process; pass the address that "
                             "manta_mem_register() was given");
-    else if (piece->kind == MT_MEMORY_REGISTERED)
+    else if (piece->kind == MT_MEMORY_REMAPPED)
+        code = move_back(piece, error);
+    if (code == 0 && is_callers)
         mt_memory_leave(piece);
     mt_memory_unlock();
     return code;

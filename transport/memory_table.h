@@ -10,6 +10,7 @@
 enum mt_memory_kind {
     MT_MEMORY_ALLOCATED,  /* mapped here, and unmapped here */
     MT_MEMORY_REGISTERED, /* the caller's */
+    MT_MEMORY_REMAPPED,   /* the caller's, its pages moved into a memfd */
 };
 
 struct mt_memory_piece {

@@ -333,11 +333,13 @@ MANTA_API int manta_mem_free(void *ptr);
 MANTA_API int manta_mem_register(void *addr, uint64_t bytes, int flags);
 
 /*
- * Forget what manta_mem_register() was told. Contents and mapping stay as they are.
+ * Forget what manta_mem_register() was told. Contents stay as they are; what MANTA_MEM_REMAP has
+ * moved becomes private memory again, during which no other thread may write to these pages.
  * addr: what was registered, in no call that is under way; memory of manta_mem_alloc() stays
  *   registered.
- * Returns: 0; MANTA_EINVAL (not registered, or before a fork()).
- * Thread: any, at any time. Blocks: never. Since: 0.1.
+ * Returns: 0; MANTA_EINVAL (not registered, or before a fork()); MANTA_ENOMEM, MANTA_ESYSTEM (it
+ *   could not be moved back, and stays registered).
+ * Thread: any, at any time. Blocks: never, but for the copy. Since: 0.1.
  */
 MANTA_API int manta_mem_unregister(void *addr);
 

@@ -164,12 +164,24 @@ static void test_overlaps(void **state)
     assert_int_equal(mt_memory_register(memory, UINT64_MAX - 10, 0, &error), MANTA_EINVAL);
 }
 
+/* What a forked child writes there. */
+static void write_in_child(uint8_t *at, uint8_t value)
+{
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        *at = value;
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 static void test_moved(void **state)
 {
     (void)state;
     uint8_t *memory = malloc(3 * BYTES);
     uint8_t *copy = malloc(3 * BYTES);
-    int status = -1;
     for (int i = 0; i < 3 * BYTES; i++)
         memory[i] = copy[i] = (uint8_t)(i * 31 >> 3);
     assert_int_equal(mt_memory_register(memory + 1, 2 * BYTES, 1, &error), 0);
@@ -180,15 +192,17 @@ static void test_moved(void **state)
     assert_ptr_equal(mt_memory_base(segment, &bytes) + mt_memory_find(memory + 1, 1).offset,
                      memory + 1);
     assert_int_equal(mt_memory_register(memory + 1, 2 * BYTES, 1, &error), MANTA_EINVAL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        memory[77] = 99; /* shared from now on */
-        _exit(0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(memory[77], 99);
-    copy[77] = 99;
+    write_in_child(&memory[77], 99);
+    copy[77] = 99; /* it is shared */
+    assert_memory_equal(memory, copy, 3 * BYTES);
     assert_int_equal(mt_memory_unregister(memory + 1, &error), 0);
+    assert_memory_equal(memory, copy, 3 * BYTES);
+    write_in_child(&memory[78], (uint8_t)~copy[78]);
+    assert_memory_equal(memory, copy, 3 * BYTES); /* and is so no more */
+    for (int again = 0; again < 3; again++) {
+        assert_int_equal(mt_memory_register(memory + 1, 2 * BYTES, 1, &error), 0);
+        assert_int_equal(mt_memory_unregister(memory + 1, &error), 0);
+    }
     assert_memory_equal(memory, copy, 3 * BYTES);
     memory = realloc(memory, 9 * BYTES);
     assert_memory_equal(memory, copy, 3 * BYTES);
