@@ -17,6 +17,7 @@
 #include "core/stream.h"
 #include "transport/shm/channel.h"
 #include "transport/shm/lend.h"
+#include "transport/shm/pass.h"
 #include "transport/shm/shm.h"
 
 static const char hello_magic[8] = {'m', 'a', 'n', 't', 'a', 's', 'h', 'm'};
@@ -83,22 +84,7 @@ static int send_hello(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer
                           .bounded_sleep = (uint32_t)endpoint->bounded_sleep};
     memcpy(hello.magic, hello_magic, sizeof(hello.magic));
     const int descriptors[2] = {endpoint->segment_fd, endpoint->doorbell};
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(descriptors))];
-    } control;
-    struct iovec piece = {.iov_base = &hello, .iov_len = sizeof(hello)};
-    struct msghdr message = {.msg_iov = &piece,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof(control.bytes)};
-    memset(&control, 0, sizeof(control));
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(descriptors));
-    memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors));
-    ssize_t sent = sendmsg(peer->stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = mt_shm_pass_send(peer->stream, &hello, sizeof(hello), descriptors, 2);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR))
         return MANTA_INPROGRESS;
     if (sent < 0 && mt_error_is_lack(errno))
@@ -109,48 +95,15 @@ static int send_hello(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer
     return 0;
 }
 
-/* Descriptors that came with a message: the first two are kept, any other is closed. */
-static void take_descriptors(struct mt_shm_peer *peer, struct msghdr *message)
-{
-    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL;
-         header = CMSG_NXTHDR(message, header)) {
-        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count; i++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
-            mt_fd_enter(fd);
-            if (peer->passed[0] < 0)
-                peer->passed[0] = fd;
-            else if (peer->passed[1] < 0)
-                peer->passed[1] = fd;
-            else
-                mt_fd_close(fd);
-        }
-    }
-}
-
 /* Read at most `bytes`. 0: read some; MANTA_INPROGRESS; or the peer is lost. */
 static int receive(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, void *buffer,
                    size_t bytes, uint32_t *received)
 {
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(4 * sizeof(int))];
-    } control;
-    struct iovec piece = {.iov_base = buffer, .iov_len = bytes};
-    struct msghdr message = {.msg_iov = &piece,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof(control.bytes)};
-    ssize_t got = recvmsg(peer->stream, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    ssize_t got = mt_shm_pass_receive(peer->stream, buffer, bytes, peer->passed, 2, &peer->is_cut);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return MANTA_INPROGRESS;
     if (got < 0)
         return lose(endpoint, peer, MANTA_EPEER, "its stream broke", strerror(errno));
-    take_descriptors(peer, &message);
-    peer->is_cut |= (message.msg_flags & MSG_CTRUNC) != 0;
     errno = 0;
     if (got == 0)
         return lose(endpoint, peer, MANTA_EPEER, "it closed its stream", NULL);

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "core/service.h"
+#include "transport/shm/pass.h"
 #include "transport/shm/team.h"
 
 enum { LEND = 1, FORGET = 2, WARN = 1 };
@@ -47,23 +47,7 @@ static void close_stream(struct mt_shm_peer *peer)
 /* 1 if the peer will find it in its socket; 0: not now, or never again. */
 static int send_record(struct mt_shm_peer *peer, const struct record *record, int fd)
 {
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(fd))];
-    } control;
-    struct iovec piece = {.iov_base = (void *)(uintptr_t)record, .iov_len = sizeof(*record)};
-    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
-    if (fd >= 0) {
-        memset(&control, 0, sizeof(control));
-        message.msg_control = control.bytes;
-        message.msg_controllen = sizeof(control.bytes);
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(fd));
-        memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-    }
-    ssize_t sent = sendmsg(peer->stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = mt_shm_pass_send(peer->stream, record, sizeof(*record), &fd, fd >= 0);
     if (sent < 0 && (errno == EAGAIN || errno == EINTR || mt_error_is_lack(errno)))
         return 0;
     if (sent != sizeof(*record)) {
@@ -261,46 +245,20 @@ static void take_record(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *pe
     count_record(peer);
 }
 
-/* Descriptors that came with a message: one is kept, any other is closed. */
-static void take_descriptors(struct mt_shm_lending *lending, struct msghdr *message)
-{
-    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL;
-         header = CMSG_NXTHDR(message, header)) {
-        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count; i++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
-            mt_fd_enter(fd);
-            mt_fd_close(lending->passed);
-            lending->passed = fd;
-        }
-    }
-}
-
 /* 1 if something came. A stream that ends says nothing: a peer that dies is found out elsewhere. */
 static int receive(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
 {
     struct mt_shm_lending *lending = peer->lending;
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(4 * sizeof(int))];
-    } control;
-    struct iovec piece = {.iov_base = lending->bytes + lending->partial,
-                          .iov_len = sizeof(lending->bytes) - lending->partial};
-    struct msghdr message = {.msg_iov = &piece,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof(control.bytes)};
-    ssize_t got = recvmsg(peer->stream, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int is_cut = 0; /* then the descriptor is missing */
+    ssize_t got = mt_shm_pass_receive(peer->stream, lending->bytes + lending->partial,
+                                      sizeof(lending->bytes) - lending->partial, &lending->passed,
+                                      1, &is_cut);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (got <= 0) {
         close_stream(peer);
         return 0;
     }
-    take_descriptors(lending, &message);
     lending->partial += (uint32_t)got;
     if (lending->partial == sizeof(lending->bytes))
         take_record(endpoint, peer);

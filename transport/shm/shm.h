@@ -6,6 +6,7 @@
  *   share      with whom memory can be shared
  *   connect    how descriptors get to a peer, and when a peer counts as connected
  *   lend       memory that peers read in place
+ *   pass       descriptors over a stream
  *   team       publications among the members of fused steps: flags, credits, staging ring
  *   distance   how far the members of a team are from each other
  *   combine    the canonical order of reductions;  copy  staging copies
