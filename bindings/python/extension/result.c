@@ -79,8 +79,8 @@ PyObject *mt_python_result_like(PyObject *object, struct mt_python_buffer *buffe
 int mt_python_same_shape(struct mt_python_buffer *a, struct mt_python_buffer *b)
 {
     Py_ssize_t dimensions = mt_python_buffer_dimensions(a);
-    Py_ssize_t others = mt_python_buffer_dimensions(b);
-    if (dimensions < 0 || others < 0)
+    Py_ssize_t others = dimensions < 0 ? -1 : mt_python_buffer_dimensions(b);
+    if (others < 0)
         return -1;
     if (dimensions != others)
         return 0;
