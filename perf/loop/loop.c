@@ -45,16 +45,21 @@ static int run_size(struct bench *bench, uint64_t *call_ns_out)
     return rc != 0 || row.wrong > 0;
 }
 
+static int is_lacking(const struct bench *bench)
+{
+    const char *why = bench->backend->lacks(&bench->call);
+    if (bench->world.rank == 0 && why != NULL)
+        printf("# not measured: %s\n", why);
+    return why != NULL;
+}
+
 static int run_work(struct bench *bench, const struct perf_work *work)
 {
     size_t size = manta_dtype_size(bench->options.dtype);
     int bad = 0;
     bench->call = (struct perf_call){
         .collective = work->collective, .dtype = bench->options.dtype, .op = bench->options.op};
-    const char *lacking = bench->backend->lacks(&bench->call);
-    if (bench->world.rank == 0 && lacking != NULL)
-        printf("# not measured: %s\n", lacking);
-    if (lacking != NULL)
+    if (is_lacking(bench))
         return 0;
     if (bench->world.rank == 0)
         perf_report_table(&bench->options, work->collective);
@@ -64,6 +69,8 @@ static int run_work(struct bench *bench, const struct perf_work *work)
         bench->bytes = bench->call.count * size;
         if (bench->call.count == 0 && work->collective != MANTA_BARRIER)
             continue;
+        if (is_lacking(bench))
+            break;
         bad = run_size(bench, &call_ns);
         /* All ranks have heard the same time. */
         if (bench->options.iterations == 0 && !bad && i + 1 < work->size_count &&

@@ -34,6 +34,8 @@ static const char help[] =
     "  --root RANK     default 0; rotate: another one in each iteration\n"
     "  --in-place      source and destination are one buffer\n"
     "  --symmetric     buffers in memory that peers read in place, where the library has it\n"
+    "  --bare          of manta-perf only, with two ranks of one host: what a short allreduce or\n"
+    "                  broadcast of float32 costs without a library\n"
     "  --check         compare results with an independent reference, count wrong elements; back-\n"
     "                  to-back calls are then checked and not timed\n"
     "  --json FILE     append one JSON object a line\n"

@@ -52,7 +52,7 @@ struct perf_backend {
     int (*share)(void *bytes, size_t length);       /* rank 0's bytes to all */
     int (*maximum)(uint64_t *values, size_t count); /* over ranks, on all ranks */
     int (*run)(const struct perf_call *call, const void *src, void *dst);
-    /* NULL if the backend has it, else why not. */
+    /* NULL if the backend has it, else why not. Asked for no element, and then for each size. */
     const char *(*lacks)(const struct perf_call *call);
     void (*describe)(const struct perf_call *call, char algorithm[32], char transport[32]);
     /* Memory that peers read in place, as the library has it; NULL: it has none. */

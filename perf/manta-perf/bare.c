@@ -38,7 +38,7 @@ static int open_bare(struct perf_world *world_out)
     me = world_out->rank;
     if (world_out->ranks == 2 && table != NULL)
         return 0;
-    fprintf(stderr, "bare: run with two ranks on one host\n");
+    fprintf(stderr, "manta-perf --bare: run it with two ranks on one host\n");
     return -1;
 }
 
@@ -81,7 +81,7 @@ static const char *lacks(const struct perf_call *call)
     int is_sum = call->collective == MANTA_ALLREDUCE && call->op == MANTA_SUM;
     if (call->dtype != MANTA_FLOAT32 || !(is_sum || call->collective == MANTA_BROADCAST))
         return "bare lines carry broadcasts and sums of float32 only";
-    return call->count > FLOATS ? "it does not fit beside a number" : NULL;
+    return call->count > FLOATS ? "larger vectors do not fit beside a number" : NULL;
 }
 
 static void describe(const struct perf_call *call, char algorithm[32], char transport[32])
@@ -101,7 +101,7 @@ struct perf_backend perf_bare(const struct perf_backend *library)
 {
     struct perf_backend bare = *library;
     setup = *library;
-    bare.name = "bare";
+    bare.name = "manta-perf --bare";
     bare.open = open_bare;
     bare.run = run;
     bare.lacks = lacks;

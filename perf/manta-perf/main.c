@@ -134,6 +134,19 @@ static void close_manta(void)
     manta_comm_destroy(comm);
 }
 
+/* Is --bare among the options? It is taken out. */
+static int take_bare(int *argc, char **argv)
+{
+    int kept = 1;
+    for (int i = 1; i < *argc; i++)
+        if (strcmp(argv[i], "--bare") != 0)
+            argv[kept++] = argv[i];
+    int is_there = kept < *argc;
+    argv[kept] = NULL;
+    *argc = kept;
+    return is_there;
+}
+
 int main(int argc, char **argv)
 {
     static const struct perf_backend manta = {
@@ -148,8 +161,7 @@ int main(int argc, char **argv)
         .release = release,
         .close = close_manta,
     };
-    if (argc < 2 || strcmp(argv[1], "--bare") != 0)
-        return perf_main(&manta, argc, argv);
     const struct perf_backend bare = perf_bare(&manta);
-    return perf_main(&bare, argc - 1, argv + 1);
+    int is_bare = take_bare(&argc, argv);
+    return perf_main(is_bare ? &bare : &manta, argc, argv);
 }

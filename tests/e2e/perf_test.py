@@ -99,6 +99,23 @@ def test_time_bounds_the_iterations(tmp_path):
     assert [(row["bytes"], row["iterations"]) for row in rows(tmp_path / "free")] == [(4, 2000), (16, 2000)]
 
 
+@pytest.mark.parametrize("collective", ["allreduce", "broadcast"])
+def test_bare_calls_are_right_as_far_as_they_go(tmp_path, collective):
+    """Without a library two ranks exchange what fits beside a number, and nothing that does not."""
+    result = perf(2, "--coll", collective, "--min", "8", "--factor", "127", "--bare", "--json", tmp_path / "rows")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [(row["algorithm"], row["bytes"], row["wrong"]) for row in rows(tmp_path / "rows")] == [
+        ("bare", 8, 0), ("bare", 1016, 0)]
+    assert "not measured: larger vectors do not fit" in result.stdout
+
+
+@pytest.mark.parametrize("ranks, arguments, words", [(2, ["--dtype", "int8"], "float32 only"),
+                                                     (3, [], "manta-perf --bare: run it with two ranks")])
+def test_bare_calls_say_what_they_cannot(ranks, arguments, words):
+    result = perf(ranks, "--bare", "--max", "4", *arguments)
+    assert words in result.stdout + result.stderr
+
+
 def test_a_corrupted_message_is_counted():
     result = perf(2, "--min", "4k", "--max", "4k", MANTA_FAULT="corrupt", MANTA_ALLREDUCE="ring")
     assert result.returncode != 0
