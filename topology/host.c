@@ -4,6 +4,7 @@
 #include <hwloc.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -113,4 +114,16 @@ uint32_t mt_host_l3(const struct mt_cpus *cpus)
         found = l3_of[cpu];
     }
     return found != 0 ? found - 1 : UINT32_MAX;
+}
+
+uint64_t mt_host_available_bytes(void)
+{
+    unsigned long long kib = 0;
+    char line[128];
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file != NULL && kib == 0 && fgets(line, sizeof(line), file) != NULL)
+        sscanf(line, "MemAvailable: %llu kB", &kib);
+    if (file != NULL)
+        fclose(file);
+    return (uint64_t)kib * 1024;
 }

@@ -26,4 +26,8 @@ const struct mt_host *mt_host(void);
  * there is none, or no CPU. */
 uint32_t mt_host_l3(const struct mt_cpus *cpus);
 
+/* Memory of this host that can be had now without swapping; 0: unknown. Not kept: reads a file at
+ * each call. */
+uint64_t mt_host_available_bytes(void);
+
 #endif

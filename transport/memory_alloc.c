@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "core/service.h"
+#include "topology/host.h"
 #include "transport/memory_table.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -16,8 +18,22 @@
 
 #define HUGE_PAGE (UINT64_C(2) << 20)
 
+/* The kernel promises a file of any length, and kills a process when it is filled. */
+static int is_too_much(uint64_t bytes)
+{
+    struct sysinfo info;
+    uint64_t available = mt_host_available_bytes();
+    if (available == 0 || sysinfo(&info) != 0)
+        return 0;
+    return bytes > available + (uint64_t)info.freeswap * info.mem_unit;
+}
+
 int mt_memory_create_file(uint64_t bytes)
 {
+    if (is_too_much(bytes)) {
+        errno = ENOMEM;
+        return -1;
+    }
     int fd = memfd_create("manta-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -1;

@@ -44,7 +44,8 @@ int mt_memory_enter(const struct mt_memory_piece *piece);
 /* Holding the lock: take it out and close its descriptor; its memory is left as it is. */
 void mt_memory_leave(struct mt_memory_piece *piece);
 
-/* A new memfd of that many bytes (whole pages), sealed against another size. -1 with errno. */
+/* A new memfd of that many bytes (whole pages), sealed against another size. -1 with errno:
+ * ENOMEM where the host has not that much available. */
 int mt_memory_create_file(uint64_t bytes);
 /* What peers get can be read only, if /proc is there; in place of fd, which is closed. */
 int mt_memory_read_only(int fd);

@@ -49,18 +49,6 @@ static const char *try_memfd(void)
     return failed;
 }
 
-static uint64_t available_bytes(void)
-{
-    unsigned long long kib = 0;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "re");
-    while (file != NULL && kib == 0 && fgets(line, sizeof line, file) != NULL)
-        sscanf(line, "MemAvailable: %llu kB", &kib);
-    if (file != NULL)
-        fclose(file);
-    return (uint64_t)kib * 1024;
-}
-
 /* Does MANTA_SHM_MAX suffice for a rank on each CPU, or for two at least? */
 static void check_budget(void)
 {
@@ -83,7 +71,7 @@ static void check_budget(void)
 void doctor_shared_memory(void)
 {
     const char *failed = try_memfd();
-    uint64_t wanted = 0, available = available_bytes();
+    uint64_t wanted = 0, available = mt_host_available_bytes();
     struct mt_error error;
     char have[32], want[32];
     if (failed != NULL) {

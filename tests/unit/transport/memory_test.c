@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory that peers can map: what is found where, when it comes, goes and comes again, under
  * threads, in a child, without descriptors. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +19,9 @@
 
 #include "core/service.h"
 #include "tests/support/descriptors.h"
+#include "topology/host.h"
 #include "transport/memory.h"
+#include "transport/memory_table.h"
 
 enum { THREADS = 4 };
 
@@ -82,6 +85,20 @@ static void test_edges(void **state)
     assert_int_equal(mt_memory_alloc(UINT64_MAX, &start, &error), MANTA_EINVAL);
     assert_int_equal(mt_memory_alloc(UINT64_C(1) << 61, &start, &error), MANTA_ENOMEM);
     assert_null(start);
+}
+
+/* More than the host has is refused; the kernel would kill whoever fills it. */
+static void test_more_than_there_is(void **state)
+{
+    (void)state;
+    uint64_t available = mt_host_available_bytes();
+    assert_true(available > 0);
+    errno = 0;
+    assert_int_equal(mt_memory_create_file(UINT64_C(1) << 50), -1);
+    assert_int_equal(errno, ENOMEM);
+    int fd = mt_memory_create_file(available / 4096 / 4 * 4096);
+    assert_true(fd >= 0);
+    mt_fd_close(fd);
 }
 
 static void test_free_refuses(void **state)
@@ -271,10 +288,15 @@ static void test_no_descriptors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_edges),   cmocka_unit_test(test_free_refuses),
-        cmocka_unit_test(test_names),   cmocka_unit_test(test_more_than_slots),
-        cmocka_unit_test(test_threads), cmocka_unit_test(test_what_peers_get),
-        cmocka_unit_test(test_fork),    cmocka_unit_test(test_no_descriptors),
+        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_free_refuses),
+        cmocka_unit_test(test_more_than_there_is),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_more_than_slots),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_what_peers_get),
+        cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_no_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
