@@ -109,7 +109,7 @@ static int check_meaning(int name, struct mt_error *error)
                    ? 0
                    : mt_error_set(error, MANTA_EINVAL,
                                   "MANTA_SIMD is '%.64s', which this CPU or library does not have; "
-                                  "unset it, or name portable, avx2 or avx512",
+                                  "unset it, or name portable, avx2, avx512 or avx512_fp16",
                                   text);
     default:
         return 0;

@@ -92,11 +92,14 @@ static void add(struct classes *classes, const struct mt_shm_distance *distance)
 
 static void say_class(const struct classes *classes, int class, char *text, size_t room)
 {
-    uint32_t count = classes->count[class];
-    snprintf(text, room, "%u %s CPU%s", count, class ? "far" : "near", count == 1 ? "" : "s");
+    uint32_t count = classes->count[class], least = classes->least_ns[class];
+    char range[32] = "", most[16] = "";
+    if (least < classes->most_ns[class])
+        snprintf(most, sizeof most, "-%u", classes->most_ns[class]);
     if (count > 0)
-        snprintf(text, room, "%u-%u ns to %u %s CPU%s", classes->least_ns[class],
-                 classes->most_ns[class], count, class ? "far" : "near", count == 1 ? "" : "s");
+        snprintf(range, sizeof range, "%u%s ns to ", least, most);
+    snprintf(text, room, "%s%u %s CPU%s", range, count, class ? "far" : "near",
+             count == 1 ? "" : "s");
 }
 
 /* From the first CPU to all others that this process may use. */

@@ -55,16 +55,14 @@ static void check_budget(void)
     struct mt_shm_geometry geometry;
     struct mt_error error;
     uint64_t most;
-    uint32_t cpus = mt_host()->affinity_cpus, wanted = cpus > 2 ? cpus : 2, ranks = wanted;
+    uint32_t cpus = mt_host()->affinity_cpus, ranks = cpus > 2 ? cpus : 2;
     if (mt_config_bytes(MT_VAR(SHM_MAX), &most, &error) != 0)
         return;
-    while (ranks > 1 && mt_shm_geometry(ranks, most / ranks, &geometry) != 0)
-        ranks--;
-    if (ranks < wanted)
+    if (mt_shm_geometry(ranks, most / ranks, &geometry) != 0)
         doctor_say(DOCTOR_WARNING, "MANTA_SHM_MAX",
-                   "%s suffices for %u ranks of this host, not for %u: more must use TCP, which is "
+                   "%s is too small for %u ranks of this host: they would use TCP, which is "
                    "slower; raise it, the default is %s",
-                   mt_config_string(MT_VAR(SHM_MAX)), ranks > 1 ? ranks : 0, wanted,
+                   mt_config_string(MT_VAR(SHM_MAX)), ranks,
                    mt_config_entry(MT_VAR(SHM_MAX))->fallback);
 }
 

@@ -110,9 +110,10 @@ static int open_segment(struct mt_shm_endpoint *endpoint, struct manta_transport
     if (code != 0) {
         uint64_t least = identity->geometry.segment_bytes * endpoint->local_ranks;
         char text[128];
-        snprintf(text, sizeof(text),
-                 "MANTA_SHM_MAX is too small for the %u ranks of this node: set it to %lluM",
-                 endpoint->local_ranks, (unsigned long long)(least >> 20) + 1);
+        snprintf(
+            text, sizeof(text),
+            "MANTA_SHM_MAX is too small for the %u ranks of this node: set it to %lluM or more",
+            endpoint->local_ranks, (unsigned long long)(least >> 20) + 1);
         return mt_transport_refuse(error, code, 0, text);
     }
     identity->magic = MAGIC;
@@ -170,14 +171,22 @@ static void close_endpoint(void *handle)
     host->free(endpoint);
 }
 
+static int refuse_value(const struct mt_shm_endpoint *endpoint, int code, const char *name,
+                        const char *must, struct manta_transport_error *error)
+{
+    char text[192];
+    snprintf(text, sizeof(text), "MANTA_%s is '%.64s'; it must be %s", name,
+             endpoint->host->config(name), must);
+    return mt_transport_refuse(error, code, 0, text);
+}
+
 /* Groups that are asked for; others are found when all ranks' caches are known. */
 static int ask_for_groups(struct mt_shm_endpoint *endpoint, struct manta_transport_error *error)
 {
     uint32_t size;
     int code = mt_shm_groups_parse(endpoint->host, &size);
     if (code != 0)
-        return mt_transport_refuse(error, code, 0,
-                                   "MANTA_SHM_GROUPS is neither auto nor a power of two");
+        return refuse_value(endpoint, code, "SHM_GROUPS", "auto or a power of two", error);
     endpoint->groups_asked = size > 0;
     endpoint->group_ranks = mt_shm_groups_fit(size, endpoint->local_ranks);
     return 0;
@@ -232,7 +241,7 @@ int mt_shm_open(const struct manta_transport_open *params, int listen, void **en
                                    "no memory for the shared-memory endpoint");
     int code = mt_shm_ruler_open(endpoint->host, &endpoint->ruler);
     if (code != 0)
-        mt_transport_refuse(error, code, 0, "MANTA_SHM_DISTANCE is not auto, near or far");
+        refuse_value(endpoint, code, "SHM_DISTANCE", "auto, near or far", error);
     if (code == 0 && (code = mt_shm_share_open(endpoint, listen)) != 0)
         mt_transport_refuse(error, code, errno,
                             "the sockets of this node's ranks could not be tried");
