@@ -28,10 +28,10 @@ PyDoc_STRVAR(
     "Tell the library of memory that calls will use again and again; never needed. Returns a\n"
     "Registration, which keeps the buffer and ends the registration when it is closed or gone.\n\n"
     "remap: move private memory into shared memory at the same address, so that ranks of this\n"
-    "node read it in place, as they do manta.empty()'s. Meanwhile no other thread may write to\n"
-    "its pages. They stay shared, also after close(), and a forked child shares them, too, with\n"
-    "whatever else malloc() has put there: do not fork a child that goes on as Python (spawn is\n"
-    "fine). Without remap, memory that is not shared already is still copied for them.");
+    "node read it in place, as they do manta.empty()'s, until close() makes it private again. No\n"
+    "other thread may write to its pages while either goes on. A child that is forked in between\n"
+    "shares them, with whatever else malloc() has put there: do not fork a child that goes on as\n"
+    "Python (spawn is fine). Without remap, memory that is not shared already is still copied.");
 
 static PyMethodDef functions[] = {
     {"create_session", create_session, METH_NOARGS, create_session_doc},

@@ -47,7 +47,11 @@ def empty(
 
 
 def memory_info(buffer: Any) -> MemoryInfo:
-    """Tell whether ranks of this node read an array in place, and why or why not."""
+    """Tell whether ranks of this node read an array in place, and why or why not.
+
+    The reason is in the words of C: manta_mem_alloc() is what manta.empty() calls, MANTA_MEM_REMAP
+    is manta.register(buffer, remap=True).
+    """
     return MemoryInfo(*_manta.memory_query(buffer))
 
 
