@@ -291,13 +291,15 @@ MANTA_API int manta_comm_dump(const struct manta_comm *comm, const char *path);
 
 /*
  * Allocate symmetric memory: ranks of this node read it in place, where other buffers are copied
- * for them. It serves every communicator of the process, is zeroed, in memory at once, and aligned
- * to a page (2 MiB when it is that long). A forked child sees the same memory, not a copy, and must
- * not use it for calls. A call that fails may leave others reading its buffers for a moment: they
- * drop what they read.
+ * for them. They do so in fused collectives (see manta_explain()) of more than 4 KiB that go in
+ * one group; elsewhere, in a send for instance, it is as good as any other memory. It serves every
+ * communicator of the process, is zeroed, in memory at once, and aligned to a page (2 MiB when it
+ * is that long). A forked child sees the same memory, not a copy, and must not use it for calls. A
+ * call that fails may leave others reading its buffers for a moment: they drop what they read.
  * comm: only where an error's detail goes, see manta_comm_error(); NULL: to the calling thread.
  * bytes: at least 1. ptr_out: receives the memory; not NULL; set to NULL on error.
- * Returns: 0, MANTA_EINVAL, MANTA_ENOMEM, MANTA_ESYSTEM (no descriptor to be had, or no memfd).
+ * Returns: 0, MANTA_EINVAL, MANTA_ENOMEM (the host has not that much available), MANTA_ESYSTEM (no
+ *   descriptor to be had, or no memfd).
  * Thread: any, at any time. Blocks: while the kernel clears the memory.
  * Lifetime: until manta_mem_free(), also beyond the communicator. Since: 0.1.
  */
@@ -307,7 +309,7 @@ MANTA_API int manta_mem_alloc(struct manta_comm *comm, uint64_t bytes, void **pt
  * Free memory of manta_mem_alloc(). The kernel has it back at once; peers forget it when they next
  * hear from this rank.
  * ptr: what manta_mem_alloc() gave, in no call that is under way; NULL does nothing.
- * Returns: 0; MANTA_EINVAL (not such memory, or of before a fork()).
+ * Returns: 0; MANTA_EINVAL (not such memory, or allocated before a fork()).
  * Thread: any, at any time. Blocks: never. Since: 0.1.
  */
 MANTA_API int manta_mem_free(void *ptr);
@@ -315,14 +317,14 @@ MANTA_API int manta_mem_free(void *ptr);
 /*
  * Tell the library of memory that calls will use again and again. Not collective, and never needed:
  * calls take any memory. Memory of manta_mem_alloc() is registered already. A mapping of a memfd
- * (MAP_SHARED, with a descriptor of it still open) is then read in place
- * by the ranks of this node, and its file is sealed against shrinking. Other memory is registered
- * for NICs only, and still copied for ranks of this node: manta_mem_query() says so.
- * MANTA_MEM_REMAP moves private memory into shared memory at the same address, so that it, too, is
- * read in place: all pages that the range touches are copied and mapped anew. Until it
- * returns, no other thread may write to these pages; they must not be locked or registered
- * elsewhere (RDMA, CUDA), and a child that is forked afterwards shares them. The stack, files, huge
- * pages, memory that is shared already, and ranges with holes are refused.
+ * (MAP_SHARED, with a descriptor of it still open) is then read in place by the ranks of this node,
+ * and its file is sealed against shrinking. Other memory is still copied for ranks of this node;
+ * its registration is kept for NICs, of which no transport makes use yet: manta_mem_query() says
+ * so. MANTA_MEM_REMAP moves private memory into shared memory at the same address, so that it, too,
+ * is read in place: all pages that the range touches are copied and mapped anew. Until it returns,
+ * no other thread may write to these pages; they must not be locked or registered elsewhere (RDMA,
+ * CUDA), and a child that is forked before they are unregistered shares them. The stack, files,
+ * huge pages, memory that is shared already, and ranges with holes are refused.
  * addr: not NULL. bytes: at least 1. flags: 0 or MANTA_MEM_REMAP.
  * Returns: 0, MANTA_EINVAL (overlaps what is registered; refused for MANTA_MEM_REMAP; the detail
  *   says why), MANTA_ENOMEM, MANTA_ESYSTEM. The detail is the calling thread's, see
@@ -337,8 +339,8 @@ MANTA_API int manta_mem_register(void *addr, uint64_t bytes, int flags);
  * moved becomes private memory again, during which no other thread may write to these pages.
  * addr: what was registered, in no call that is under way; memory of manta_mem_alloc() stays
  *   registered.
- * Returns: 0; MANTA_EINVAL (not registered, or before a fork()); MANTA_ENOMEM, MANTA_ESYSTEM (it
- *   could not be moved back, and stays registered).
+ * Returns: 0; MANTA_EINVAL (not registered, or only before a fork()); MANTA_ENOMEM, MANTA_ESYSTEM
+ *   (it could not be moved back, and stays registered).
  * Thread: any, at any time. Blocks: never, but for the copy. Since: 0.1.
  */
 MANTA_API int manta_mem_unregister(void *addr);
