@@ -327,6 +327,31 @@ def test_remap_keeps_contents_and_address(kind):
     assert data[7] == 70 and array.ctypes.data == address
 
 
+def test_memory_that_cannot_be_moved_back_stays_registered():
+    """Private pages are the process's own, which a limit can refuse."""
+    program = """
+import mmap, resource, numpy, manta
+flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+array = numpy.frombuffer(mmap.mmap(-1, 1 << 27, flags=flags), numpy.float64)
+registration = manta.register(array, remap=True)
+hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+data_kib = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
+resource.setrlimit(resource.RLIMIT_DATA, ((data_kib << 10) + (1 << 25), hard))
+try:
+    registration.close()
+except (manta.OutOfMemoryError, manta.SystemCallError) as error:
+    assert "moved back" in error.sentence, error
+else:
+    raise AssertionError("it was closed")
+assert manta.memory_info(array).in_place
+resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+registration.close()
+assert not manta.memory_info(array).in_place
+"""
+    result = subprocess.run([sys.executable, "-c", program], timeout=100, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def test_registration_keeps_the_buffer_and_ends_with_its_object():
     data = torch.from_numpy(private())
     alive = weakref.ref(data)

@@ -149,7 +149,13 @@ static void registration_dealloc(PyObject *object)
 static PyObject *registration_close(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    unregister(object);
+    struct mt_python_buffer *buffer = &((struct registration *)object)->buffer;
+    int rc = buffer->held ? manta_mem_unregister(buffer->address) : 0;
+    if (rc == MANTA_ENOMEM || rc == MANTA_ESYSTEM) { /* it stays registered: try again */
+        mt_python_raise(rc, NULL);
+        return NULL;
+    }
+    mt_python_buffer_release(buffer); /* in a forked child the registration is the parent's */
     Py_RETURN_NONE;
 }
 
@@ -162,7 +168,8 @@ static PyObject *registration_enter(PyObject *object, PyObject *unused)
 
 PyDoc_STRVAR(close_doc, "close($self)\n--\n\n"
                         "Forget the memory; not while a call that uses it is under way. Its\n"
-                        "contents stay.");
+                        "contents stay. Raises when it cannot be made private again: it then\n"
+                        "stays registered.");
 
 static PyMethodDef registration_methods[] = {
     {"close", registration_close, METH_NOARGS, close_doc},
