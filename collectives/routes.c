@@ -82,6 +82,8 @@ static int open_endpoint(struct manta_comm *comm, const struct manta_transport *
     int rc = transport->query(params.host, reason);
     if (rc == 0)
         rc = transport->open(&params, &endpoint->handle, reason);
+    if (rc == MANTA_EINVAL)
+        return rc;
     if (rc) {
         mt_log(MT_LOG_WARN, (int)comm->rank, "transport %s is not used: %s", transport->name,
                reason->sentence);
@@ -107,7 +109,10 @@ static int open_all(struct manta_comm *comm, const struct manta_transport *const
     offer->quota_millicpus = mt_host()->quota_millicpus;
     for (uint32_t i = 0; i < count; i++) {
         place[i] = MT_ROUTE_NONE;
-        if (open_endpoint(comm, transports[i], &opened, &reason))
+        int rc = open_endpoint(comm, transports[i], &opened, &reason);
+        if (rc == MANTA_EINVAL) /* what the user has set */
+            return mt_error_set(error, rc, "%s", reason.sentence);
+        if (rc)
             continue;
         place[i] = (uint8_t)(comm->endpoint_count - 1);
         offer->bytes[i] = opened.bytes[place[i]];

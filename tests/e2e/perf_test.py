@@ -137,3 +137,13 @@ def test_forced_algorithm_is_the_one_that_runs(tmp_path):
 def test_wrong_usage(arguments):
     result = run(binary("manta-perf"), *arguments)
     assert result.returncode == 2 and result.stderr
+
+
+@pytest.mark.parametrize("name, value", [("SHM_DISTANCE", "nearby"), ("SHM_GROUPS", "3"), ("SHM_GROUPS", "")])
+def test_wrong_value_of_a_transport_ends_it(name, value):
+    """Going on without the transport would be slow, and nobody would know why."""
+    result = perf(2, "--max", "4", **{f"MANTA_{name}": value})
+    if value:
+        assert result.returncode == 1 and f"MANTA_{name} is '{value}'; it must be" in result.stderr, result.stderr
+    else:
+        assert result.returncode == 0, result.stderr
