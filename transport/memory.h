@@ -18,6 +18,16 @@
 
 enum { MT_MEMORY_SLOT_BITS = 8, MT_MEMORY_SLOTS = 1 << MT_MEMORY_SLOT_BITS, MT_MEMORY_PAGE = 4096 };
 
+static inline uintptr_t mt_memory_page_down(uintptr_t address)
+{
+    return address / MT_MEMORY_PAGE * MT_MEMORY_PAGE;
+}
+
+static inline uintptr_t mt_memory_page_up(uintptr_t address)
+{
+    return mt_memory_page_down(address + MT_MEMORY_PAGE - 1);
+}
+
 /* Where something lies for those who have mapped the segment. */
 struct mt_memory_place {
     uint64_t segment; /* 0: in none */

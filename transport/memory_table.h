@@ -23,16 +23,6 @@ struct mt_memory_piece {
     const char *why;  /* it is not read in place */
 };
 
-static inline uintptr_t mt_memory_page_down(uintptr_t address)
-{
-    return address / MT_MEMORY_PAGE * MT_MEMORY_PAGE;
-}
-
-static inline uintptr_t mt_memory_page_up(uintptr_t address)
-{
-    return mt_memory_page_down(address + MT_MEMORY_PAGE - 1);
-}
-
 void mt_memory_lock(void);
 void mt_memory_unlock(void);
 /* Holding the lock. The piece that begins at this address, that holds it, or that has something in

@@ -170,9 +170,13 @@ static const char *find_fault(const struct record *record, int fd)
     int seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
         return "it is not sealed against shrinking";
-    if (fstat(fd, &status) != 0 || record->bytes == 0 || record->bytes % MT_SHM_PAGE != 0 ||
-        record->file_offset % MT_SHM_PAGE != 0 || record->file_offset > (uint64_t)status.st_size ||
-        record->bytes > (uint64_t)status.st_size - record->file_offset)
+    if (fstat(fd, &status) != 0)
+        return "its file cannot be looked at";
+    /* The last page is there as a whole. */
+    uint64_t there = mt_memory_page_up((uint64_t)status.st_size);
+    if (record->bytes == 0 || record->bytes % MT_SHM_PAGE != 0 ||
+        record->file_offset % MT_SHM_PAGE != 0 || record->file_offset > there ||
+        record->bytes > there - record->file_offset)
         return "its file is shorter than it says";
     return NULL;
 }

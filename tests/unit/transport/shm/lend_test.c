@@ -206,7 +206,8 @@ static void send_record(struct mt_shm_endpoint *endpoint, const struct script *s
     size_t length = (size_t)script->descriptors * sizeof(int);
     struct iovec piece = {.iov_base = (void *)(uintptr_t)script->record, .iov_len = script->bytes};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
-    if (ftruncate(fd, 8192) != 0 || fcntl(fd, F_ADD_SEALS, script->seals) != 0)
+    if (ftruncate(fd, 8191) != 0 || /* two pages, the last one not full */
+        fcntl(fd, F_ADD_SEALS, script->seals) != 0)
         abort();
     if (length != 0) {
         message.msg_control = control.bytes;
