@@ -117,19 +117,46 @@ static const char *seal(int fd)
     return NULL;
 }
 
+/* Holding the lock. Pages that are private again as soon as another piece is unregistered. */
+static int is_beside_moved(uintptr_t first, uintptr_t end)
+{
+    const struct mt_memory_piece *other;
+    for (uintptr_t at = first; at < end; at = other->start + other->bytes) {
+        other = mt_memory_overlap(at, end - at);
+        if (other == NULL)
+            return 0;
+        if (other->kind == MT_MEMORY_REMAPPED)
+            return 1;
+    }
+    return 0;
+}
+
+/* Pages behind the end of a file kill who touches them. */
+static int holds_pages(int fd, uint64_t offset, uint64_t bytes)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 &&
+           offset + bytes <= mt_memory_page_up((uintptr_t)status.st_size);
+}
+
 /* Shared memory: find its file. */
 static void take_file(const struct mapping *mapping, struct mt_memory_piece *piece)
 {
+    uintptr_t first = mt_memory_page_down(piece->start);
+    uint64_t bytes = mt_memory_page_up(piece->start + piece->bytes) - first;
+    uint64_t offset = mapping->file_offset + (first - mapping->start);
     int fd = find_descriptor(mapping);
     piece->why = fd < 0 ? "this process has no descriptor of its file open, by which peers could "
                           "map it"
                         : seal(fd);
+    if (piece->why == NULL && !holds_pages(fd, offset, bytes))
+        piece->why = "its file ends before it";
     if (piece->why != NULL) {
         mt_fd_close(fd);
         return;
     }
     piece->fd = mt_memory_read_only(fd);
-    piece->offset = mapping->file_offset + (mt_memory_page_down(piece->start) - mapping->start);
+    piece->offset = offset;
 }
 
 /* Of this thread: the kernel does not tell which memory is another thread's. */
@@ -248,7 +275,9 @@ static int classify(struct mt_memory_piece *piece, int remap, struct mt_error *e
         piece->kind = MT_MEMORY_REMAPPED;
         return code != 0 ? code : move(first, end - first, &piece->fd, error);
     }
-    if (mapping.is_shared && mapping.inode != 0)
+    if (is_beside_moved(first, end))
+        piece->why = "it shares a page with memory that was moved by MANTA_MEM_REMAP";
+    else if (mapping.is_shared && mapping.inode != 0)
         take_file(&mapping, piece);
     else
         piece->why = "it is private memory, which is copied for peers; allocate it with "

@@ -94,6 +94,26 @@ static void test_memfd(void **state)
     munmap(memory, BYTES);
 }
 
+/* A file need not end with a page, but nothing is read behind its last one. */
+static void test_end_of_file(void **state)
+{
+    (void)state;
+    struct mt_memory_file file;
+    int fd = memfd(MFD_ALLOW_SEALING);
+    assert_int_equal(ftruncate(fd, 3 * PAGE + 10), 0);
+    uint8_t *memory = map(fd, MAP_SHARED, 0);
+    assert_int_equal(mt_memory_register(memory + 1, 3 * PAGE + 9, 0, &error), 0);
+    uint64_t segment = view_of(memory + 1).segment;
+    assert_int_not_equal(segment, 0);
+    assert_int_equal(mt_memory_file(segment, &file), 0);
+    assert_int_equal(file.bytes, 4 * PAGE);
+    mt_fd_close(file.fd);
+    assert_int_equal(mt_memory_unregister(memory + 1, &error), 0);
+    assert_copied(memory, "ends before it");
+    close(fd);
+    munmap(memory, BYTES);
+}
+
 static void test_copied(void **state)
 {
     (void)state;
@@ -210,6 +230,27 @@ static void test_moved(void **state)
     free(copy);
 }
 
+/* In a page of memory that was moved there may be other memory, which stays when that one goes. */
+static void test_beside_moved(void **state)
+{
+    (void)state;
+    uint8_t *memory = map(-1, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+    uint8_t *behind = memory + 2 * PAGE + 100;
+    assert_int_equal(mt_memory_register(memory + 200, 2 * PAGE - 100, 1, &error), 0);
+    assert_int_not_equal(mt_memory_find(memory + 200, 1).segment, 0);
+    assert_int_equal(mt_memory_register(memory, 200, 0, &error), 0);
+    assert_int_equal(mt_memory_register(behind, 50, 0, &error), 0);
+    assert_int_equal(view_of(memory).segment, 0);
+    assert_int_equal(view_of(behind).segment, 0);
+    assert_non_null(strstr(view_of(behind).reason, "shares a page"));
+    assert_int_equal(mt_memory_unregister(memory + 200, &error), 0);
+    assert_int_equal(mt_memory_find(memory, 1).segment, 0);
+    assert_int_equal(mt_memory_find(behind, 50).segment, 0);
+    assert_int_equal(mt_memory_unregister(memory, &error), 0);
+    assert_int_equal(mt_memory_unregister(behind, &error), 0);
+    munmap(memory, BYTES);
+}
+
 static void *own_stack(void *arg)
 {
     uint8_t array[3 * PAGE];
@@ -254,8 +295,9 @@ static void test_not_moved(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memfd),     cmocka_unit_test(test_copied),
-        cmocka_unit_test(test_overlaps),  cmocka_unit_test(test_moved),
+        cmocka_unit_test(test_memfd),     cmocka_unit_test(test_end_of_file),
+        cmocka_unit_test(test_copied),    cmocka_unit_test(test_overlaps),
+        cmocka_unit_test(test_moved),     cmocka_unit_test(test_beside_moved),
         cmocka_unit_test(test_not_moved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
