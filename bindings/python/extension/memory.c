@@ -116,12 +116,15 @@ PyObject *mt_python_register(PyObject *module, PyObject *arguments, PyObject *ke
     return NULL;
 }
 
+/* Memory that could not be moved back keeps its buffer, for good if the object goes: freed as it
+ * is, whatever came there next would be taken for it. */
 static int unregister(PyObject *object)
 {
     struct mt_python_buffer *buffer = &((struct registration *)object)->buffer;
-    if (buffer->held)
-        manta_mem_unregister(buffer->address); /* in a forked child: the parent's */
-    mt_python_buffer_release(buffer);
+    int rc = buffer->held ? manta_mem_unregister(buffer->address) : 0;
+    if (rc == MANTA_ENOMEM || rc == MANTA_ESYSTEM)
+        return rc;
+    mt_python_buffer_release(buffer); /* in a forked child the registration is the parent's */
     return 0;
 }
 
@@ -149,14 +152,11 @@ static void registration_dealloc(PyObject *object)
 static PyObject *registration_close(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    struct mt_python_buffer *buffer = &((struct registration *)object)->buffer;
-    int rc = buffer->held ? manta_mem_unregister(buffer->address) : 0;
-    if (rc == MANTA_ENOMEM || rc == MANTA_ESYSTEM) { /* it stays registered: try again */
-        mt_python_raise(rc, NULL);
-        return NULL;
-    }
-    mt_python_buffer_release(buffer); /* in a forked child the registration is the parent's */
-    Py_RETURN_NONE;
+    int rc = unregister(object);
+    if (rc == 0)
+        Py_RETURN_NONE;
+    mt_python_raise(rc, NULL); /* it stays registered: try again */
+    return NULL;
 }
 
 static PyObject *registration_enter(PyObject *object, PyObject *unused)

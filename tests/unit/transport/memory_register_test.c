@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -251,6 +252,28 @@ static void test_beside_moved(void **state)
     munmap(memory, BYTES);
 }
 
+static void test_not_moved_back(void **state)
+{
+    (void)state;
+    struct rlimit before;
+    uint8_t *memory = map(-1, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+    memset(memory, 7, BYTES);
+    assert_int_equal(mt_memory_register(memory, BYTES, 1, &error), 0);
+    uint64_t segment = view_of(memory).segment;
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    const struct rlimit none = {.rlim_cur = 1, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+    int code = mt_memory_unregister(memory, &error);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(code, MANTA_ENOMEM);
+    assert_non_null(strstr(error.sentence, "stays registered"));
+    assert_true(mt_memory_find(memory, BYTES).segment == segment);
+    assert_int_equal(memory[BYTES - 1], 7);
+    assert_int_equal(mt_memory_unregister(memory, &error), 0);
+    assert_int_equal(memory[BYTES - 1], 7);
+    munmap(memory, BYTES);
+}
+
 static void *own_stack(void *arg)
 {
     uint8_t array[3 * PAGE];
@@ -298,7 +321,7 @@ int main(void)
         cmocka_unit_test(test_memfd),     cmocka_unit_test(test_end_of_file),
         cmocka_unit_test(test_copied),    cmocka_unit_test(test_overlaps),
         cmocka_unit_test(test_moved),     cmocka_unit_test(test_beside_moved),
-        cmocka_unit_test(test_not_moved),
+        cmocka_unit_test(test_not_moved), cmocka_unit_test(test_not_moved_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
