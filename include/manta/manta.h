@@ -322,9 +322,11 @@ MANTA_API int manta_mem_free(void *ptr);
  * its registration is kept for NICs, of which no transport makes use yet: manta_mem_query() says
  * so. MANTA_MEM_REMAP moves private memory into shared memory at the same address, so that it, too,
  * is read in place: all pages that the range touches are copied and mapped anew. Until it returns,
- * no other thread may write to these pages; they must not be locked or registered elsewhere (RDMA,
- * CUDA), and a child that is forked before they are unregistered shares them. The stack, files,
- * huge pages, memory that is shared already, and ranges with holes are refused.
+ * no other thread may write to these pages: not to what else malloc() has put there either, which
+ * may belong to the library's own thread, so pass whole pages. They must not be locked or
+ * registered elsewhere (RDMA, CUDA), and a child that is forked before they are unregistered shares
+ * them. The stack, files, huge pages, memory that is shared already, and ranges with holes are
+ * refused.
  * addr: not NULL. bytes: at least 1. flags: 0 or MANTA_MEM_REMAP.
  * Returns: 0, MANTA_EINVAL (overlaps what is registered; refused for MANTA_MEM_REMAP; the detail
  *   says why), MANTA_ENOMEM, MANTA_ESYSTEM. The detail is the calling thread's, see
