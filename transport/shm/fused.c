@@ -281,6 +281,15 @@ static void alone(const struct mt_shm_op *op)
         memmove(op->dst + offset, op->src + offset, bytes);
 }
 
+/* The caller may have written past the caches, as fast copies do, and a release does not order such
+ * stores. What is staged is read by this core, which sees them anyway. */
+static void drain_stores(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();
+#endif
+}
+
 /* What the call publishes of its buffers is read in place, if all members can. */
 static void lend_buffers(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
                          struct mt_shm_op *op)
@@ -298,6 +307,8 @@ static void lend_buffers(struct mt_shm_endpoint *endpoint, const struct mt_shm_t
     if (op->collective == MANTA_REDUCE_SCATTER)
         bytes += mt_shm_part(op, team->count - 1) - mt_shm_part(op, 0);
     op->lent_src = mt_shm_lend(endpoint, team, from, bytes);
+    if (op->lent_src.segment != 0)
+        drain_stores();
     if (op->lends_dst)
         op->lent_dst =
             op->dst == op->src ? op->lent_src : mt_shm_lend(endpoint, team, op->dst, bytes);
