@@ -274,7 +274,10 @@ static void test_not_moved_back(void **state)
     munmap(memory, BYTES);
 }
 
-static void *own_stack(void *arg)
+/* AddressSanitizer would have the arrays of these two elsewhere. */
+#define ON_STACK __attribute__((no_sanitize_address))
+
+ON_STACK static void *own_stack(void *arg)
 {
     uint8_t array[3 * PAGE];
     memset(array, 1, sizeof(array));
@@ -282,7 +285,7 @@ static void *own_stack(void *arg)
     return (void *)(intptr_t)mt_memory_register(array, sizeof(array), 1, &(struct mt_error){0});
 }
 
-static void test_not_moved(void **state)
+ON_STACK static void test_not_moved(void **state)
 {
     (void)state;
     uint8_t array[3 * PAGE];
