@@ -12,6 +12,8 @@
 
 #include "tests/support/ranks.h"
 
+enum { LOOKS = 100 };
+
 const char *held_name(int kind)
 {
     static const char *const names[HELD_KINDS] = {"descriptors",     "threads",  "memfd mappings",
@@ -59,7 +61,13 @@ static int count_children(void)
     return count;
 }
 
-void held_look(struct held *out)
+static void pause_shortly(void)
+{
+    const struct timespec moment = {.tv_nsec = 2000000};
+    nanosleep(&moment, NULL);
+}
+
+static void look(struct held *out)
 {
     memset(out, 0, sizeof *out);
     out->counts[HELD_DESCRIPTORS] = folder_entries("/proc/self/fd");
@@ -68,14 +76,25 @@ void held_look(struct held *out)
     count_mappings(out);
 }
 
+void held_look(struct held *out)
+{
+    struct held before;
+    look(out);
+    for (int looks = 0, differ = 1; looks < LOOKS && differ; looks++) {
+        before = *out;
+        pause_shortly();
+        look(out);
+        differ = memcmp(&before, out, sizeof before) != 0;
+    }
+}
+
 int held_as_before(const struct held *before, struct held *more_out)
 {
-    const struct timespec moment = {.tv_nsec = 2000000};
     int differ = 1;
-    for (int looks = 0; looks < 100 && differ; looks++) {
+    for (int looks = 0; looks < LOOKS && differ; looks++) {
         if (looks > 0)
-            nanosleep(&moment, NULL);
-        held_look(more_out);
+            pause_shortly();
+        look(more_out);
         differ = 0;
         for (int kind = 0; kind < HELD_KINDS; kind++) {
             more_out->counts[kind] -= before->counts[kind];

@@ -21,10 +21,10 @@ struct held {
 };
 
 const char *held_name(int kind);
+/* Once two looks have found the same: a thread that was joined may stay in /proc for a moment. */
 void held_look(struct held *out);
-/* Until the process holds what it held then, or some tenths of a second have passed (a thread that
- * was joined may stay in /proc for a moment): what there is more of (less: negative). 1 if nothing
- * differs. */
+/* Until the process holds what it held then, or some tenths of a second have passed: what there is
+ * more of (less: negative). 1 if nothing differs. */
 int held_as_before(const struct held *before, struct held *more_out);
 
 #endif
