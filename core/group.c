@@ -15,6 +15,8 @@
 
 /* So that a time plus a timeout never wraps around. */
 #define TIMEOUT_NS_MAX (UINT64_MAX / 4)
+/* A death is known to all within this time. */
+#define NEWS_NS MT_SECOND
 
 /* A group with its door, through which its streams come. */
 struct housed_group {
@@ -100,6 +102,22 @@ static int bootstrap(struct housed_group *housed, const struct mt_group_join *jo
     return rc ? mt_error_set(error, rc, "libcrypto cannot compute HMAC-SHA256") : 0;
 }
 
+/* The child's first rank gives up when the parent fails, and may have heard of that before this
+ * rank, which only sees that the session is gone: then the parent's failure is the reason. */
+static int find_reason(struct mt_control *parent, int rc, struct mt_error *error)
+{
+    uint64_t until_ns = mt_clock_now_ns() + NEWS_NS;
+    mt_service_lock();
+    while (!mt_control_failed(parent) && mt_clock_now_ns() < until_ns)
+        mt_service_wait(until_ns);
+    int failed = mt_control_failed(parent);
+    mt_service_unlock();
+    if (!failed)
+        return rc;
+    mt_control_failure(parent, error);
+    return error->code;
+}
+
 /* From the first contact until the links stand. */
 static int meet(struct housed_group *housed, const struct mt_group_join *join,
                 const struct mt_session *session, uint64_t deadline_ns, struct mt_error *error)
@@ -121,6 +139,8 @@ static int meet(struct housed_group *housed, const struct mt_group_join *join,
     mt_service_unlock();
     if (group->rank == 0 && !may_come_again) /* the group has a door of its own now */
         mt_session_disown(group->session_id);
+    if (rc == MANTA_EAUTH && join->parent)
+        return find_reason(join->parent->control, rc, error);
     if (rc)
         return rc;
     rc = mt_control_open(group, join->parent ? join->parent->control : NULL, &housed->cancel,
