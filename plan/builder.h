@@ -17,6 +17,7 @@
 #include <manta/plan.h>
 
 #include "core/error.h"
+#include "topology/topology.h"
 
 struct mt_plan_builder;
 
@@ -30,6 +31,7 @@ struct mt_plan_request {
     uint32_t root; /* or peer for send, recv; MANTA_PLAN_NONE where there is none */
     uint32_t in_place;
     uint32_t parameter; /* algorithm's own, e.g. pieces of a pipeline; 0: its default */
+    const struct mt_topology *topology; /* where the ranks sit; NULL: nobody knows */
 };
 
 struct mt_algorithm {
