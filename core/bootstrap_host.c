@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "core/ranks.h"
 #include "core/stream_inbox.h"
+#include "core/wire_places.h"
 
 /* After a refusal rank 0 stays this long, so that those still to come are told why; but not when it
  * has waited for them until its deadline. */
@@ -273,6 +274,8 @@ static int make_welcome(struct host *host, struct mt_welcome *welcome)
     welcome->members[0] = host->bootstrap->member;
     for (uint32_t r = 1; r < ranks; r++)
         welcome->members[r] = host->by_rank[r]->join.member;
+    if (mt_places_settle(welcome->members, ranks))
+        return mt_error_set(&host->refusal, MANTA_ENOMEM, "no memory for %u ranks", ranks);
     while (welcome->epoch == 0)
         if (mt_auth_random(welcome->uid, MT_ID_BYTES) ||
             mt_auth_random(&welcome->epoch, sizeof welcome->epoch))
@@ -346,12 +349,11 @@ static void send_welcome(struct host *host, const struct mt_welcome *welcome)
     size_t capacity = mt_welcome_bytes_max(welcome->ranks);
     struct mt_wire_frame frame = {.type = MT_WIRE_WELCOME};
     uint8_t *bytes = malloc(capacity);
-    if (!bytes) {
+    frame.bytes = bytes ? (uint32_t)mt_welcome_encode(welcome, bytes, capacity) : 0;
+    if (frame.bytes)
+        welcome_all(host, &frame, bytes);
+    else
         mt_error_set(&host->refusal, MANTA_ENOMEM, "no memory for the ranks' addresses");
-        return;
-    }
-    frame.bytes = (uint32_t)mt_welcome_encode(welcome, bytes, capacity);
-    welcome_all(host, &frame, bytes);
     free(bytes);
 }
 

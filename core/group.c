@@ -88,6 +88,7 @@ static int bootstrap(struct housed_group *housed, const struct mt_group_join *jo
                                   .deadline_ns = deadline_ns};
     mt_host_describe(join->node, &params.member);
     params.member.rank = group->rank;
+    params.member.place = join->place ? *join->place : (struct mt_place)MT_PLACE_UNKNOWN;
     mt_service_lock();
     mt_listener_describe(&params.member);
     mt_service_unlock();

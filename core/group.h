@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "core/error.h"
+#include "core/place.h"
 
 enum { MT_GROUP_KEY_BYTES = 32, MT_GROUP_ADDRESSES = 16 };
 
@@ -25,8 +26,9 @@ struct mt_member {
     pid_t pid;
     uint64_t process_start; /* start time of that pid, /proc/<pid>/stat field 22: pids are reused */
     uint32_t uid;
-    char unix_name[64];  /* abstract unix socket of its listener, without the leading NUL */
-    char addresses[768]; /* "10.0.0.1:4000 [fd00::1]:4000 ...": its listener, best first */
+    char unix_name[64];    /* abstract unix socket of its listener, without the leading NUL */
+    char addresses[768];   /* "10.0.0.1:4000 [fd00::1]:4000 ...": its listener, best first */
+    struct mt_place place; /* zone and rack are those of the lowest rank of its node */
 };
 
 struct mt_control;
@@ -49,7 +51,8 @@ struct mt_group_join {
     const char *session; /* as from manta_session_create(). Rank 0 must own it (created in this
                           * process), or be able to listen on its address. */
     uint32_t rank, ranks;
-    const char *node;        /* name of the node; NULL: the default */
+    const char *node;             /* name of the node; NULL: the default */
+    const struct mt_place *place; /* where this rank sits; NULL: not known */
     const char *fingerprint; /* lines "NAME=value" (configuration, versions, plugins) that must be
                               * equal on all ranks: a difference is MANTA_EVERSION and names the
                               * first differing line and rank. NULL: nothing to compare */

@@ -16,7 +16,7 @@
 #include "core/record.h"
 
 enum {
-    MT_WIRE_PROTOCOL = 2, /* raised with every change of these messages */
+    MT_WIRE_PROTOCOL = 3, /* raised with every change of these messages */
     MT_HELLO_BYTES = 96,
     MT_CHALLENGE_BYTES = 72,
     MT_ACCEPTED_BYTES = 8,
@@ -129,6 +129,7 @@ struct mt_welcome {
     struct mt_member *members; /* decode allocates them, the caller frees them */
 };
 size_t mt_welcome_bytes_max(uint32_t ranks);
+/* The members' places must be settled (core/wire_places.h); 0 also when there is no memory. */
 size_t mt_welcome_encode(const struct mt_welcome *welcome, uint8_t *bytes, size_t capacity);
 /* 0, MANTA_EINVAL, MANTA_ENOMEM. `ranks` is what the reader expects. */
 int mt_welcome_decode(const uint8_t *bytes, size_t count, uint32_t ranks,

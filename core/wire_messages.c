@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/wire.h"
+#include "core/wire_places.h"
 
 /* Everything read and nothing left over. */
 static int finished(const struct mt_reader *reader)
@@ -71,6 +72,7 @@ size_t mt_join_encode(const struct mt_join *join, uint8_t *bytes, size_t capacit
     mt_put_u32(&writer, join->ranks);
     mt_put_bytes(&writer, join->nonce, MT_ID_BYTES);
     put_member(&writer, &join->member);
+    mt_place_put(&writer, &join->member.place);
     mt_put_string(&writer, join->fingerprint);
     return written(&writer);
 }
@@ -82,6 +84,7 @@ int mt_join_decode(const uint8_t *bytes, size_t count, struct mt_join *join_out)
     join_out->ranks = mt_get_u32(&reader);
     mt_get_bytes(&reader, join_out->nonce, MT_ID_BYTES);
     get_member(&reader, &join_out->member);
+    mt_place_get(&reader, &join_out->member.place);
     join_out->fingerprint = malloc(MT_FINGERPRINT_MAX);
     if (!join_out->fingerprint)
         return MANTA_ENOMEM;
@@ -95,7 +98,7 @@ int mt_join_decode(const uint8_t *bytes, size_t count, struct mt_join *join_out)
 
 size_t mt_welcome_bytes_max(uint32_t ranks)
 {
-    return 64 + (size_t)ranks * MT_MEMBER_MAX;
+    return 64 + MT_PLACES_MORE_MAX + (size_t)ranks * (MT_MEMBER_MAX + MT_PLACES_RANK_MAX);
 }
 
 size_t mt_welcome_encode(const struct mt_welcome *welcome, uint8_t *bytes, size_t capacity)
@@ -106,6 +109,7 @@ size_t mt_welcome_encode(const struct mt_welcome *welcome, uint8_t *bytes, size_
     mt_put_u32(&writer, welcome->ranks);
     for (uint32_t i = 0; i < welcome->ranks; i++)
         put_member(&writer, &welcome->members[i]);
+    mt_places_put(&writer, welcome->members, welcome->ranks);
     return written(&writer);
 }
 
@@ -127,11 +131,12 @@ int mt_welcome_decode(const uint8_t *bytes, size_t count, uint32_t ranks,
         if (welcome_out->members[i].rank != i)
             reader.failed = 1;
     }
-    if (finished(&reader))
+    int rc = reader.failed ? 0 : mt_places_get(&reader, welcome_out->members, ranks);
+    if (rc == 0 && finished(&reader))
         return 0;
     free(welcome_out->members);
     welcome_out->members = NULL;
-    return MANTA_EINVAL;
+    return rc ? rc : MANTA_EINVAL;
 }
 
 size_t mt_failure_encode(const struct mt_error *error, uint8_t *bytes, size_t capacity)

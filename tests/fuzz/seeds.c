@@ -68,15 +68,19 @@ static void write_joining(void)
 {
     struct mt_join taken_join, join = {.version = 100, .ranks = 2, .member = somebody};
     char fingerprint[] = "version=100\ntransports=shm,tcp\n";
-    struct mt_member members[2] = {somebody, somebody};
-    struct mt_welcome taken_welcome, welcome = {.epoch = 3, .ranks = 2, .members = members};
-    members[0].rank = 0;
+    struct mt_member members[4] = {somebody, somebody, somebody, somebody};
+    struct mt_welcome taken_welcome, welcome = {.epoch = 3, .ranks = 4, .members = members};
+    for (uint32_t r = 0; r < 4; r++) {
+        members[r].rank = r;
+        members[r].node = r / 2; /* two nodes in two racks */
+        members[r].place = (struct mt_place){1, 2 + r / 2, 0, 0, 0, r % 2, 100000};
+    }
     join.fingerprint = fingerprint;
     size_t count = mt_join_encode(&join, message, ROOM - 1);
     write_message(0, "join", count, mt_join_decode(message, count, &taken_join) == 0);
     free(taken_join.fingerprint);
     count = mt_welcome_encode(&welcome, message, ROOM - 1);
-    write_message(1, "welcome", count, mt_welcome_decode(message, count, 2, &taken_welcome) == 0);
+    write_message(1, "welcome", count, mt_welcome_decode(message, count, 4, &taken_welcome) == 0);
     free(taken_welcome.members);
 }
 

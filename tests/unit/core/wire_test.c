@@ -26,6 +26,7 @@ static struct mt_member a_member(uint32_t rank)
                                .pid = 4711,
                                .process_start = 99,
                                .uid = 1000};
+    member.place = (struct mt_place){5, 6, 0, MT_PLACE_NONE, 8, 9, 100000};
     strcpy(member.unix_name, "manta-0123");
     strcpy(member.addresses, "10.0.0.1:4000 [fd00::1]:4000");
     return member;
@@ -38,6 +39,7 @@ static void check_member(const struct mt_member *a, const struct mt_member *b)
                 a->net_namespace == b->net_namespace);
     assert_int_equal(a->pid, b->pid);
     assert_true(a->process_start == b->process_start && a->uid == b->uid);
+    assert_memory_equal(&a->place, &b->place, sizeof a->place);
     assert_string_equal(a->unix_name, b->unix_name);
     assert_string_equal(a->addresses, b->addresses);
 }
