@@ -13,7 +13,8 @@
 enum { CPUS = 64 * MT_CPUS_WORDS };
 
 static struct mt_host host;
-static uint16_t l3_of[CPUS]; /* number of the first CPU of its L3, and 1; 0: unknown */
+/* Of each CPU its core, L3, NUMA node and package: number of its first CPU, and 1; 0: unknown. */
+static uint16_t unit_of[MT_LEVEL_NODE][CPUS];
 static pthread_once_t host_once = PTHREAD_ONCE_INIT;
 
 /* CPUs in the mask of the process, and the lowest of them. Masks grow with the kernel's limit. */
@@ -50,15 +51,36 @@ static uint64_t cache_bytes(hwloc_topology_t topology, hwloc_obj_t cpu, hwloc_ob
     return cache->attr->cache.size;
 }
 
+static hwloc_obj_t numa_of(hwloc_topology_t topology, hwloc_obj_t cpu)
+{
+    hwloc_obj_t node = NULL;
+    while ((node = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_NUMANODE, node)) != NULL)
+        if (hwloc_bitmap_isset(node->complete_cpuset, cpu->os_index))
+            return node;
+    return NULL;
+}
+
 /* Numbers are of all CPUs that there are: control groups may show other ones to other ranks. */
-static void read_l3s(hwloc_topology_t topology)
+static void read_units(hwloc_topology_t topology)
 {
     hwloc_obj_t cpu = NULL;
     while ((cpu = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_PU, cpu)) != NULL) {
-        hwloc_obj_t cache = hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_L3CACHE, cpu);
-        int first = cache != NULL ? hwloc_bitmap_first(cache->complete_cpuset) : -1;
-        if (first >= 0 && first < CPUS && cpu->os_index < CPUS)
-            l3_of[cpu->os_index] = (uint16_t)(first + 1);
+        const hwloc_obj_t units[MT_LEVEL_NODE] = {
+            [MT_LEVEL_CORE] = hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_CORE, cpu),
+            [MT_LEVEL_L3] = hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_L3CACHE, cpu),
+            [MT_LEVEL_NUMA] = numa_of(topology, cpu),
+            [MT_LEVEL_PACKAGE] = hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_PACKAGE, cpu)};
+        if (cpu->os_index >= CPUS)
+            continue;
+        uint16_t above = 1; /* the host */
+        for (int level = MT_LEVEL_PACKAGE; level >= 0; level--) {
+            int first = units[level] ? hwloc_bitmap_first(units[level]->complete_cpuset) : -1;
+            if (first >= 0 && first < CPUS)
+                above = (uint16_t)(first + 1);
+            else if (level == MT_LEVEL_CORE)
+                above = (uint16_t)(cpu->os_index + 1);
+            unit_of[level][cpu->os_index] = above;
+        }
     }
 }
 
@@ -70,7 +92,7 @@ static void read_caches(int first_cpu)
     if (hwloc_topology_load(topology) == 0) {
         hwloc_obj_t cpu = hwloc_get_pu_obj_by_os_index(topology, (unsigned)first_cpu);
         int nodes = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
-        read_l3s(topology);
+        read_units(topology);
         if (nodes > 0)
             host.numa_nodes = (uint32_t)nodes;
         if (cpu != NULL) {
@@ -102,16 +124,17 @@ const struct mt_host *mt_host(void)
     return &host;
 }
 
-uint32_t mt_host_l3(const struct mt_cpus *cpus)
+uint32_t mt_host_unit(enum mt_level level, const struct mt_cpus *cpus)
 {
     uint32_t found = 0;
     mt_host();
     for (uint32_t cpu = 0; cpu < CPUS; cpu++) {
         if (!(cpus->words[cpu / 64] >> cpu % 64 & 1))
             continue;
-        if (l3_of[cpu] == 0 || (found != 0 && found != l3_of[cpu]))
+        uint32_t unit = unit_of[level][cpu];
+        if (unit == 0 || (found != 0 && found != unit))
             return UINT32_MAX;
-        found = l3_of[cpu];
+        found = unit;
     }
     return found != 0 ? found - 1 : UINT32_MAX;
 }

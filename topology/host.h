@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "topology/cpus.h"
+#include "topology/topology.h"
 
 struct mt_host {
     uint32_t cpus;            /* CPUs to count on: affinity and quota together, at least 1 */
@@ -22,9 +23,10 @@ struct mt_host {
 /* Never NULL. */
 const struct mt_host *mt_host(void);
 
-/* The L3 cache behind which all these CPUs are, by a number that it has on this host; UINT32_MAX if
- * there is none, or no CPU. */
-uint32_t mt_host_l3(const struct mt_cpus *cpus);
+/* The core, L3 cache, NUMA node or package that all these CPUs are of, by a number that it has on
+ * this host: its lowest CPU, of all that there are. UINT32_MAX if they are of several, or there is
+ * no CPU. Where the host does not have such a thing, it is that of the level above. */
+uint32_t mt_host_unit(enum mt_level level, const struct mt_cpus *cpus);
 
 /* Memory of this host that can be had now without swapping; 0: unknown. Not kept: reads a file at
  * each call. */

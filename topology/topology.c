@@ -14,7 +14,7 @@ static const struct mt_topology_link on_network = {
 
 static struct mt_topology *allocate(uint32_t ranks)
 {
-    size_t column = ranks * sizeof(uint32_t);
+    size_t column = (size_t)ranks * sizeof(uint32_t);
     struct mt_topology *topology = calloc(1, sizeof(*topology) + MT_LEVELS * column);
     uint32_t *groups = (uint32_t *)(topology + 1);
     if (!topology)
@@ -27,60 +27,113 @@ static struct mt_topology *allocate(uint32_t ranks)
     return topology;
 }
 
-struct place {
-    uint64_t node;
-    uint32_t rank;
+struct keyed {
+    uint32_t above, rank; /* the group that it is in, one level up */
+    uint64_t key;
 };
 
-static int by_node(const void *a, const void *b)
+static int by_key(const void *a, const void *b)
 {
-    const struct place *x = a, *y = b;
-    if (x->node != y->node)
-        return x->node < y->node ? -1 : 1;
+    const struct keyed *x = a, *y = b;
+    if (x->above != y->above)
+        return x->above < y->above ? -1 : 1;
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
     return x->rank < y->rank ? -1 : 1;
 }
 
-/* Number the groups by their lowest ranks. places: sorted. */
-static uint32_t number(const struct place *places, uint32_t ranks, uint32_t *group)
+/* Number the groups by their lowest ranks. keyed: sorted. */
+static uint32_t number(const struct keyed *keyed, uint32_t ranks, uint32_t *group)
 {
     uint32_t count = 0;
     for (uint32_t i = 0, lowest = 0; i < ranks; i++) {
-        if (i == 0 || places[i].node != places[i - 1].node)
-            lowest = places[i].rank;
-        group[places[i].rank] = lowest;
+        if (i == 0 || keyed[i].above != keyed[i - 1].above || keyed[i].key != keyed[i - 1].key)
+            lowest = keyed[i].rank;
+        group[keyed[i].rank] = lowest;
     }
     for (uint32_t r = 0; r < ranks; r++)
         group[r] = group[r] == r ? count++ : group[group[r]];
     return count;
 }
 
-int mt_topology_of_nodes(uint32_t ranks, const uint64_t *nodes, struct mt_topology **topology_out)
+/* The groups of a level, when those of the level above are known. */
+static void divide(struct mt_topology *topology, int level, const uint64_t *keys,
+                   struct keyed *keyed)
 {
-    struct mt_topology *topology = allocate(ranks);
-    struct place *places = calloc(ranks, sizeof(*places));
-    *topology_out = topology;
-    if (!topology || !places) {
-        mt_topology_free(topology);
-        free(places);
-        *topology_out = NULL;
-        return MANTA_ENOMEM;
+    uint32_t ranks = topology->ranks, *group = topology->group[level];
+    const uint32_t *above = topology->group[level + 1];
+    if (!keys) {
+        memcpy(group, above, ranks * sizeof(*group));
+        topology->groups[level] = topology->groups[level + 1];
+        return;
     }
     for (uint32_t r = 0; r < ranks; r++)
-        places[r] = (struct place){nodes ? nodes[r] : 0, r};
-    qsort(places, ranks, sizeof(*places), by_node);
-    uint32_t count = number(places, ranks, topology->group[MT_LEVEL_NODE]);
-    for (uint32_t r = 0; r < ranks; r++)
-        topology->group[MT_LEVEL_CORE][r] = r;
-    for (int level = MT_LEVEL_L3; level < MT_LEVEL_NODE; level++)
-        memcpy(topology->group[level], topology->group[MT_LEVEL_NODE], ranks * sizeof(uint32_t));
-    for (int level = 0; level < MT_LEVELS; level++)
-        topology->groups[level] = level > MT_LEVEL_NODE ? 1 : count;
-    topology->groups[MT_LEVEL_CORE] = ranks;
-    free(places);
+        keyed[r] = (struct keyed){above[r], r, keys[r]};
+    qsort(keyed, ranks, sizeof(*keyed), by_key);
+    topology->groups[level] = number(keyed, ranks, group);
+}
+
+int mt_topology_of_keys(uint32_t ranks, const uint64_t *const keys[MT_LEVELS],
+                        struct mt_topology **topology_out)
+{
+    struct mt_topology *topology = allocate(ranks);
+    struct keyed *keyed = calloc(ranks, sizeof(*keyed));
+    *topology_out = NULL;
+    if (!topology || !keyed) {
+        mt_topology_free(topology);
+        free(keyed);
+        return MANTA_ENOMEM;
+    }
+    topology->groups[MT_LEVEL_CLUSTER] = 1;
+    for (int level = MT_LEVEL_CLUSTER - 1; level >= 0; level--)
+        divide(topology, level, keys[level], keyed);
+    free(keyed);
+    *topology_out = topology;
     return 0;
+}
+
+int mt_topology_of_nodes(uint32_t ranks, const uint64_t *nodes, struct mt_topology **topology_out)
+{
+    uint64_t *cores = calloc(ranks, sizeof(*cores));
+    const uint64_t *const keys[MT_LEVELS] = {[MT_LEVEL_CORE] = cores, [MT_LEVEL_NODE] = nodes};
+    *topology_out = NULL;
+    if (!cores)
+        return MANTA_ENOMEM;
+    for (uint32_t r = 0; r < ranks; r++)
+        cores[r] = r;
+    int rc = mt_topology_of_keys(ranks, keys, topology_out);
+    free(cores);
+    return rc;
 }
 
 void mt_topology_free(struct mt_topology *topology)
 {
     free(topology);
+}
+
+/* For qsort_r: from the top level down. */
+static int by_groups(const void *a, const void *b, void *arg)
+{
+    const struct mt_topology *topology = arg;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    for (int level = MT_LEVEL_ZONE; level >= 0; level--) {
+        const uint32_t *group = topology->group[level];
+        if (group[x] != group[y])
+            return group[x] < group[y] ? -1 : 1;
+    }
+    return x < y ? -1 : x > y;
+}
+
+void mt_topology_order(const struct mt_topology *topology, uint32_t *order_out)
+{
+    for (uint32_t r = 0; r < topology->ranks; r++)
+        order_out[r] = r;
+    qsort_r(order_out, topology->ranks, sizeof(*order_out), by_groups, (void *)(uintptr_t)topology);
+}
+
+const char *mt_level_name(enum mt_level level)
+{
+    static const char *const names[MT_LEVELS] = {"core", "l3",   "numa", "package",
+                                                 "node", "rack", "zone", "cluster"};
+    return names[level];
 }

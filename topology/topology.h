@@ -39,11 +39,23 @@ struct mt_topology {
     uint64_t uplink_ps_per_byte[MT_LEVELS];
 };
 
+/* Ranks that are told apart by keys, level by level from far to near: those of one group whose keys
+ * at the next level are equal share a group there too, so that groups are nested whatever the keys
+ * are. keys[level]: [ranks], or NULL: all equal; the cluster's are not looked at. Links as assumed
+ * for this machine class. One allocation; free with mt_topology_free. 0 or MANTA_ENOMEM. */
+int mt_topology_of_keys(uint32_t ranks, const uint64_t *const keys[MT_LEVELS],
+                        struct mt_topology **topology_out);
 /* Ranks on nodes (any numbers that tell nodes apart; NULL: one node). Nothing else is known: each
- * rank has a core, each node one L3, NUMA node and package, and all nodes are in one rack. Links as
- * assumed for this machine class. One allocation; free with mt_topology_free. 0 or MANTA_ENOMEM. */
+ * rank has a core, each node one L3, NUMA node and package, and all nodes are in one rack. */
 int mt_topology_of_nodes(uint32_t ranks, const uint64_t *nodes, struct mt_topology **topology_out);
 void mt_topology_free(struct mt_topology *topology);
+
+/* order_out: [ranks], all ranks, such that a ring over them enters each group of each level once:
+ * group by group from the top level down, each in the order of its lowest rank. */
+void mt_topology_order(const struct mt_topology *topology, uint32_t *order_out);
+
+/* "core", "l3", "numa", "package", "node", "rack", "zone", "cluster". */
+const char *mt_level_name(enum mt_level level);
 
 /* The level of the smallest group that holds both. */
 static inline enum mt_level mt_topology_meet(const struct mt_topology *topology, uint32_t a,

@@ -17,6 +17,7 @@
 #include "scheduler/scheduler.h"
 #include "tools/manta/doctor.h"
 #include "tools/manta/manta.h"
+#include "topology/place.h"
 #include "transport/registry.h"
 #include "transport/shm/group.h"
 #include "transport/sim/fault.h"
@@ -85,12 +86,15 @@ static int check_shared_memory(int name, struct mt_error *error)
 static int check_meaning(int name, struct mt_error *error)
 {
     const char *text = mt_config_string(name);
+    struct mt_place place;
     switch (name) {
     case MT_VAR(TRANSPORTS):
     case MT_VAR(SIM_INNER):
         return check_transports(name, error);
     case MT_VAR(FAULT):
         return check_faults(error);
+    case MT_VAR(PLACEMENT):
+        return mt_place_of_site(&place, error);
     case MT_VAR(SHM_DISTANCE):
     case MT_VAR(SHM_GROUPS):
         return check_shared_memory(name, error);

@@ -88,7 +88,7 @@ int mt_shm_share_open(struct mt_shm_endpoint *endpoint, int is_listening)
     memcpy(mine, magic, sizeof(magic));
     struct mt_cpus cpus;
     mt_cpus_of_thread(&cpus);
-    uint32_t l3 = mt_host_l3(&cpus);
+    uint32_t l3 = mt_host_unit(MT_LEVEL_L3, &cpus);
     memcpy(l3_of(endpoint, endpoint->local), &l3, sizeof(l3));
     for (uint32_t local = 0; local < endpoint->local_ranks; local++) {
         struct mt_shm_peer *peer = &endpoint->peers[local];

@@ -62,16 +62,16 @@ static void caches_have_numbers(void **state)
 {
     (void)state;
     struct mt_cpus none = {{0}}, all, one;
-    assert_int_equal(mt_host_l3(&none), UINT32_MAX);
+    assert_int_equal(mt_host_unit(MT_LEVEL_L3, &none), UINT32_MAX);
     mt_cpus_of_thread(&all);
-    uint32_t together = mt_host_l3(&all), alone = UINT32_MAX, differ = 0;
+    uint32_t together = mt_host_unit(MT_LEVEL_L3, &all), alone = UINT32_MAX, differ = 0;
     for (uint32_t c = 0; c < 64 * MT_CPUS_WORDS; c++) {
         if (!(all.words[c / 64] >> c % 64 & 1))
             continue;
         one = none;
         one.words[c / 64] = UINT64_C(1) << c % 64;
-        differ |= alone != UINT32_MAX && alone != mt_host_l3(&one);
-        alone = mt_host_l3(&one);
+        differ |= alone != UINT32_MAX && alone != mt_host_unit(MT_LEVEL_L3, &one);
+        alone = mt_host_unit(MT_LEVEL_L3, &one);
         assert_true(together == UINT32_MAX || alone == together);
     }
     assert_int_equal(alone == UINT32_MAX || differ, together == UINT32_MAX);
