@@ -9,10 +9,12 @@
 #include "collectives/comm.h"
 #include "core/cancel.h"
 #include "core/clock.h"
+#include "core/config.h"
 #include "core/log.h"
 #include "core/service.h"
 #include "core/session_own.h"
 #include "scheduler/scheduler.h"
+#include "topology/place.h"
 
 enum {
     FINGERPRINT_BYTES = 8192,
@@ -157,8 +159,36 @@ static void comm_free(struct manta_comm *comm)
     if (comm->record)
         mt_record_destroy(comm->record);
     free(comm->sent_sequence);
+    mt_topology_free(comm->topology);
     free(comm->nodes);
     free(comm);
+}
+
+/* Where this rank sits; a part of a communicator sits where its ranks did when that was made. */
+static int find_place(const struct manta_comm *parent, struct mt_place *place_out,
+                      struct mt_error *error)
+{
+    if (!parent)
+        return mt_place_of_thread(place_out, error);
+    *place_out = parent->group->members[parent->rank].place;
+    return 0;
+}
+
+static int make_topology(struct manta_comm *comm, const struct mt_place *place,
+                         struct mt_error *error)
+{
+    const struct mt_place *taken = &comm->group->members[comm->rank].place;
+    if (mt_topology_of_members(comm->group->members, comm->ranks, &comm->topology))
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for a topology of %u ranks",
+                            comm->ranks);
+    if (taken->zone != place->zone || taken->rack != place->rack)
+        mt_log(MT_LOG_WARN, (int)comm->rank,
+               "MANTA_PLACEMENT is \"%s\", but the lowest rank of this node says another zone or "
+               "rack, and that counts; give all ranks of a node the same",
+               mt_config_string(MT_VAR(PLACEMENT)));
+    for (uint32_t r = 0; r < comm->ranks; r++)
+        comm->nodes[r] = comm->topology->group[MT_LEVEL_NODE][r];
+    return 0;
 }
 
 static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job,
@@ -166,26 +196,32 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
                      struct mt_error *error)
 {
     char fingerprint[FINGERPRINT_BYTES];
+    struct mt_place place;
     uint64_t deadline_ns = mt_clock_now_ns() + comm->settings.timeout_ns;
     if (mt_settings_fingerprint(&comm->settings, fingerprint, sizeof(fingerprint)))
         return mt_error_set(error, MANTA_EINVAL, "the configuration is longer than %d characters",
                             FINGERPRINT_BYTES);
+    int rc = find_place(parent, &place, error);
+    if (rc)
+        return rc;
     const struct mt_group_join join = {.session = job->session,
                                        .rank = comm->rank,
                                        .ranks = comm->ranks,
                                        .node = job->node[0] ? job->node : NULL,
+                                       .place = &place,
                                        .fingerprint = fingerprint,
                                        .timeout_ns = comm->settings.timeout_ns,
                                        .cancel = cancel,
                                        .parent = parent ? parent->group : NULL};
-    int rc = mt_group_join(&join, &comm->group, error);
+    rc = mt_group_join(&join, &comm->group, error);
     if (rc)
         return rc;
     comm->control = comm->group->control;
     mt_control_set_record(comm->control, comm->record);
     comm->failed_flag = mt_control_flag(comm->control);
-    for (uint32_t r = 0; r < comm->ranks; r++)
-        comm->nodes[r] = comm->group->members[r].node;
+    rc = make_topology(comm, &place, error);
+    if (rc)
+        return rc;
     mt_cost_defaults(&comm->cost, comm->ranks, comm->nodes, comm->settings.segment_bytes);
     rc = mt_routes_open(comm, deadline_ns, error);
     comm->spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
@@ -375,7 +411,7 @@ static int split(struct manta_comm *comm, const struct mt_call *call, int colour
     if (!rc && colour >= 0) {
         memcpy(job.session, sessions + (size_t)first * SESSION_BYTES, SESSION_BYTES - 1);
         snprintf(job.node, sizeof(job.node), "#%016llx",
-                 (unsigned long long)comm->nodes[comm->rank]);
+                 (unsigned long long)comm->group->members[comm->rank].node);
         rc = create(&job, &comm->settings, NULL, comm, comm_out, error);
     }
     if (rc && first == comm->rank)

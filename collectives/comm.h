@@ -33,6 +33,7 @@
 #include "plan/cost.h"
 #include "plan/select.h"
 #include "plan/verify.h"
+#include "topology/topology.h"
 
 enum {
     MT_ENDPOINTS = 4,     /* transports of one communicator, at most */
@@ -212,7 +213,8 @@ struct manta_comm {
     struct mt_counters counters;
 
     struct mt_cost_model cost;
-    uint64_t *nodes; /* [ranks] */
+    struct mt_topology *topology; /* where all ranks sit, the same on each of them */
+    uint64_t *nodes;              /* [ranks] its groups of level node */
     /* What was chosen, by size class and, where an override rules, by its range; NULL: not yet. */
     const struct mt_algorithm *chosen[MANTA_COLLECTIVE_COUNT][MT_SIZE_CLASSES];
     const struct mt_algorithm *forced[MANTA_COLLECTIVE_COUNT][MT_SELECT_RANGES];
