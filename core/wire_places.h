@@ -2,8 +2,8 @@
 /*
  * Where all ranks sit, in few bytes. Which ranks share a node is known from the members, so that it
  * suffices to say what the nodes look like: shapes (the places of a node's ranks, in order), then
- * which shape so many nodes have, one after the other; and the same for sites (zone and rack). Equal
- * nodes cost one shape and a count, however the ranks are spread over them.
+ * which shape so many nodes have, one after the other; and the same for sites (zone and rack).
+ * Equal nodes cost one shape and a count, however the ranks are spread over them.
  */
 #ifndef MT_CORE_WIRE_PLACES_H
 #define MT_CORE_WIRE_PLACES_H
