@@ -7,7 +7,7 @@
  * Words, separated by spaces:
  *   LEVEL:COUNT[@LINK]  so many of a level in each of the level named before it, from far to near:
  *                       zone, rack, node, package, numa, l3, core. Levels not named: one each.
- *   nic:COUNT[@RATE]    network cards of each node, and what each of them carries
+ *   nic:COUNT[@RATE]    network cards of each node, and what each carries if node does not say it
  *   gpu:COUNT           of each node
  *   ranks:COUNT         of each node. Default: one for each GPU, without GPUs one for each core
  *   size:COUNT          of ranks in all, when they do not fill the cluster
@@ -23,6 +23,7 @@
  *   core=TIME           work of a core at each end of a message
  *   oversub=NUMBER      node, rack, zone: what leaves the group is at most this part (one half for
  *                       2) of what its nodes' cards carry together. Without: no limit but theirs
+ * It counts also between the groups of the levels above, as far as those have no link of their own.
  * What is not given is as mt_topology_of_nodes assumes it.
  */
 #ifndef MT_TOPOLOGY_SYNTHETIC_H
@@ -31,10 +32,15 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "topology/cluster.h"
 #include "topology/topology.h"
 
-/* ranks_per_node: used where the text has no ranks:COUNT; 0: the default above. Free with
- * mt_topology_free. 0, MANTA_EINVAL with a sentence that names the wrong word, MANTA_ENOMEM. */
+/* What the text says, without ranks. Close with mt_cluster_close. 0, MANTA_EINVAL with a sentence
+ * that names the wrong word, MANTA_ENOMEM. */
+int mt_cluster_parse(const char *text, struct mt_cluster *cluster_out, struct mt_error *error);
+
+/* The ranks on it. ranks_per_node: used where the text has no ranks:COUNT; 0: the default above.
+ * Free with mt_topology_free. Returns as mt_cluster_parse. */
 int mt_topology_parse(const char *text, uint32_t ranks_per_node, struct mt_topology **topology_out,
                       struct mt_error *error);
 

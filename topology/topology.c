@@ -6,11 +6,15 @@
 
 #include <manta/manta.h>
 
-/* Within a node by shared memory, else by TCP. */
 static const struct mt_topology_link on_node = {
     .alpha_ns = 400, .core_ns = 300, .beta_ps_per_byte = 100};
 static const struct mt_topology_link on_network = {
     .alpha_ns = 14000, .core_ns = 3000, .beta_ps_per_byte = 800};
+
+const struct mt_topology_link *mt_topology_assumed(enum mt_level level)
+{
+    return level <= MT_LEVEL_NODE ? &on_node : &on_network;
+}
 
 static struct mt_topology *allocate(uint32_t ranks)
 {
@@ -22,7 +26,7 @@ static struct mt_topology *allocate(uint32_t ranks)
     topology->ranks = ranks;
     for (int level = 0; level < MT_LEVELS; level++) {
         topology->group[level] = groups + (size_t)level * ranks;
-        topology->links[level] = level <= MT_LEVEL_NODE ? on_node : on_network;
+        topology->links[level] = *mt_topology_assumed((enum mt_level)level);
     }
     return topology;
 }

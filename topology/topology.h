@@ -39,10 +39,13 @@ struct mt_topology {
     uint64_t uplink_ps_per_byte[MT_LEVELS];
 };
 
+/* A link of this machine class: shared memory within a node, else TCP. */
+const struct mt_topology_link *mt_topology_assumed(enum mt_level level);
+
 /* Ranks that are told apart by keys, level by level from far to near: those of one group whose keys
  * at the next level are equal share a group there too, so that groups are nested whatever the keys
- * are. keys[level]: [ranks], or NULL: all equal; the cluster's are not looked at. Links as assumed
- * for this machine class. One allocation; free with mt_topology_free. 0 or MANTA_ENOMEM. */
+ * are. keys[level]: [ranks], or NULL: all equal; the cluster's are not looked at. Links as assumed,
+ * uplinks without limit. One allocation; free with mt_topology_free. 0 or MANTA_ENOMEM. */
 int mt_topology_of_keys(uint32_t ranks, const uint64_t *const keys[MT_LEVELS],
                         struct mt_topology **topology_out);
 /* Ranks on nodes (any numbers that tell nodes apart; NULL: one node). Nothing else is known: each
