@@ -3,10 +3,8 @@
  * What the blocks hold: the plans are executed on symbols. A symbol knows which ranks' inputs are
  * in it (`mask`) and how they were combined (`tree`).
  *
- * mask: a bit for each rank, up to 64 ranks, so that an input counted twice is seen at once. Above,
- * the sum of random 64-bit numbers, one for each rank: a wrong set, or a rank counted twice, passes
- * with probability 2^-64. The idempotent token of a barrier may be counted twice; there the plans
- * are executed once for each 64 ranks, with exact bits for those.
+ * mask: see plan/contribution.h. For the token of a barrier, the plans are executed once for each 64
+ * ranks, with bits for those.
  *
  * tree: a hash of the expression with unordered children. Commuted operands are one class because
  * all operations are commutative, the built-in ones bit for bit (NaN results are canonical, -0 and
@@ -20,6 +18,7 @@
 #include <manta/manta.h>
 
 #include "plan/builder.h"
+#include "plan/contribution.h"
 
 struct value {
     uint64_t mask, tree; /* tree 0: nothing has been written here */
@@ -38,46 +37,24 @@ struct values {
     struct value *storage;
     uint32_t *origins;
     uint64_t *regions;
-    uint32_t window; /* idempotent: ranks 64 * window ... have bits */
-    int idempotent, exact;
+    struct mt_contribution inputs;
     uint64_t canonical; /* tree of the canonical order over all ranks */
 };
 
-static uint64_t mix(uint64_t x)
-{
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
 static uint64_t tree_leaf(uint32_t rank)
 {
-    return mix(rank + UINT64_C(1)) | 1;
+    return mt_contribution_mix(rank + UINT64_C(1)) | 1;
 }
 
 static uint64_t tree_join(uint64_t x, uint64_t y)
 {
     uint64_t low = x < y ? x : y, high = x < y ? y : x;
-    return mix(high + mix(low ^ UINT64_C(0x6a09e667f3bcc908))) | 1;
+    return mt_contribution_mix(high + mt_contribution_mix(low ^ UINT64_C(0x6a09e667f3bcc908))) | 1;
 }
 
 static struct value leaf(const struct values *s, uint32_t rank)
 {
-    uint64_t mask = mix(~(uint64_t)rank);
-    if (s->idempotent)
-        mask = rank / 64 == s->window ? UINT64_C(1) << (rank % 64) : 0;
-    else if (s->exact)
-        mask = UINT64_C(1) << rank;
-    return (struct value){mask, tree_leaf(rank)};
-}
-
-static uint64_t full_mask(const struct values *s)
-{
-    uint64_t mask = 0;
-    for (uint32_t r = 0; r < s->v->ranks; r++)
-        mask = s->idempotent || s->exact ? mask | leaf(s, r).mask : mask + leaf(s, r).mask;
-    return mask;
+    return (struct value){mt_contribution_leaf(&s->inputs, rank), tree_leaf(rank)};
 }
 
 static uint32_t half_of(uint32_t count)
@@ -101,10 +78,11 @@ static struct value join(struct values *s, uint32_t rank, uint32_t step, struct 
 {
     if (!x.tree || !y.tree)
         mt_verify_fault(s->v, rank, step, "combines a block that holds nothing");
-    if (s->exact && !s->idempotent && (x.mask & y.mask))
+    uint64_t twice = mt_contribution_twice(&s->inputs, x.mask, y.mask);
+    if (twice)
         mt_verify_fault(s->v, rank, step, "counts the input of rank %d twice",
-                        __builtin_ctzll(x.mask & y.mask));
-    uint64_t mask = s->exact || s->idempotent ? x.mask | y.mask : x.mask + y.mask;
+                        __builtin_ctzll(twice));
+    uint64_t mask = mt_contribution_join(&s->inputs, x.mask, y.mask);
     return (struct value){mask, tree_join(x.tree, y.tree)};
 }
 
@@ -300,25 +278,11 @@ static void close_memories(struct values *s)
     free(s->regions);
 }
 
-/* The rank whose input a copying collective must deliver; NONE for reducing ones. */
-static uint32_t giver(const struct manta_plan *plan, uint32_t block)
-{
-    switch (plan->collective) {
-    case MANTA_BROADCAST:
-    case MANTA_RECV:
-        return plan->root;
-    case MANTA_ALLGATHER:
-        return block / (plan->blocks / plan->ranks);
-    default:
-        return MANTA_PLAN_NONE;
-    }
-}
-
 static void check_block(struct values *s, uint32_t rank, uint32_t block, uint64_t full)
 {
     const struct manta_plan *plan = s->v->plans[rank];
     struct value value = s->memories[rank].dst[block];
-    uint32_t from = giver(plan, block);
+    uint32_t from = mt_contribution_giver(plan, block);
     uint64_t tree = from == MANTA_PLAN_NONE ? s->canonical : tree_leaf(from);
     if (!value.tree)
         mt_verify_fault(s->v, rank, MANTA_PLAN_NONE, "block %u of the result is never written",
@@ -332,7 +296,7 @@ static void check_block(struct values *s, uint32_t rank, uint32_t block, uint64_
     else if (plan->collective == MANTA_ALLREDUCE && value.tree != s->memories[0].dst[block].tree)
         mt_verify_fault(s->v, rank, MANTA_PLAN_NONE,
                         "block %u is combined in another order than on rank 0", block);
-    if (value.tree != tree && !s->idempotent)
+    if (value.tree != tree && !s->inputs.idempotent)
         s->v->result->order = 0;
 }
 
@@ -344,14 +308,14 @@ static uint64_t fingerprint(const struct values *s)
         const struct manta_plan *plan = s->v->plans[r];
         for (uint32_t b = 0; plan && b < plan->blocks; b++)
             if (mt_plan_owns_dst(plan, b))
-                print = mix(print ^ s->memories[r].dst[b].tree);
+                print = mt_contribution_mix(print ^ s->memories[r].dst[b].tree);
     }
     return print | UINT64_C(1) << 63;
 }
 
 static void check_result(struct values *s)
 {
-    uint64_t full = full_mask(s);
+    uint64_t full = mt_contribution_full(&s->inputs);
     s->v->result->order = MANTA_PLAN_ORDER_BINARY;
     for (uint32_t r = 0; r < s->v->ranks; r++) {
         const struct manta_plan *plan = s->v->plans[r];
@@ -390,10 +354,11 @@ static void execute(struct values *s)
 void mt_verify_values(struct mt_verify *v)
 {
     struct values s = {.v = v,
-                       .idempotent = v->any->collective == MANTA_BARRIER,
-                       .exact = v->ranks <= 64,
+                       .inputs = mt_contribution_of(v->any->collective, v->ranks),
                        .canonical = canonical_tree(0, v->ranks)};
-    uint32_t windows = s.idempotent ? (v->ranks + 63) / 64 : 1;
-    for (s.window = 0; s.window < windows && !v->code; s.window++)
+    uint32_t windows = s.inputs.idempotent ? (v->ranks + 63) / 64 : 1;
+    for (uint32_t i = 0; i < windows && !v->code; i++) {
+        s.inputs.first = 64 * i;
         execute(&s);
+    }
 }

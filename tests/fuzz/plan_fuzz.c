@@ -55,12 +55,16 @@ static void edit(struct manta_plan **plans, uint32_t ranks, const uint8_t *bytes
 static void use(const struct manta_plan *const *plans, uint32_t ranks)
 {
     static char text[4096];
+    struct mt_topology *topology;
     struct mt_cost_model model;
     struct mt_error error;
     uint64_t ns;
-    mt_cost_defaults(&model, ranks, NULL, 1 << 16);
+    if (mt_topology_of_nodes(ranks, NULL, &topology))
+        abort();
+    mt_cost_defaults(&model, topology, 1 << 16);
     if (mt_plan_cost(&model, plans, ranks, 1 << 20, &ns, &error))
         abort();
+    mt_topology_free(topology);
     for (uint32_t r = 0; r < ranks; r++)
         for (uint32_t s = 0; plans[r] && s < plans[r]->step_count; s++)
             mt_plan_describe(plans[r], s, text, sizeof(text));

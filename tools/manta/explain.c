@@ -75,13 +75,13 @@ static void print_table(const struct mt_select_candidate *candidates, uint32_t c
 }
 
 static int explain(const struct call_options *options, const struct mt_settings *settings,
-                   const uint64_t *nodes)
+                   const struct mt_topology *topology)
 {
     struct mt_cost_model cost;
     struct mt_select_candidate candidates[CANDIDATES];
     struct mt_error error;
     uint32_t count;
-    mt_cost_defaults(&cost, options->ranks, nodes, settings->segment_bytes);
+    mt_cost_defaults(&cost, topology, settings->segment_bytes);
     const struct mt_select_context context = {
         .ranks = options->ranks,
         .fused_available = options->nodes == 1 && strstr(settings->transports, "shm") != NULL,
@@ -131,14 +131,17 @@ int command_explain(int argc, char **argv)
         return EXIT_PROBLEM;
     }
     uint64_t *nodes = calloc(options.ranks, sizeof *nodes);
-    if (nodes == NULL) {
-        perror("manta explain");
-        return EXIT_PROBLEM;
-    }
-    for (uint64_t r = 0; r < options.ranks; r++)
+    struct mt_topology *topology = NULL;
+    for (uint64_t r = 0; nodes != NULL && r < options.ranks; r++)
         nodes[r] = r * options.nodes / options.ranks;
-    print_head(&options);
-    rc = explain(&options, &settings, nodes);
+    if (nodes != NULL && mt_topology_of_nodes(options.ranks, nodes, &topology) == 0) {
+        print_head(&options);
+        rc = explain(&options, &settings, topology);
+    } else {
+        fprintf(stderr, "manta explain: no memory for %u ranks\n", options.ranks);
+        rc = EXIT_PROBLEM;
+    }
+    mt_topology_free(topology);
     free(nodes);
     return rc;
 }

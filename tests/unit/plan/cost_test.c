@@ -12,18 +12,33 @@
 
 enum { RANKS_MAX = 16 };
 
+static struct mt_topology *topology; /* of the model at hand */
+
+/* Links whose times are easy to add up. */
 static struct mt_cost_model round_model(uint32_t ranks, const uint64_t *nodes)
 {
-    return (struct mt_cost_model){
-        .levels = {{.alpha_ns = 1000, .core_ns = 10, .beta_ps_per_byte = 1000},
-                   {.alpha_ns = 50000, .core_ns = 100, .beta_ps_per_byte = 10000}},
-        .gamma_ps_per_byte = 100,
-        .fused_alpha_ns = 7,
-        .memory_ps_per_byte = 1,
-        .ranks = ranks,
-        .nodes = nodes,
-        .segment_bytes = UINT64_MAX,
-    };
+    static const struct mt_topology_link near = {
+        .alpha_ns = 1000, .core_ns = 10, .beta_ps_per_byte = 1000};
+    static const struct mt_topology_link far = {
+        .alpha_ns = 50000, .core_ns = 100, .beta_ps_per_byte = 10000};
+    mt_topology_free(topology);
+    assert_int_equal(mt_topology_of_nodes(ranks, nodes, &topology), 0);
+    for (int level = 0; level < MT_LEVELS; level++)
+        topology->links[level] = level <= MT_LEVEL_NODE ? near : far;
+    return (struct mt_cost_model){.topology = topology,
+                                  .gamma_ps_per_byte = 100,
+                                  .fused_alpha_ns = 7,
+                                  .memory_ps_per_byte = 1,
+                                  .eager_bytes = UINT64_MAX,
+                                  .segment_bytes = UINT64_MAX};
+}
+
+static void model_of(struct mt_cost_model *model, uint32_t ranks, const uint64_t *nodes,
+                     uint64_t segment_bytes)
+{
+    mt_topology_free(topology);
+    assert_int_equal(mt_topology_of_nodes(ranks, nodes, &topology), 0);
+    mt_cost_defaults(model, topology, segment_bytes);
 }
 
 static uint64_t price(const struct mt_cost_model *model, uint32_t collective, const char *name,
@@ -31,31 +46,33 @@ static uint64_t price(const struct mt_cost_model *model, uint32_t collective, co
 {
     struct manta_plan *plans[RANKS_MAX];
     struct mt_error error;
-    struct mt_plan_request request = {
-        .collective = collective, .ranks = model->ranks, .root = collective >= MANTA_SEND ? 1 : 0};
+    struct mt_plan_request request = {.collective = collective,
+                                      .ranks = topology->ranks,
+                                      .root = collective >= MANTA_SEND ? 1 : 0};
     uint64_t ns = 0;
     if (mt_plan_compile_all(mt_catalogue_find(collective, name), &request, plans, &error) ||
-        mt_plan_cost(model, (const struct manta_plan *const *)plans, model->ranks, bytes, &ns,
+        mt_plan_cost(model, (const struct manta_plan *const *)plans, topology->ranks, bytes, &ns,
                      &error))
         fail_msg("%s", error.sentence);
-    mt_plan_free_all(plans, model->ranks);
+    mt_plan_free_all(plans, topology->ranks);
     return ns;
 }
 
 static void test_by_hand(void **state)
 {
     uint64_t apart[4] = {1, 2, 3, 4};
-    struct mt_cost_model near = round_model(2, NULL), far = round_model(2, apart);
+    struct mt_cost_model near = round_model(2, NULL), far;
     (void)state;
     /* core, wire, alpha, core */
     assert_int_equal(price(&near, MANTA_SEND, "direct", 0), 10 + 1000 + 10);
     assert_int_equal(price(&near, MANTA_SEND, "direct", 500), 10 + 500 + 1000 + 10);
+    /* two members, 500 bytes read and written by each */
+    assert_int_equal(price(&near, MANTA_ALLREDUCE, "fused", 500), 2 * 7 + 2);
+    far = round_model(2, apart);
     assert_int_equal(price(&far, MANTA_RECV, "direct", 500), 100 + 5000 + 50000 + 100);
     assert_int_equal(price(&far, MANTA_BROADCAST, "binomial", 500), 55200);
     /* one exchange and one reduction */
     assert_int_equal(price(&far, MANTA_ALLREDUCE, "recursive_doubling", 500), 55200 + 50);
-    /* two members, 500 bytes read and written by each */
-    assert_int_equal(price(&near, MANTA_ALLREDUCE, "fused", 500), 2 * 7 + 2);
     /* alone: a copy */
     far = round_model(1, apart);
     assert_int_equal(price(&far, MANTA_ALLREDUCE, "ring", 1000), 100);
@@ -81,7 +98,7 @@ static void test_more_bytes_never_cost_less(void **state)
         for (uint32_t r = 0; r < ranks; r++)
             nodes[r] = r / 3;
         struct mt_cost_model model;
-        mt_cost_defaults(&model, ranks, nodes, 1 << 16);
+        model_of(&model, ranks, nodes, 1 << 16);
         for (uint32_t i = 0; mt_catalogue[i]; i++) {
             uint64_t before = 0;
             for (uint64_t bytes = 0; bytes < UINT64_C(1) << 40; bytes = bytes * 4 + 64) {
@@ -100,7 +117,7 @@ static void test_no_overflow(void **state)
     (void)state;
     for (uint32_t i = 0; mt_catalogue[i]; i++) {
         struct mt_cost_model model;
-        mt_cost_defaults(&model, 5, nodes, 1);
+        model_of(&model, 5, nodes, 1);
         uint64_t most =
             price(&model, mt_catalogue[i]->collective, mt_catalogue[i]->name, UINT64_MAX);
         uint64_t less = price(&model, mt_catalogue[i]->collective, mt_catalogue[i]->name, 1 << 20);
@@ -159,6 +176,13 @@ static void test_plans_that_wait_for_ever(void **state)
     mt_plan_free(plan);
 }
 
+static int free_topology(void **state)
+{
+    (void)state;
+    mt_topology_free(topology);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,5 +194,5 @@ int main(void)
         cmocka_unit_test(test_crowded_ranks_wait_for_turns),
         cmocka_unit_test(test_plans_that_wait_for_ever),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, free_topology);
 }

@@ -96,6 +96,13 @@ static void test_parse_and_forced(void **state)
                   15, "b");
 }
 
+static struct mt_topology *topology_of(uint32_t ranks, const uint64_t *nodes)
+{
+    struct mt_topology *topology;
+    assert_int_equal(mt_topology_of_nodes(ranks, nodes, &topology), 0);
+    return topology;
+}
+
 static struct mt_select_context context_of(uint32_t ranks, const struct mt_cost_model *model)
 {
     return (struct mt_select_context){.ranks = ranks, .cost = model, .catalogue = mt_catalogue};
@@ -123,7 +130,8 @@ static void test_candidates(void **state)
     struct mt_cost_model model;
     uint64_t nodes[4] = {1, 2, 3, 4};
     (void)state;
-    mt_cost_defaults(&model, 4, nodes, 1 << 20);
+    struct mt_topology *topology = topology_of(4, nodes);
+    mt_cost_defaults(&model, topology, 1 << 20);
     struct mt_select_context context = context_of(4, &model);
     assert_int_equal(choose(&context, MANTA_ALLREDUCE, 8, 0, c), 3);
     assert_string_equal(c[0].algorithm->name, "recursive_doubling");
@@ -138,6 +146,7 @@ static void test_candidates(void **state)
     choose(&context, MANTA_ALLREDUCE, 64 << 20, 0, c);
     assert_string_equal(c[0].algorithm->name, "recursive_doubling");
     assert_non_null(strstr(c[1].excluded ? c[1].excluded : "", "REPRODUCIBLE"));
+    mt_topology_free(topology);
 }
 
 static void test_fused_on_one_node(void **state)
@@ -146,7 +155,8 @@ static void test_fused_on_one_node(void **state)
     struct mt_cost_model model;
     uint64_t nodes[4] = {9, 9, 9, 9};
     (void)state;
-    mt_cost_defaults(&model, 4, nodes, 1 << 20);
+    struct mt_topology *topology = topology_of(4, nodes);
+    mt_cost_defaults(&model, topology, 1 << 20);
     struct mt_select_context context = context_of(4, &model);
     context.fused_available = 1;
     for (uint32_t collective = 0; collective < MANTA_SEND; collective++) {
@@ -155,6 +165,7 @@ static void test_fused_on_one_node(void **state)
             assert_string_equal(c[0].algorithm->name, "fused");
         }
     }
+    mt_topology_free(topology);
 }
 
 /* Whatever rank asks, the answer is the same; and one rank alone can run everything. */
@@ -164,7 +175,8 @@ static void test_alike_on_all_ranks(void **state)
     struct mt_cost_model model;
     uint64_t nodes[6] = {5, 5, 1, 1, 5, 1};
     (void)state;
-    mt_cost_defaults(&model, 6, nodes, 4096);
+    struct mt_topology *topology = topology_of(6, nodes);
+    mt_cost_defaults(&model, topology, 4096);
     struct mt_select_context context = context_of(6, &model);
     for (uint32_t collective = 0; collective < MANTA_SEND; collective++) {
         for (uint64_t bytes = 0; bytes < 1 << 20; bytes = bytes * 5 + 1) {
@@ -183,6 +195,7 @@ static void test_alike_on_all_ranks(void **state)
         choose(&context, collective, 1000, 0, c);
         assert_null(c[0].excluded);
     }
+    mt_topology_free(topology);
 }
 
 /* Large groups: no cliff where prices begin to be extrapolated, and the order stays sensible. */
@@ -194,7 +207,8 @@ static void test_large_groups(void **state)
     (void)state;
     for (uint32_t r = 0; r < 4096; r++)
         nodes[r] = r / 8;
-    mt_cost_defaults(&model, 4096, nodes, 1 << 20);
+    struct mt_topology *topology = topology_of(4096, nodes);
+    mt_cost_defaults(&model, topology, 1 << 20);
     struct mt_select_context context = context_of(176, &model);
     uint64_t before = 0;
     for (context.ranks = 176; context.ranks <= 256; context.ranks += 16) {
@@ -211,6 +225,7 @@ static void test_large_groups(void **state)
     assert_string_equal(c[0].algorithm->name, "recursive_doubling");
     choose(&context, MANTA_ALLREDUCE, UINT64_MAX, 17, c);
     assert_true(c[0].predicted_ns > 0);
+    mt_topology_free(topology);
 }
 
 static void test_capacity(void **state)
@@ -220,7 +235,8 @@ static void test_capacity(void **state)
     struct mt_error error;
     uint32_t count = 99;
     (void)state;
-    mt_cost_defaults(&model, 4, NULL, 0);
+    struct mt_topology *topology = topology_of(4, NULL);
+    mt_cost_defaults(&model, topology, 0);
     struct mt_select_context context = context_of(4, &model);
     struct mt_plan_request request = {.collective = MANTA_ALLREDUCE, .ranks = 4};
     memset(c, 0x55, sizeof(c));
@@ -230,6 +246,7 @@ static void test_capacity(void **state)
     request.collective = 77;
     assert_int_equal(mt_select(&context, &request, 8, c, 2, &count, &error), 0);
     assert_int_equal(count, 0);
+    mt_topology_free(topology);
 }
 
 /* Neither the size within its class nor the root decides: history would. */
@@ -241,7 +258,8 @@ static void test_one_price_for_a_class(void **state)
     uint32_t count;
     uint64_t nodes[6] = {5, 5, 1, 1, 5, 1};
     (void)state;
-    mt_cost_defaults(&model, 6, nodes, 4096);
+    struct mt_topology *topology = topology_of(6, nodes);
+    mt_cost_defaults(&model, topology, 4096);
     struct mt_select_context context = context_of(6, &model);
     struct mt_plan_request request = {.collective = MANTA_BROADCAST, .ranks = 6};
     assert_int_equal(mt_select(&context, &request, 1024, first, 16, &count, &error), 0);
@@ -256,6 +274,7 @@ static void test_one_price_for_a_class(void **state)
     assert_int_equal(mt_select_class(1023), 10);
     assert_int_equal(mt_select_class(1024), 11);
     assert_int_equal(mt_select_class(UINT64_MAX), 64);
+    mt_topology_free(topology);
 }
 
 static void test_pick(void **state)

@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan/simulating.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <manta/manta.h>
+
+#include "plan/verify.h"
+
+/* What happens. Events of one time come in this order, those of one kind by rank. */
+enum {
+    WORD,  /* a receive is posted: its sender may begin */
+    LEAVE, /* a message begins to move: the sender's half */
+    ENTER, /* the receiver's half; the value is when the sender's is through */
+    ARRIVE,
+    COMPLETE
+};
+enum { KIND_BITS = 3, SEGMENT_BITS = 6, STEP_BITS = 32, RANKS_MOST = 1 << 23 };
+/* Before the rate of the segments is taken, it settles for so many. */
+enum { SETTLE = 4 };
+
+static void push(struct mt_simulating *s, uint64_t time_ns, const struct mt_simulate_at *at,
+                 uint32_t kind, uint64_t value)
+{
+    uint64_t key = (uint64_t)kind << (64 - KIND_BITS) |
+                   ((uint64_t)at->rank << SEGMENT_BITS | at->segment) << STEP_BITS | at->step;
+    if (mt_events_push(&s->events, (struct mt_event){time_ns, key, value}))
+        s->code = MANTA_ENOMEM;
+}
+
+static struct mt_simulate_at partner_of(const struct mt_simulating *s,
+                                        const struct mt_simulate_at *at)
+{
+    uint32_t peer = mt_simulating_step(s, at)->peer;
+    uint32_t partner = s->match->partner[s->match->first[at->rank] + at->step];
+    return (struct mt_simulate_at){s->what->as ? s->what->as[peer] : peer, at->segment, partner};
+}
+
+uint8_t *mt_simulating_flags(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    struct mt_simulate_instance **slot =
+        &s->instances[(size_t)at->segment * s->what->ranks + at->rank];
+    const struct manta_plan *plan = s->what->plans[at->rank];
+    if (*slot)
+        return (*slot)->flags + at->step;
+    size_t heads = plan->lanes * sizeof(uint32_t);
+    struct mt_simulate_instance *made = calloc(1, sizeof(*made) + heads + plan->step_count);
+    if (!made) {
+        s->code = MANTA_ENOMEM;
+        return NULL;
+    }
+    made->heads = (uint32_t *)(made + 1);
+    made->flags = (uint8_t *)made->heads + heads;
+    *slot = made;
+    return made->flags + at->step;
+}
+
+static uint64_t part(uint64_t bytes, uint64_t index, uint64_t parts)
+{
+    return bytes / parts * index + bytes % parts * index / parts;
+}
+
+static uint64_t interval_bytes(const struct manta_plan *plan, uint64_t whole, uint32_t first,
+                               uint32_t count)
+{
+    uint64_t parts = plan->blocks;
+    if (plan->layout == MANTA_PLAN_VECTOR)
+        return part(whole, first + (uint64_t)count, parts) - part(whole, first, parts);
+    return mt_links_times(count, whole) / (parts / plan->ranks);
+}
+
+static uint64_t bytes_of_segment(const struct mt_simulating *s, uint32_t segment)
+{
+    return segment + 1 == s->simulated ? s->last_bytes : s->segment_bytes;
+}
+
+static uint64_t step_bytes(const struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    const struct manta_plan *plan = s->what->plans[at->rank];
+    const struct manta_plan_step *step = &plan->steps[at->step];
+    uint64_t whole = bytes_of_segment(s, at->segment), bytes = 0;
+    uint32_t locations = step->location_count;
+    if (step->kind == MANTA_PLAN_COPY || step->kind == MANTA_PLAN_REDUCE)
+        locations = 1;
+    for (uint32_t i = 0; i < locations; i++) {
+        const struct manta_plan_location *to = &plan->locations[step->location_first + i];
+        bytes = mt_links_plus(bytes, interval_bytes(plan, whole, to->first, to->count));
+    }
+    return bytes;
+}
+
+/* The way of a message, as its sender declares it. Both ends are ranks as simulated. */
+static struct mt_links_way way_of(const struct mt_simulating *s, const struct mt_simulate_at *from,
+                                  const struct mt_simulate_at *to)
+{
+    const struct mt_topology *topology = s->what->model->topology;
+    uint32_t peer = mt_simulating_step(s, from)->peer;
+    return (struct mt_links_way){from->rank, to->rank, mt_topology_meet(topology, from->rank, peer),
+                                 step_bytes(s, from)};
+}
+
+static const struct mt_topology_link *link_of(const struct mt_simulating *s,
+                                              const struct mt_links_way *way)
+{
+    return &s->what->model->topology->links[way->meet];
+}
+
+static int waits_for_word(const struct mt_simulating *s, const struct mt_links_way *way)
+{
+    return way->meet > MT_LEVEL_NODE && way->bytes > s->what->model->eager_bytes;
+}
+
+/* Where ranks share CPUs, who waits for another waits until all others of its CPU had a turn. */
+static uint64_t turns(const struct mt_simulating *s)
+{
+    const struct mt_cost_model *model = s->what->model;
+    return model->crowd > 1 ? mt_links_times(model->crowd - 1, model->turn_ns) : 0;
+}
+
+static void watch(struct mt_simulating *s, const struct mt_simulate_at *at, uint64_t begin_ns,
+                  uint64_t end_ns)
+{
+    const struct mt_simulate_watch *w = &s->what->watch;
+    struct mt_simulate_slice slice = {at->rank, at->segment, at->step, begin_ns, end_ns};
+    if (w->slice)
+        w->slice(w->arg, &slice);
+}
+
+/* A complete step is an event of its own, so that ranks go on in the order of time. */
+static void complete_at(struct mt_simulating *s, const struct mt_simulate_at *at, uint64_t begin_ns,
+                        uint64_t end_ns)
+{
+    watch(s, at, begin_ns, end_ns);
+    push(s, end_ns, at, COMPLETE, 0);
+}
+
+/* The message may go: it does when the sender's core has done its part. */
+static void start_message(struct mt_simulating *s, const struct mt_simulate_at *at,
+                          const struct mt_links_way *way)
+{
+    uint64_t core_ns = link_of(s, way)->core_ns;
+    push(s, mt_links_spend(&s->links, at->rank, core_ns, s->now_ns), at, LEAVE, 0);
+}
+
+static void issue_send(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    struct mt_simulate_at to = partner_of(s, at);
+    struct mt_links_way way = way_of(s, at, &to);
+    const uint8_t *flags = mt_simulating_flags(s, at);
+    if (flags && (!waits_for_word(s, &way) || (*flags & MT_SIMULATE_WORD)))
+        start_message(s, at, &way);
+}
+
+static void issue_recv(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    struct mt_simulate_at from = partner_of(s, at);
+    const uint8_t *flags = mt_simulating_flags(s, at);
+    if (!flags || from.step == MANTA_PLAN_NONE)
+        return;
+    struct mt_links_way way = way_of(s, &from, at);
+    const struct mt_topology_link *link = link_of(s, &way);
+    if (*flags & MT_SIMULATE_ARRIVED)
+        complete_at(s, at, s->now_ns, mt_links_plus(s->now_ns, link->core_ns));
+    else if (waits_for_word(s, &way))
+        push(s, mt_links_plus(s->now_ns, link->alpha_ns), &from, WORD, 0);
+}
+
+static void issue_local(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    uint64_t done = mt_links_work(&s->links, at->rank, step_bytes(s, at), s->now_ns);
+    complete_at(s, at, s->now_ns, done);
+}
+
+uint32_t mt_simulating_fused(const struct mt_simulating *s, uint32_t rank, uint32_t number)
+{
+    const struct manta_plan *plan = s->what->plans[rank];
+    for (uint32_t i = 0; plan && i < plan->step_count; i++)
+        if (plan->steps[i].kind == MANTA_PLAN_FUSED && plan->steps[i].number == number)
+            return i;
+    return MANTA_PLAN_NONE;
+}
+
+int mt_simulating_issued(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    if (at->step == MANTA_PLAN_NONE || s->dead[at->rank])
+        return 0;
+    const uint8_t *flags = mt_simulating_flags(s, at);
+    return flags && (*flags & MT_SIMULATE_ISSUED);
+}
+
+/* A fused step begins with its last member: a fixed part for each member, on its core, and the
+ * traffic of all in the memory of the node. */
+static void issue_fused(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    const struct manta_plan *plan = s->what->plans[at->rank];
+    const struct mt_cost_model *model = s->what->model;
+    uint32_t number = plan->steps[at->step].number;
+    const struct manta_plan_fused *fused = &plan->fused[number];
+    uint64_t whole = bytes_of_segment(s, at->segment), bytes = 0;
+    struct mt_simulate_at member = *at;
+    for (uint32_t i = 0; i < fused->member_count; i++) {
+        const struct manta_plan_fused_member *m = &fused->members[i];
+        member.rank = m->rank;
+        member.step = mt_simulating_fused(s, m->rank, number);
+        if (!mt_simulating_issued(s, &member))
+            return;
+        bytes = mt_links_plus(bytes, interval_bytes(plan, whole, m->read_first, m->read_count));
+        bytes = mt_links_plus(bytes, interval_bytes(plan, whole, m->write_first, m->write_count));
+    }
+    uint64_t each = mt_links_times(fused->member_count, model->fused_alpha_ns);
+    uint64_t moved = mt_links_duration(bytes, model->memory_ps_per_byte);
+    uint64_t end = mt_links_plus(mt_links_share(&s->links, at->rank, moved, s->now_ns), each);
+    for (uint32_t i = 0; i < fused->member_count; i++)
+        end =
+            mt_links_later(end, mt_links_spend(&s->links, fused->members[i].rank, each, s->now_ns));
+    end = mt_links_plus(end, turns(s));
+    if (s->contents && at->segment == 0)
+        s->code = mt_contents_run(s->contents, at->rank, at->step, s->error);
+    for (uint32_t i = 0; i < fused->member_count; i++) {
+        member.rank = fused->members[i].rank;
+        member.step = mt_simulating_fused(s, member.rank, number);
+        complete_at(s, &member, s->now_ns, end);
+    }
+}
+
+static void issue(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    uint8_t *flags = mt_simulating_flags(s, at);
+    if (!flags)
+        return;
+    *flags |= MT_SIMULATE_ISSUED;
+    switch (mt_simulating_step(s, at)->kind) {
+    case MANTA_PLAN_SEND:
+        issue_send(s, at);
+        break;
+    case MANTA_PLAN_RECV:
+        issue_recv(s, at);
+        break;
+    case MANTA_PLAN_FUSED:
+        issue_fused(s, at);
+        break;
+    default:
+        issue_local(s, at);
+    }
+}
+
+static int is_ready(const struct mt_simulate_instance *instance, const struct manta_plan *plan,
+                    uint32_t step)
+{
+    const struct manta_plan_step *at = &plan->steps[step];
+    for (uint32_t i = 0; i < at->depend_count; i++)
+        if (!(instance->flags[plan->depends[at->depend_first + i]] & MT_SIMULATE_COMPLETE))
+            return 0;
+    return 1;
+}
+
+static void advance(struct mt_simulating *s, uint32_t rank, uint32_t segment)
+{
+    const struct manta_plan *plan = s->what->plans[rank];
+    struct mt_simulate_at at = {rank, segment, 0};
+    if (!mt_simulating_flags(s, &at))
+        return;
+    struct mt_simulate_instance *instance = s->instances[(size_t)segment * s->what->ranks + rank];
+    for (uint32_t lane = 0; lane < plan->lanes; lane++) {
+        uint32_t *head = &instance->heads[lane];
+        for (; *head < plan->step_count && !s->code; ++*head) {
+            if (plan->steps[*head].lane != lane)
+                continue;
+            if (!is_ready(instance, plan, *head))
+                break;
+            at.step = *head;
+            issue(s, &at);
+        }
+    }
+}
+
+static int takes_part(const struct mt_simulating *s, uint32_t rank)
+{
+    return s->what->plans[rank] && (!s->what->as || s->what->as[rank] == rank);
+}
+
+/* All steps of a rank's segment are complete: another may begin. */
+static void finish(struct mt_simulating *s, uint32_t rank, uint32_t segment)
+{
+    struct mt_simulate_instance **slot = &s->instances[(size_t)segment * s->what->ranks + rank];
+    s->end_ns[segment] = mt_links_later(s->end_ns[segment], s->now_ns);
+    s->done[rank] |= UINT64_C(1) << segment;
+    s->finished++;
+    if (s->contents && segment == 0)
+        s->code = mt_contents_finish(s->contents, rank, s->error);
+    free(*slot);
+    *slot = NULL;
+    if (segment + MT_PLAN_DEPTH < s->simulated) {
+        if (s->what->plans[rank]->step_count)
+            advance(s, rank, segment + MT_PLAN_DEPTH);
+        else
+            finish(s, rank, segment + MT_PLAN_DEPTH);
+    }
+}
+
+static void complete(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    uint8_t *flags = mt_simulating_flags(s, at);
+    const struct manta_plan *plan = s->what->plans[at->rank];
+    uint32_t kind = plan->steps[at->step].kind;
+    if (!flags)
+        return;
+    *flags |= MT_SIMULATE_COMPLETE;
+    if (s->contents && at->segment == 0 && kind != MANTA_PLAN_SEND && kind != MANTA_PLAN_FUSED)
+        s->code = mt_contents_run(s->contents, at->rank, at->step, s->error);
+    s->steps++;
+    struct mt_simulate_instance *instance =
+        s->instances[(size_t)at->segment * s->what->ranks + at->rank];
+    if (++instance->complete == plan->step_count)
+        finish(s, at->rank, at->segment);
+    else
+        advance(s, at->rank, at->segment);
+}
+
+static void leave(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    struct mt_simulate_at to = partner_of(s, at);
+    struct mt_links_way way = way_of(s, at, &to);
+    uint64_t through = mt_links_leave(&s->links, &way, s->now_ns);
+    if (s->contents && at->segment == 0)
+        s->code = mt_contents_send(s->contents, at->rank, at->step, s->error);
+    if (to.step == MANTA_PLAN_NONE || !waits_for_word(s, &way))
+        complete_at(s, at, s->now_ns, through);
+    if (to.step != MANTA_PLAN_NONE && !s->dead[to.rank])
+        push(s, s->now_ns, &to, ENTER, through);
+}
+
+static void enter(struct mt_simulating *s, const struct mt_simulate_at *at, uint64_t left_ns)
+{
+    struct mt_simulate_at from = partner_of(s, at);
+    struct mt_links_way way = way_of(s, &from, at);
+    const struct mt_topology_link *link = link_of(s, &way);
+    uint64_t through = mt_links_later(left_ns, mt_links_enter(&s->links, &way, s->now_ns));
+    uint64_t arrival = mt_links_plus(mt_links_plus(through, link->alpha_ns), turns(s));
+    const uint8_t *flags = mt_simulating_flags(s, at);
+    if (flags && (*flags & MT_SIMULATE_ISSUED))
+        complete_at(s, at, s->now_ns, mt_links_plus(arrival, link->core_ns));
+    else if (flags)
+        push(s, arrival, at, ARRIVE, 0);
+    if (waits_for_word(s, &way))
+        complete_at(s, &from, s->now_ns, through);
+}
+
+static void arrive(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    struct mt_simulate_at from = partner_of(s, at);
+    struct mt_links_way way = way_of(s, &from, at);
+    uint8_t *flags = mt_simulating_flags(s, at);
+    if (!flags)
+        return;
+    *flags |= MT_SIMULATE_ARRIVED;
+    if (*flags & MT_SIMULATE_ISSUED)
+        complete_at(s, at, s->now_ns, mt_links_plus(s->now_ns, link_of(s, &way)->core_ns));
+}
+
+/* Word of a receive has come to the sender. */
+static void hear(struct mt_simulating *s, const struct mt_simulate_at *at)
+{
+    struct mt_simulate_at to = partner_of(s, at);
+    struct mt_links_way way = way_of(s, at, &to);
+    uint8_t *flags = s->dead[at->rank] ? NULL : mt_simulating_flags(s, at);
+    if (!flags)
+        return;
+    *flags |= MT_SIMULATE_WORD;
+    if (*flags & MT_SIMULATE_ISSUED)
+        start_message(s, at, &way);
+}
+
+static void handle(struct mt_simulating *s, const struct mt_event *event)
+{
+    uint64_t place = event->key >> STEP_BITS;
+    struct mt_simulate_at at = {(uint32_t)(place >> SEGMENT_BITS) & (RANKS_MOST - 1),
+                                (uint32_t)place & ((1 << SEGMENT_BITS) - 1), (uint32_t)event->key};
+    s->now_ns = event->time_ns;
+    switch (event->key >> (64 - KIND_BITS)) {
+    case WORD:
+        hear(s, &at);
+        break;
+    case LEAVE:
+        leave(s, &at);
+        break;
+    case ENTER:
+        enter(s, &at, event->value);
+        break;
+    case ARRIVE:
+        arrive(s, &at);
+        break;
+    default:
+        complete(s, &at);
+    }
+}
+
+static void run(struct mt_simulating *s)
+{
+    const struct mt_simulate_watch *w = &s->what->watch;
+    for (uint32_t r = 0; r < s->what->ranks && !s->code; r++) {
+        if (!takes_part(s, r) || s->dead[r])
+            continue;
+        for (uint32_t segment = 0; segment < MT_PLAN_DEPTH && segment < s->simulated; segment++) {
+            if (s->what->plans[r]->step_count)
+                advance(s, r, segment);
+            else
+                finish(s, r, segment);
+        }
+    }
+    for (uint64_t events = 0; s->events.count && !s->code; events++) {
+        struct mt_event event = mt_events_pop(&s->events);
+        handle(s, &event);
+        if (w->progress && events % (1 << 16) == 0)
+            w->progress(w->arg, s->steps, s->steps_expected);
+    }
+}
+
+/* How many segments there are, and which of them are simulated. */
+static void cut(struct mt_simulating *s)
+{
+    const struct mt_simulate *what = s->what;
+    uint64_t segment = what->model->segment_bytes, most = what->segments_most;
+    for (uint32_t r = 0; r < what->ranks; r++)
+        if (what->plans[r] && what->plans[r]->layout == MANTA_PLAN_RANKS)
+            segment = mt_links_later(what->model->segment_bytes / what->ranks, 1);
+    s->segments = 1;
+    if (segment < what->bytes)
+        s->segments = what->bytes / segment + (what->bytes % segment != 0);
+    if (!most || most > MT_SIMULATE_SEGMENTS)
+        most = MT_SIMULATE_SEGMENTS;
+    s->simulated = (uint32_t)(s->segments < most ? s->segments : most);
+    s->segment_bytes = s->segments > 1 ? segment : what->bytes;
+    s->last_bytes = s->segments > 1 ? what->bytes - segment * (s->segments - 1) : what->bytes;
+    if (s->simulated < s->segments && s->simulated < 2 * SETTLE)
+        s->last_bytes = segment;
+}
+
+static int open_simulating(struct mt_simulating *s)
+{
+    const struct mt_simulate *what = s->what;
+    size_t instances = (size_t)s->simulated * what->ranks;
+    s->instances = calloc(instances, sizeof(struct mt_simulate_instance *));
+    s->done = calloc(what->ranks, sizeof(*s->done));
+    s->dead = calloc(what->ranks, 1);
+    if (mt_links_open(&s->links, what->model, what->ranks) || !s->instances || !s->dead || !s->done)
+        return MANTA_ENOMEM;
+    s->match = what->match ? what->match : &s->own_match;
+    if (!what->match && mt_plan_match_open(&s->own_match, what->plans, what->ranks))
+        return MANTA_ENOMEM;
+    if (what->check && mt_contents_open(what->plans, what->ranks, s->match, &s->contents))
+        return MANTA_ENOMEM;
+    for (uint32_t r = 0; r < what->ranks; r++) {
+        s->expected += takes_part(s, r) ? s->simulated : 0;
+        s->steps_expected +=
+            takes_part(s, r) ? (uint64_t)s->simulated * what->plans[r]->step_count : 0;
+    }
+    return 0;
+}
+
+static void close_simulating(struct mt_simulating *s)
+{
+    for (size_t i = 0; s->instances && i < (size_t)s->simulated * s->what->ranks; i++)
+        free(s->instances[i]);
+    mt_contents_close(s->contents);
+    if (!s->what->match)
+        mt_plan_match_close(&s->own_match);
+    mt_links_close(&s->links);
+    free(s->instances);
+    free(s->done);
+    free(s->dead);
+    free(s->events.at);
+}
+
+static int break_things(struct mt_simulating *s)
+{
+    const struct mt_topology *topology = s->what->model->topology;
+    for (uint32_t i = 0; i < s->what->fault_count; i++) {
+        const struct mt_simulate_fault *fault = &s->what->faults[i];
+        uint32_t most =
+            fault->level == MT_LEVEL_CORE ? s->what->ranks : topology->groups[fault->level];
+        if (fault->index >= most)
+            return mt_error_set(s->error, MANTA_EINVAL,
+                                "there is no such rank or group to fail: %u of %u", fault->index,
+                                most);
+        for (uint32_t r = 0; r < s->what->ranks && fault->dead; r++)
+            if (fault->level == MT_LEVEL_CORE ? r == fault->index
+                                              : topology->group[fault->level][r] == fault->index)
+                s->dead[r] = 1;
+        if (!fault->dead && mt_links_slow(&s->links, fault->level, fault->index, fault->ppm))
+            return mt_error_set(s->error, MANTA_EINVAL,
+                                "the groups of this level have no limit that could be slower; name "
+                                "a rank, or give the topology one");
+    }
+    return 0;
+}
+
+/* The end of all segments: of those that were simulated, and the others at the rate of the later
+ * ones, measured over an even number, since two are under way at a time. */
+static uint64_t whole_ns(const struct mt_simulating *s, uint64_t simulated_ns)
+{
+    if (s->segments == s->simulated || s->simulated < 2 * SETTLE)
+        return simulated_ns;
+    uint32_t last = s->simulated - 2, span = (last - SETTLE) / 2 * 2;
+    uint64_t rate = (s->end_ns[last] - s->end_ns[last - span]) / span;
+    return mt_links_plus(simulated_ns, mt_links_times(s->segments - s->simulated, rate));
+}
+
+/* Bytes and messages of all ranks, whole vectors. */
+static void count_messages(const struct mt_simulating *s, uint32_t rank,
+                           struct mt_simulate_result *result)
+{
+    const struct manta_plan *plan = s->what->plans[rank];
+    struct mt_simulate_at at = {rank, 0, 0};
+    for (; at.step < plan->step_count; at.step++) {
+        struct mt_simulate_at to;
+        if (plan->steps[at.step].kind != MANTA_PLAN_SEND)
+            continue;
+        to = partner_of(s, &at);
+        struct mt_links_way way = way_of(s, &at, &to);
+        uint64_t all = mt_links_times(s->segments - 1, way.bytes);
+        at.segment = s->simulated - 1;
+        all = mt_links_plus(all, step_bytes(s, &at));
+        at.segment = 0;
+        result->level_bytes[way.meet] = mt_links_plus(result->level_bytes[way.meet], all);
+        result->messages++;
+    }
+}
+
+static void report(struct mt_simulating *s, struct mt_simulate_result *result)
+{
+    for (uint32_t segment = 0; segment < s->simulated; segment++)
+        result->simulated_ns = mt_links_later(result->simulated_ns, s->end_ns[segment]);
+    result->ns = whole_ns(s, result->simulated_ns);
+    result->segments = s->segments;
+    result->segments_simulated = s->simulated;
+    for (uint32_t r = 0; r < s->what->ranks; r++) {
+        uint32_t as = s->what->as ? s->what->as[r] : r;
+        if (!s->what->plans[as])
+            continue;
+        result->steps += s->what->plans[as]->step_count;
+        count_messages(s, as, result);
+    }
+    result->busiest_ns = mt_links_busiest(&s->links, &result->busiest);
+    if (s->finished < s->expected)
+        mt_simulating_report_stuck(s, &result->stuck);
+}
+
+int mt_simulate(const struct mt_simulate *what, struct mt_simulate_result *result_out,
+                struct mt_error *error)
+{
+    struct mt_simulating s = {.what = what, .error = error};
+    memset(result_out, 0, sizeof(*result_out));
+    error->code = 0;
+    if (what->ranks > RANKS_MOST)
+        return mt_error_set(error, MANTA_EINVAL, "more than %d ranks cannot be simulated",
+                            RANKS_MOST);
+    cut(&s);
+    s.code = open_simulating(&s);
+    if (!s.code)
+        s.code = break_things(&s);
+    if (!s.code)
+        run(&s);
+    if (!s.code)
+        report(&s, result_out);
+    close_simulating(&s);
+    if (s.code && !error->code)
+        mt_error_set(error, s.code, "no memory to simulate plans of %u ranks; free some",
+                     what->ranks);
+    return s.code;
+}
