@@ -5,9 +5,10 @@
 
 #include "plan/builder.h"
 
-/* Consecutive blocks; indices are taken modulo the number of blocks where `block` wraps. */
+/* Consecutive blocks. */
 struct plan_interval {
     uint32_t first, count;
+    uint32_t around; /* 1: behind the last block come block 0 and on */
 };
 
 /* What the plan is for. */
@@ -25,6 +26,8 @@ void plan_lane(struct mt_plan_builder *p, uint32_t lane);
 struct plan_interval plan_block(const struct mt_plan_builder *p,
                                 int64_t index); /* one block, index modulo P */
 struct plan_interval plan_range(uint32_t first, uint32_t count);
+/* count blocks from this one on (index modulo P), and around the end; not for explicit scratch. */
+struct plan_interval plan_around(const struct mt_plan_builder *p, int64_t index, uint32_t count);
 struct plan_interval plan_all(const struct mt_plan_builder *p);
 
 void plan_send(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks);

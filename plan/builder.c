@@ -90,17 +90,22 @@ struct plan_interval plan_block(const struct mt_plan_builder *p, int64_t index)
 {
     int64_t blocks = p->plan.blocks ? p->plan.blocks : 1;
     int64_t wrapped = (index % blocks + blocks) % blocks;
-    return (struct plan_interval){(uint32_t)wrapped, 1};
+    return (struct plan_interval){(uint32_t)wrapped, 1, 0};
+}
+
+struct plan_interval plan_around(const struct mt_plan_builder *p, int64_t index, uint32_t count)
+{
+    return (struct plan_interval){plan_block(p, index).first, count, 1};
 }
 
 struct plan_interval plan_range(uint32_t first, uint32_t count)
 {
-    return (struct plan_interval){first, count};
+    return (struct plan_interval){first, count, 0};
 }
 
 struct plan_interval plan_all(const struct mt_plan_builder *p)
 {
-    return (struct plan_interval){0, p->plan.blocks};
+    return (struct plan_interval){0, p->plan.blocks, 0};
 }
 
 static int is_region(const struct mt_plan_builder *b, uint32_t operand)
@@ -108,13 +113,24 @@ static int is_region(const struct mt_plan_builder *b, uint32_t operand)
     return operand == PLAN_WORKING || operand == MT_OPERAND_RECEIVED || operand < b->region_count;
 }
 
+/* Blocks that lie around the end of the vector only work where they may lie in two places. */
+static int are_blocks(const struct mt_plan_builder *b, const struct mt_plan_op *op)
+{
+    const struct plan_interval *blocks = &op->blocks;
+    if (!blocks->count || blocks->first >= b->plan.blocks)
+        return 0;
+    if (blocks->count <= b->plan.blocks - blocks->first)
+        return 1;
+    return blocks->around && blocks->count <= b->plan.blocks && op->target >= b->region_count &&
+           op->left >= b->region_count && op->right >= b->region_count;
+}
+
 static void append_op(struct mt_plan_builder *b, struct mt_plan_op op)
 {
     if (!mt_plan_going(b))
         return;
     int message = op.verb <= MT_VERB_RECV_REDUCE;
-    if (!op.blocks.count || op.blocks.first >= b->plan.blocks ||
-        op.blocks.count > b->plan.blocks - op.blocks.first)
+    if (!are_blocks(b, &op))
         refuse(b, "a step names blocks that do not exist");
     else if (message && (op.peer >= b->plan.ranks || op.peer == b->plan.rank))
         refuse(b, "a message goes to or comes from no other rank");

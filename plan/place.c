@@ -55,6 +55,26 @@ static void set_home(struct placement *p, uint32_t block, struct home home)
     p->homes[block] = home;
 }
 
+/* Blocks around the end of the vector are two pieces; others are one. */
+static uint32_t cut(const struct mt_plan_builder *b, struct plan_interval blocks,
+                    struct plan_interval pieces[2])
+{
+    uint32_t to_end = b->plan.blocks - blocks.first;
+    pieces[0] = blocks;
+    if (blocks.count <= to_end)
+        return 1;
+    pieces[0].count = to_end;
+    pieces[1] = (struct plan_interval){0, blocks.count - to_end, 0};
+    return 2;
+}
+
+/* Block `i` of these. */
+static uint32_t block_at(const struct mt_plan_builder *b, struct plan_interval blocks, uint32_t i)
+{
+    uint32_t to_end = b->plan.blocks - blocks.first;
+    return i < to_end ? blocks.first + i : i - to_end;
+}
+
 static struct mt_plan_record *append_record(struct placement *p, uint16_t kind,
                                             const struct mt_plan_op *op)
 {
@@ -78,7 +98,8 @@ static struct home choose_region(struct placement *p, uint32_t first, uint32_t c
     uint32_t oldest = MANTA_PLAN_NONE, free_regions = 0;
     for (uint32_t i = 0; i < b->region_count; i++) {
         const struct mt_plan_scratch *region = &b->regions[i];
-        if (!region->pooled || region->live || region->blocks < count)
+        int taken = region->live || region->used_at == p->op; /* op 0 finds none */
+        if (!region->pooled || taken || region->blocks < count)
             continue;
         free_regions++;
         if (oldest == MANTA_PLAN_NONE || region->used_at < b->regions[oldest].used_at)
@@ -133,10 +154,13 @@ static void append_runs(struct placement *p, struct mt_plan_record *record,
 static void lower_send(struct placement *p, const struct mt_plan_op *op)
 {
     struct mt_plan_record *record = append_record(p, MANTA_PLAN_SEND, op);
+    struct plan_interval pieces[2];
     if (!record)
         return;
     if (op->left == PLAN_WORKING) {
-        append_runs(p, record, op->blocks);
+        uint32_t count = cut(p->b, op->blocks, pieces);
+        for (uint32_t i = 0; i < count && mt_plan_going(p->b); i++)
+            append_runs(p, record, pieces[i]);
         return;
     }
     struct home home = own_region(p, op->left, op->blocks, 0);
@@ -156,24 +180,33 @@ static struct home new_home(struct placement *p, uint32_t block, struct plan_int
     return *spare;
 }
 
+static void lower_recv_piece(struct placement *p, struct mt_plan_record *record,
+                             struct plan_interval piece)
+{
+    struct home spare = nowhere;
+    for (uint32_t i = 0; i < piece.count && mt_plan_going(p->b); i++) {
+        uint32_t block = piece.first + i;
+        set_home(p, block, new_home(p, block, piece, &spare));
+    }
+    if (mt_plan_going(p->b))
+        append_runs(p, record, piece);
+}
+
 static void lower_recv(struct placement *p, const struct mt_plan_op *op)
 {
     struct mt_plan_record *record = append_record(p, MANTA_PLAN_RECV, op);
-    struct home spare = nowhere;
+    struct plan_interval pieces[2];
     if (!record)
         return;
     if (op->target != PLAN_WORKING) {
-        spare = own_region(p, op->target, op->blocks, 1);
+        struct home home = own_region(p, op->target, op->blocks, 1);
         record->at[record->step.location_count++] =
-            locate(spare, op->blocks.first, op->blocks.count);
+            locate(home, op->blocks.first, op->blocks.count);
         return;
     }
-    for (uint32_t i = 0; i < op->blocks.count && mt_plan_going(p->b); i++) {
-        uint32_t block = op->blocks.first + i;
-        set_home(p, block, new_home(p, block, op->blocks, &spare));
-    }
-    if (mt_plan_going(p->b))
-        append_runs(p, record, op->blocks);
+    uint32_t count = cut(p->b, op->blocks, pieces);
+    for (uint32_t i = 0; i < count && mt_plan_going(p->b); i++)
+        lower_recv_piece(p, record, pieces[i]);
 }
 
 /* target, left, right of one block of a reduction. */
@@ -195,7 +228,8 @@ static void reduce_homes(struct placement *p, const struct mt_plan_op *op, uint3
     }
 }
 
-static void lower_reduce(struct placement *p, const struct mt_plan_op *op, struct home spare)
+/* The blocks of `op` are one piece. */
+static void lower_reduce_piece(struct placement *p, const struct mt_plan_op *op, struct home spare)
 {
     uint32_t end = op->blocks.first + op->blocks.count;
     for (uint32_t first = op->blocks.first, next; first < end; first = next) {
@@ -218,16 +252,36 @@ static void lower_reduce(struct placement *p, const struct mt_plan_op *op, struc
     }
 }
 
+/* received: where each piece was received, if it was. */
+static void lower_reduce(struct placement *p, const struct mt_plan_op *op,
+                         const struct home received[2])
+{
+    struct plan_interval pieces[2];
+    uint32_t count = cut(p->b, op->blocks, pieces);
+    for (uint32_t i = 0; i < count && mt_plan_going(p->b); i++) {
+        struct mt_plan_op piece = *op;
+        piece.blocks = pieces[i];
+        lower_reduce_piece(p, &piece, received[i]);
+    }
+}
+
+/* A region lies along ascending blocks, so each piece is received into one of its own. */
 static void lower_recv_reduce(struct placement *p, const struct mt_plan_op *op)
 {
-    struct home received = choose_region(p, op->blocks.first, op->blocks.count);
-    if (!mt_plan_going(p->b))
-        return;
+    struct plan_interval pieces[2];
+    struct home received[2];
+    uint32_t count = cut(p->b, op->blocks, pieces);
+    for (uint32_t i = 0; i < count; i++) {
+        received[i] = choose_region(p, pieces[i].first, pieces[i].count);
+        if (!mt_plan_going(p->b))
+            return;
+    }
     struct mt_plan_record *record = append_record(p, MANTA_PLAN_RECV, op);
     if (!record)
         return;
-    record->at[record->step.location_count++] =
-        locate(received, op->blocks.first, op->blocks.count);
+    for (uint32_t i = 0; i < count; i++)
+        record->at[record->step.location_count++] =
+            locate(received[i], pieces[i].first, pieces[i].count);
     lower_reduce(p, op, received);
 }
 
@@ -252,13 +306,13 @@ static void lower(struct placement *p, const struct mt_plan_op *op)
         lower_recv_reduce(p, op);
         break;
     case MT_VERB_REDUCE:
-        lower_reduce(p, op, nowhere);
+        lower_reduce(p, op, (const struct home[2]){nowhere, nowhere});
         break;
     default:
         lower_fused(p, op);
     }
     for (uint32_t i = 0; i < op->blocks.count && mt_plan_going(p->b); i++) {
-        uint32_t block = op->blocks.first + i;
+        uint32_t block = block_at(p->b, op->blocks, i);
         if (!p->live_now[i] && p->homes[block].buffer == MANTA_PLAN_SCRATCH)
             set_home(p, block, nowhere);
     }
@@ -281,7 +335,7 @@ static void find_live(const struct mt_plan_builder *b, uint8_t *needed, uint8_t 
         const struct mt_plan_op *op = &b->ops[i];
         live_end -= op->blocks.count;
         for (uint32_t k = 0; k < op->blocks.count; k++) {
-            uint8_t *now = &needed[op->blocks.first + k];
+            uint8_t *now = &needed[block_at(b, op->blocks, k)];
             live_end[k] = *now;
             if (op->verb != MT_VERB_SEND && op->target == PLAN_WORKING)
                 *now = 0;

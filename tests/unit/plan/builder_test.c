@@ -78,6 +78,18 @@ static void build_wrapped(struct mt_plan_builder *p)
     plan_send(p, 0, plan_range(3, 0xffffffff));
 }
 
+static void build_far_around(struct mt_plan_builder *p)
+{
+    plan_blocks(p, 4, MANTA_PLAN_VECTOR);
+    plan_send(p, 0, plan_around(p, -1, 5));
+}
+
+static void build_around_in_scratch(struct mt_plan_builder *p)
+{
+    plan_blocks(p, 4, MANTA_PLAN_VECTOR);
+    plan_recv_scratch(p, 0, plan_around(p, 3, 2), plan_scratch(p, 4));
+}
+
 static void build_empty(struct mt_plan_builder *p)
 {
     plan_blocks(p, 4, MANTA_PLAN_VECTOR);
@@ -157,6 +169,8 @@ static void test_refuses(void **state)
     refused(build_uneven, "multiple of the ranks");
     refused(build_outside, "blocks that do not exist");
     refused(build_wrapped, "blocks that do not exist");
+    refused(build_far_around, "blocks that do not exist");
+    refused(build_around_in_scratch, "blocks that do not exist");
     refused(build_empty, "blocks that do not exist");
     refused(build_to_self, "no other rank");
     refused(build_to_nobody, "no other rank");
@@ -194,6 +208,32 @@ static void expect_steps(const struct manta_plan *plan, const char *const *lines
         mt_plan_describe(plan, s, text, sizeof(text));
         assert_string_equal(text, lines[s]);
     }
+}
+
+/* Blocks around the end are two pieces: two places in one message, each with a region of its own. */
+static void build_around(struct mt_plan_builder *p)
+{
+    plan_blocks(p, 4, MANTA_PLAN_VECTOR);
+    plan_send(p, 1 - plan_rank(p), plan_around(p, 7, 2));
+    plan_recv_reduce(p, 1 - plan_rank(p), plan_around(p, -2, 3));
+    plan_recv(p, 1 - plan_rank(p), plan_around(p, 1, 2)); /* not around at all */
+}
+
+static void test_around_the_end(void **state)
+{
+    static const char *const lines[] = {
+        "  0 recv   scratch0[2..3] scratch1[0] from 1 #0",
+        "  1 send   src[3] src[0] to 1 #0",
+        "  2 reduce dst[2..3] = src[2..3] op scratch0[2..3]  after 0",
+        "  3 recv   dst[1..2] from 1 #1  after 2",
+        "  4 reduce dst[0] = src[0] op scratch1[0]  after 0",
+    };
+    struct manta_plan *plan;
+    struct mt_error error;
+    (void)state;
+    assert_int_equal(compile(build_around, MANTA_ALLREDUCE, 0, 2, 0, &plan, &error), 0);
+    expect_steps(plan, lines, 5);
+    mt_plan_free(plan);
 }
 
 static void build_exchange(struct mt_plan_builder *p)
@@ -360,6 +400,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_message_of_8_locations),
+        cmocka_unit_test(test_around_the_end),
         cmocka_unit_test(test_recv_reduce_is_two_records),
         cmocka_unit_test(test_results_in_src_are_copied),
         cmocka_unit_test(test_explicit_scratch),
