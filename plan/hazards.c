@@ -2,7 +2,9 @@
 /*
  * Hazards: two records that touch the same memory, one of them writing, are ordered by a
  * dependency of the later on the earlier (read after write, write after read, write after write).
- * A dependency that others imply is left out; the completion order of a lane implies none.
+ * A dependency that others imply is left out, as far as the last WINDOW records tell, so that long
+ * plans take time and memory in proportion to their length; the completion order of a lane implies
+ * none.
  */
 #include "plan/building.h"
 
@@ -10,6 +12,8 @@
 #include <string.h>
 
 #include <manta/manta.h>
+
+enum { WINDOW_WORDS = 64, WINDOW = WINDOW_WORDS * 64 };
 
 /* A block of a buffer, or of a scratch region. */
 struct cell {
@@ -27,8 +31,10 @@ struct hazards {
     uint32_t *origins;      /* of each region's last access, or NONE */
     struct reader *readers;
     uint32_t reader_count, reader_capacity;
-    uint64_t *before; /* bit set for each record: those that must be complete before it is issued */
-    uint32_t words;
+    /* For each of the last records (row i mod rows), a bit for each record that must be complete
+     * before it is issued: word w of those is at w mod words. */
+    uint64_t *before;
+    uint32_t rows, words;
     uint32_t *wanted; /* records that the current one conflicts with */
     uint32_t wanted_count, wanted_capacity;
 };
@@ -63,7 +69,7 @@ uint32_t mt_plan_accesses(const struct mt_plan_builder *b, const struct mt_plan_
 
 static void want(struct hazards *h, uint32_t on, uint32_t record)
 {
-    if (on == record)
+    if (on == record || (h->wanted_count && h->wanted[h->wanted_count - 1] == on))
         return;
     uint32_t *slot =
         mt_plan_append(h->b, &h->wanted, &h->wanted_count, &h->wanted_capacity, sizeof(*h->wanted));
@@ -115,18 +121,36 @@ static int descending(const void *x, const void *y)
     return (a < c) - (a > c);
 }
 
+/* The first word of the window of a record. */
+static uint32_t window_of(const struct hazards *h, uint32_t record)
+{
+    return record / 64 < h->words ? 0 : record / 64 - h->words + 1;
+}
+
+/* `record` follows `on`, and what that follows. */
+static void follow(struct hazards *h, uint32_t record, uint32_t on)
+{
+    uint64_t *mine = h->before + (size_t)(record % h->rows) * h->words;
+    const uint64_t *theirs = h->before + (size_t)(on % h->rows) * h->words;
+    for (uint32_t w = window_of(h, record); w <= on / 64; w++)
+        mine[w % h->words] |= theirs[w % h->words];
+    mine[on / 64 % h->words] |= UINT64_C(1) << (on % 64);
+}
+
 /* Latest first: what an already kept dependency implies is dropped. */
 static void keep_needed(struct hazards *h, uint32_t record)
 {
     struct mt_plan_builder *b = h->b;
-    uint64_t *mine = h->before + (size_t)record * h->words;
+    uint64_t *mine = h->before + (size_t)(record % h->rows) * h->words;
     struct manta_plan_step *step = &b->records[record].step;
     step->depend_first = b->depend_count;
+    memset(mine, 0, h->words * sizeof(*mine));
     if (h->wanted_count > 1)
         qsort(h->wanted, h->wanted_count, sizeof(*h->wanted), descending);
     for (uint32_t i = 0; i < h->wanted_count; i++) {
         uint32_t on = h->wanted[i];
-        if (mine[on / 64] >> (on % 64) & 1)
+        int near = on / 64 >= window_of(h, record);
+        if (near ? mine[on / 64 % h->words] >> (on % 64) & 1 : i && h->wanted[i - 1] == on)
             continue;
         uint32_t *slot = mt_plan_append(b, &b->depends, &b->depend_count, &b->depend_capacity,
                                         sizeof(*b->depends));
@@ -134,10 +158,8 @@ static void keep_needed(struct hazards *h, uint32_t record)
             return;
         *slot = on;
         step->depend_count++;
-        const uint64_t *theirs = h->before + (size_t)on * h->words;
-        for (uint32_t w = 0; w <= on / 64; w++)
-            mine[w] |= theirs[w];
-        mine[on / 64] |= UINT64_C(1) << (on % 64);
+        if (near)
+            follow(h, record, on);
     }
     h->wanted_count = 0;
 }
@@ -146,10 +168,11 @@ static int open_hazards(struct hazards *h)
 {
     struct mt_plan_builder *b = h->b;
     size_t cells = (size_t)b->plan.blocks * 2;
-    h->words = b->record_count / 64 + 1;
+    h->rows = b->record_count < WINDOW ? b->record_count + 1 : WINDOW;
+    h->words = h->rows < WINDOW ? h->rows / 64 + 1 : WINDOW_WORDS;
     h->region_cells = calloc(b->region_count + 1, sizeof(*h->region_cells));
     h->origins = calloc(b->region_count + 1, sizeof(*h->origins));
-    h->before = calloc((size_t)b->record_count + 1, h->words * sizeof(*h->before));
+    h->before = malloc((size_t)h->rows * h->words * sizeof(*h->before));
     if (!h->region_cells || !h->origins || !h->before)
         return -1;
     for (uint32_t i = 0; i < b->region_count; i++) {
