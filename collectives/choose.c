@@ -37,10 +37,11 @@ int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arg
 static int choose_among(struct manta_comm *comm, const struct mt_arguments *arguments,
                         const struct mt_algorithm **algorithm_out, struct mt_error *error)
 {
-    struct mt_select_candidate candidates[16];
+    struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
     uint32_t count;
     const char *forced;
-    int rc = mt_choose_candidates(comm, arguments, candidates, 16, &count, &forced, error);
+    int rc = mt_choose_candidates(comm, arguments, candidates, MT_SELECT_CANDIDATES, &count,
+                                  &forced, error);
     if (rc)
         return rc;
     int chosen = mt_select_pick(candidates, count, forced);

@@ -58,14 +58,15 @@ static void write_candidates(struct writer *w, const struct mt_select_candidate 
 
 static int explain(struct manta_comm *comm, struct mt_arguments *arguments, struct writer *w)
 {
-    struct mt_select_candidate candidates[16];
+    struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
     struct mt_error error;
     uint32_t count;
     const char *forced;
     int rc = mt_arguments_check(comm, arguments);
     if (rc)
         return rc;
-    rc = mt_choose_candidates(comm, arguments, candidates, 16, &count, &forced, &error);
+    rc = mt_choose_candidates(comm, arguments, candidates, MT_SELECT_CANDIDATES, &count, &forced,
+                              &error);
     if (rc) {
         mt_comm_set_error(comm, &error);
         return rc;

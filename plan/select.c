@@ -10,8 +10,9 @@
 
 enum { PART_BYTES = 96 };
 
-/* Groups up to PRICED_RANKS, and larger ones of at most PRICED_STEPS steps, are priced exactly. */
-enum { PRICED_RANKS = 128, PRICED_STEPS = 200000 };
+/* Groups up to PRICED_RANKS, and larger ones of at most PRICED_WORK steps and blocks, are priced
+ * exactly. */
+enum { PRICED_RANKS = 64, PRICED_WORK = 60000 };
 
 static int refuse(struct mt_error *error, const char *text, size_t length, const char *reason)
 {
@@ -162,48 +163,63 @@ static int price_exactly(const struct mt_select_context *context,
     return rc;
 }
 
-/* Are the plans of all ranks too long to make them all? Rank 0's tells, on every rank alike. */
-static int too_many_steps(const struct mt_algorithm *algorithm,
-                          const struct mt_plan_request *request, int *too_many_out,
-                          struct mt_error *error)
+/* Are the plans of all ranks too much to make them all? Rank 0's tells, on every rank alike. */
+static int is_too_much(const struct mt_algorithm *algorithm, const struct mt_plan_request *request,
+                       int *too_much_out, struct mt_error *error)
 {
     struct mt_plan_request first = *request;
     struct manta_plan *plan;
-    *too_many_out = 0;
+    *too_much_out = 0;
     if (request->ranks <= PRICED_RANKS || request->collective >= MANTA_SEND)
         return 0;
     first.rank = 0;
     if (mt_plan_compile(algorithm, &first, &plan, error))
         return error->code;
-    *too_many_out = (uint64_t)plan->step_count * request->ranks > PRICED_STEPS;
+    uint64_t work = (uint64_t)plan->step_count + plan->blocks;
+    *too_much_out = work * request->ranks > PRICED_WORK;
     mt_plan_free(plan);
     return 0;
 }
 
-/* Plans that are long because they have some steps for each rank (rings) cost a linear function of
- * the number of ranks: two smaller groups give it. */
+/* The price from those of a quarter of PRICED_RANKS, of half and of all of them. What a doubling of
+ * the ranks adds is the same each time for trees, twice as much for rings; others are between. */
+static uint64_t extrapolate(const uint64_t prices[3], uint32_t ranks)
+{
+    uint64_t before = prices[1] > prices[0] ? prices[1] - prices[0] : 0;
+    uint64_t added = prices[2] > prices[1] ? prices[2] - prices[1] : 0;
+    uint64_t price = prices[2], growth = 1024; /* in 1024ths */
+    if (before && added < UINT64_MAX / 1024)
+        growth = added * 1024 / before;
+    growth = growth < 1024 ? 1024 : growth > 2048 ? 2048 : growth;
+    for (uint64_t reached = PRICED_RANKS; reached < ranks; reached *= 2) {
+        added = added / 1024 * growth + added % 1024 * growth / 1024;
+        if (added > UINT64_MAX / 4 || price > UINT64_MAX / 4)
+            return UINT64_MAX / 2;
+        uint64_t more = ranks - reached < reached ? ranks - reached : reached;
+        price += added / reached * more + added % reached * more / reached;
+    }
+    return price;
+}
+
 static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
                  uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
 {
     struct mt_plan_request smaller = *request;
-    uint64_t half, whole, ranks = request->ranks;
-    int extrapolate;
-    if (too_many_steps(candidate->algorithm, request, &extrapolate, error))
+    uint64_t prices[3];
+    int too_much;
+    if (is_too_much(candidate->algorithm, request, &too_much, error))
         return error->code;
-    if (!extrapolate)
+    if (!too_much)
         return price_exactly(context, candidate->algorithm, request, bytes,
                              &candidate->predicted_ns, error);
     smaller.rank = 0;
     smaller.root = 0;
-    smaller.ranks = PRICED_RANKS / 2;
-    if (price_exactly(context, candidate->algorithm, &smaller, bytes, &half, error))
-        return error->code;
-    smaller.ranks = PRICED_RANKS;
-    if (price_exactly(context, candidate->algorithm, &smaller, bytes, &whole, error))
-        return error->code;
-    uint64_t slope = whole > half ? (whole - half) / (PRICED_RANKS / 2) : 0;
-    uint64_t room = (UINT64_MAX - whole) / (ranks - PRICED_RANKS);
-    candidate->predicted_ns = whole + (slope < room ? slope : room) * (ranks - PRICED_RANKS);
+    for (uint32_t i = 0; i < 3; i++) {
+        smaller.ranks = PRICED_RANKS >> (2 - i);
+        if (price_exactly(context, candidate->algorithm, &smaller, bytes, &prices[i], error))
+            return error->code;
+    }
+    candidate->predicted_ns = extrapolate(prices, request->ranks);
     return 0;
 }
 

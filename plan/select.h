@@ -8,7 +8,8 @@
 #include "plan/builder.h"
 #include "plan/cost.h"
 
-enum { MT_SELECT_RANGES = 16 };
+/* Room for the candidates of one collective; a test counts the catalogue. */
+enum { MT_SELECT_RANGES = 16, MT_SELECT_CANDIDATES = 32 };
 
 /* A parsed override: MANTA_ALLREDUCE=0-4k:recursive_doubling,4k-:ring */
 struct mt_select_range {

@@ -11,6 +11,7 @@
 #include <manta/manta.h>
 
 #include "collectives/catalogue.h"
+#include "plan/select.h"
 #include "plan/verify.h"
 #include "tests/support/plans.h"
 
@@ -93,11 +94,12 @@ static void test_catalogue_is_complete(void **state)
 {
     (void)state;
     for (uint32_t collective = 0; collective < MANTA_COLLECTIVE_COUNT; collective++) {
-        uint32_t plain = 0;
+        uint32_t plain = 0, candidates = 0;
         for (uint32_t i = 0; mt_catalogue[i]; i++) {
             const struct mt_algorithm *algorithm = mt_catalogue[i];
             if (algorithm->collective != collective)
                 continue;
+            candidates++;
             assert_ptr_equal(mt_catalogue_find(collective, algorithm->name), algorithm);
             assert_true(strlen(algorithm->name) > 0 && strlen(algorithm->name) < 24);
             assert_non_null(algorithm->source);
@@ -106,6 +108,7 @@ static void test_catalogue_is_complete(void **state)
                      algorithm->ranks_min <= least && !algorithm->ranks_max;
         }
         assert_true(plain > 0);
+        assert_true(candidates <= MT_SELECT_CANDIDATES);
     }
     assert_null(mt_catalogue_find(MANTA_ALLREDUCE, "no_such"));
     assert_null(mt_catalogue_find(MANTA_BARRIER, "ring"));

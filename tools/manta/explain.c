@@ -30,8 +30,6 @@ static const char help[] =
     "MANTA_ALLREDUCE and its like, MANTA_SEGMENT and MANTA_REPRODUCIBLE count as in a run.\n"
     "A running communicator is explained by manta_explain() instead.\n";
 
-enum { CANDIDATES = 32 };
-
 static int has_op(int collective)
 {
     return collective == MANTA_ALLREDUCE || collective == MANTA_REDUCE ||
@@ -78,7 +76,7 @@ static int explain(const struct call_options *options, const struct mt_settings 
                    const struct mt_topology *topology)
 {
     struct mt_cost_model cost;
-    struct mt_select_candidate candidates[CANDIDATES];
+    struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
     struct mt_error error;
     uint32_t count;
     mt_cost_defaults(&cost, topology, settings->segment_bytes);
@@ -94,8 +92,8 @@ static int explain(const struct call_options *options, const struct mt_settings 
         .ranks = options->ranks,
         .root = call_options_root(options),
     };
-    if (mt_select(&context, &request, options->bytes, candidates, CANDIDATES, &count, &error) !=
-        0) {
+    if (mt_select(&context, &request, options->bytes, candidates, MT_SELECT_CANDIDATES, &count,
+                  &error) != 0) {
         fprintf(stderr, "manta explain: %s\n", error.sentence);
         return EXIT_PROBLEM;
     }
