@@ -8,12 +8,16 @@
 
 extern const struct mt_algorithm mt_allreduce_recursive_doubling;
 extern const struct mt_algorithm mt_allreduce_ring;
+extern const struct mt_algorithm mt_allreduce_halving_doubling;
+extern const struct mt_algorithm mt_allreduce_circulant;
 extern const struct mt_algorithm mt_broadcast_binomial;
 extern const struct mt_algorithm mt_broadcast_chain;
 extern const struct mt_algorithm mt_reduce_binomial;
 extern const struct mt_algorithm mt_allgather_ring;
+extern const struct mt_algorithm mt_allgather_circulant;
 extern const struct mt_algorithm mt_reduce_scatter_ring;
 extern const struct mt_algorithm mt_reduce_scatter_direct;
+extern const struct mt_algorithm mt_reduce_scatter_circulant;
 extern const struct mt_algorithm mt_barrier_dissemination;
 extern const struct mt_algorithm mt_send_direct;
 extern const struct mt_algorithm mt_recv_direct;

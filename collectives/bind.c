@@ -21,7 +21,7 @@ void mt_bind_segments(const struct manta_comm *comm, struct manta_request *reque
     elements -= elements % LINE;
     if (elements < LINE)
         elements = LINE;
-    if (request->entry->whole || request->count <= elements)
+    if (request->entry->plan->whole || request->count <= elements)
         elements = request->count;
     request->segment_elements = elements;
     request->segments = (request->count + elements - 1) / elements;
@@ -88,7 +88,7 @@ void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uin
 }
 
 /* Several blocks are one piece of memory: the vector layout has no gaps, and a plan of the RANKS
- * layout that names several blocks at once runs as one segment (entry->whole). */
+ * layout that names several blocks at once runs as one segment. */
 char *mt_bind_location(const struct manta_request *request, uint32_t slot_index,
                        const struct manta_plan_location *location, uint64_t *bytes_out)
 {

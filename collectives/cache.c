@@ -18,24 +18,6 @@ static void entry_free(struct mt_entry *entry)
     free(entry);
 }
 
-/* A plan that names several blocks at once in a layout with gaps, or that hands the whole vector to
- * a transport's fused step (which cuts it as it likes), runs as one segment. */
-static uint32_t runs_whole(const struct manta_plan *plan)
-{
-    if (plan->fused_count > 0)
-        return 1;
-    if (plan->layout != MANTA_PLAN_RANKS)
-        return 0;
-    for (uint32_t i = 0; i < plan->location_count; i++) {
-        const struct manta_plan_location *location = &plan->locations[i];
-        if (location->count > 1)
-            return 1;
-        if (location->buffer == MANTA_PLAN_SCRATCH && location->origin != location->first)
-            return 1;
-    }
-    return 0;
-}
-
 static void add_peer(struct mt_entry *entry, uint32_t rank)
 {
     if (rank == entry->plan->rank)
@@ -104,7 +86,6 @@ static struct mt_entry *entry_create(struct manta_plan *plan)
         entry->scratch_blocks += plan->regions[i].block_count;
     }
     entry->direct = plan->step_count == 1 && plan->steps[0].kind == MANTA_PLAN_FUSED;
-    entry->whole = entry->direct || runs_whole(plan);
     sort_lanes(entry);
     collect_peers(entry);
     return entry;

@@ -108,7 +108,6 @@ struct mt_entry {
     uint32_t *lane_steps;    /* [steps] */
     uint32_t scratch_blocks; /* of all regions together */
     uint32_t *region_first;  /* [regions] first block of each */
-    uint32_t whole;          /* must run as one segment */
     uint32_t users;          /* calls under way */
     uint32_t connected;      /* all peers are */
     uint32_t direct;         /* one fused step and nothing else: needs no slot (shape.c) */

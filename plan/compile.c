@@ -39,6 +39,27 @@ int mt_plan_owns_dst(const struct manta_plan *plan, uint32_t block)
     }
 }
 
+static int has_gaps(const struct manta_plan_location *at)
+{
+    return at->count > 1 || (at->buffer == MANTA_PLAN_SCRATCH && at->origin != at->first);
+}
+
+int mt_plan_needs_whole(const struct manta_plan *plan)
+{
+    if (plan->fused_count || plan->layout != MANTA_PLAN_RANKS)
+        return plan->fused_count > 0;
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const struct manta_plan_step *step = &plan->steps[i];
+        /* The other end of a message may have as one what lies in several places here. */
+        if (step->kind <= MANTA_PLAN_RECV && step->location_count > 1)
+            return 1;
+        for (uint32_t k = 0; k < step->location_count; k++)
+            if (has_gaps(&plan->locations[step->location_first + k]))
+                return 1;
+    }
+    return 0;
+}
+
 static int takes_root(uint32_t collective)
 {
     return collective == MANTA_BROADCAST || collective == MANTA_REDUCE ||
@@ -155,6 +176,7 @@ static struct manta_plan *pack(const struct mt_plan_builder *b)
     packed->head.depends = depends;
     packed->head.regions = regions;
     packed->head.fused = &packed->fused;
+    packed->head.whole = (uint32_t)mt_plan_needs_whole(&packed->head);
     return &packed->head;
 }
 

@@ -423,7 +423,9 @@ static void cut(struct mt_simulating *s)
     const struct mt_simulate *what = s->what;
     uint64_t segment = what->model->segment_bytes, most = what->segments_most;
     for (uint32_t r = 0; r < what->ranks; r++)
-        if (what->plans[r] && what->plans[r]->layout == MANTA_PLAN_RANKS)
+        if (what->plans[r] && what->plans[r]->whole)
+            segment = UINT64_MAX;
+        else if (what->plans[r] && what->plans[r]->layout == MANTA_PLAN_RANKS)
             segment = mt_links_later(what->model->segment_bytes / what->ranks, 1);
     s->segments = 1;
     if (segment < what->bytes)

@@ -151,6 +151,8 @@ static void check_head(struct mt_verify *v, uint32_t rank)
              plan->blocks > MT_PLAN_BLOCKS_MAX || plan->layout > MANTA_PLAN_RANKS ||
              (plan->layout == MANTA_PLAN_RANKS && plan->blocks % v->ranks))
         mt_verify_fault(v, rank, MANTA_PLAN_NONE, "the ranks' partitions differ or are not sound");
+    else if (plan->whole != any->whole || plan->whole > 1)
+        mt_verify_fault(v, rank, MANTA_PLAN_NONE, "runs whole, or in segments, unlike others");
     else if ((plan->layout == MANTA_PLAN_RANKS) !=
              (plan->collective == MANTA_ALLGATHER || plan->collective == MANTA_REDUCE_SCATTER))
         mt_verify_fault(v, rank, MANTA_PLAN_NONE, "the layout does not suit the collective");
@@ -185,6 +187,8 @@ void mt_verify_form(struct mt_verify *v)
             check_fused(v, r, &plan->fused[i]);
         for (uint32_t s = 0; s < plan->step_count && !v->code; s++)
             check_step(v, r, s);
+        if (!v->code && !plan->whole && mt_plan_needs_whole(plan))
+            mt_verify_fault(v, r, MANTA_PLAN_NONE, "cannot run in segments");
     }
 }
 

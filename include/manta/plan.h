@@ -10,7 +10,8 @@
  * MANTA_PLAN_RANKS (allgather, reduce_scatter): P is a multiple f of the number of ranks, and
  * blocks r*f .. r*f + f-1 cut the `count` elements of rank r. Large vectors run through the plan in
  * segments; segment k binds the same blocks to its part of the elements, uses scratch slot k mod
- * depth, and starts when segment k - depth has been completed.
+ * depth, and starts when segment k - depth has been completed. A plan that is `whole` runs as one
+ * segment: where it names several blocks at once in the layout with gaps, or has a fused step.
  *
  * Buffers. SRC and DST are the caller's. A rank owns SRC block b if it has that input, DST block b
  * if it must produce it: that is all blocks; but of SRC only its own part in allgather and none in
@@ -117,6 +118,7 @@ struct manta_plan {
     uint32_t layout;   /* enum manta_plan_layout */
     uint32_t blocks;   /* P */
     uint32_t lanes;    /* lanes used, >= 1 */
+    uint32_t whole;    /* 1: runs as one segment, on all ranks alike */
     uint32_t step_count, location_count, depend_count, region_count, fused_count;
     const struct manta_plan_step *steps;
     const struct manta_plan_location *locations;

@@ -98,7 +98,7 @@ static uint64_t segments_of(const struct manta_comm *comm, const struct mt_entry
     if (entry->plan->layout == MANTA_PLAN_RANKS)
         bytes /= comm->ranks;
     uint64_t elements = bytes / element_bytes / 64 * 64;
-    if (entry->whole || count <= elements)
+    if (entry->plan->whole || count <= elements)
         return 1;
     return (count + elements - 1) / elements;
 }

@@ -113,6 +113,7 @@ static void test_heads(void **state)
     HEAD(lanes, 0, "lanes");
     HEAD(lanes, 1000, "lanes");
     HEAD(in_place, 2, "in_place");
+    HEAD(whole, 1, "unlike others");
     HEAD(step_count, 1, "meets it");
     HEAD(location_count, 1, "indices outside");
     HEAD(depend_count, 0, "indices outside");
@@ -324,6 +325,19 @@ static void test_scratch_origins(void **state)
     expect_fault(&set, "nothing was written");
 }
 
+static void test_cut_where_it_must_be_whole(void **state)
+{
+    struct set set = compile(MANTA_ALLGATHER, "circulant", 5);
+    (void)state;
+    assert_int_equal(set.plans[1]->whole, 1); /* in rank 1 no location has two blocks */
+    for (uint32_t r = 0; r < 5; r++)
+        set.plans[r]->whole = 0;
+    expect_fault(&set, "cannot run in segments");
+    set = compile(MANTA_REDUCE_SCATTER, "ring", 5);
+    assert_int_equal(set.plans[1]->whole, 0);
+    mt_plan_free_all(set.plans, 5);
+}
+
 static void test_scratch_larger_than_the_vector(void **state)
 {
     struct set set = compile(MANTA_ALLREDUCE, "ring", 4);
@@ -389,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_counted_twice_above_64),
         cmocka_unit_test(test_barrier_above_64_is_exact),
         cmocka_unit_test(test_scratch_origins),
+        cmocka_unit_test(test_cut_where_it_must_be_whole),
         cmocka_unit_test(test_scratch_larger_than_the_vector),
         cmocka_unit_test(test_fused),
     };
