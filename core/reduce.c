@@ -119,6 +119,14 @@ static mt_combine_fn *stream_kernel(int dtype, int op)
     return combine_kernel(dtype, op);
 }
 
+static mt_combine_fresh_fn *fresh_kernel(int dtype, int op)
+{
+    for (const struct mt_kernels *kernels = kernels_in_use(); kernels; kernels = kernels->rest)
+        if (kernels->fresh[dtype][op])
+            return kernels->fresh[dtype][op];
+    return NULL;
+}
+
 static const struct mt_kernels *kernels_to_divide(int dtype)
 {
     const struct mt_kernels *kernels = kernels_in_use();
@@ -155,11 +163,37 @@ void mt_reduce_stream(int dtype, int op, void *dst, const void *left, const void
     combine_by(stream_kernel(dtype, op), dtype, dst, left, right, count);
 }
 
+void mt_reduce_fresh(int dtype, int op, const struct mt_reduce_places *at, uint64_t count)
+{
+    mt_combine_fresh_fn *combine = fresh_kernel(dtype, op);
+    if (!combine) {
+        mt_reduce(dtype, op, at->dst, at->left, at->right, count);
+        if (at->also && count > 0)
+            memcpy(at->also, at->dst, count * manta_dtype_size(dtype));
+        return;
+    }
+    unsigned callers = enter_default_environment();
+    combine(at->dst, at->also, at->left, at->right, count);
+    leave_default_environment(callers);
+}
+
 void mt_copy_stream(void *dst, const void *src, uint64_t bytes)
 {
     for (const struct mt_kernels *kernels = kernels_in_use(); kernels; kernels = kernels->rest) {
         if (kernels->copy) {
             kernels->copy(dst, src, bytes);
+            return;
+        }
+    }
+    if (bytes > 0)
+        memcpy(dst, src, bytes);
+}
+
+void mt_copy_fresh(void *dst, const void *src, uint64_t bytes)
+{
+    for (const struct mt_kernels *kernels = kernels_in_use(); kernels; kernels = kernels->rest) {
+        if (kernels->copy_fresh) {
+            kernels->copy_fresh(dst, src, bytes);
             return;
         }
     }

@@ -28,6 +28,16 @@ void mt_reduce_stream(int dtype, int op, void *dst, const void *left, const void
 /* dst = src, written in the same way. They do not overlap; no alignment is assumed. Any thread. */
 void mt_copy_stream(void *dst, const void *src, uint64_t bytes);
 
+struct mt_reduce_places {
+    void *dst;
+    void *also; /* NULL, or a second place for the result, of which the same holds */
+    const void *left, *right;
+};
+
+/* mt_reduce() and a copy, where another core has just written what is read. */
+void mt_reduce_fresh(int dtype, int op, const struct mt_reduce_places *at, uint64_t count);
+void mt_copy_fresh(void *dst, const void *src, uint64_t bytes);
+
 /* dst[i] = dst[i] / divisor: the last step of AVG. Integers truncate towards zero. 1 <= divisor <
  * 2^24, more than a group can have ranks. Any thread. */
 void mt_reduce_divide(int dtype, void *dst, uint64_t count, uint32_t divisor);

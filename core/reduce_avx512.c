@@ -153,12 +153,14 @@ static inline halves float64_max_vector(const void *left, const void *right)
     X(FLOAT8_E5M2, PROD, float8_e5m2, prod, 1)
 VECTOR_KERNELS(VECTOR_KERNEL)
 
-#define STREAM_KERNELS(X)                                                                          \
+/* Those that wait for memory, not for their arithmetic. */
+#define MEMORY_KERNELS(X)                                                                          \
     X(FLOAT16, SUM, float16, sum, 2)                                                               \
     X(BFLOAT16, SUM, bfloat16, sum, 2)                                                             \
     X(FLOAT32, SUM, float32, sum, 4)                                                               \
     X(FLOAT64, SUM, float64, sum, 8)
-STREAM_KERNELS(STREAM_KERNEL)
+MEMORY_KERNELS(STREAM_KERNEL)
+MEMORY_KERNELS(FRESH_KERNEL)
 
 static const struct mt_kernels plain = {.combine = {PLAIN_ROWS, PLAIN_NARROW_ROWS},
                                         .divide = PLAIN_DIVIDE};
@@ -166,6 +168,8 @@ static const struct mt_kernels plain = {.combine = {PLAIN_ROWS, PLAIN_NARROW_ROW
 const struct mt_kernels mt_kernels_avx512 = {.name = "avx512",
                                              .rest = &plain,
                                              .combine = {VECTOR_KERNELS(VECTOR_ENTRY)},
-                                             .stream = {STREAM_KERNELS(STREAM_ENTRY)},
+                                             .stream = {MEMORY_KERNELS(STREAM_ENTRY)},
+                                             .fresh = {MEMORY_KERNELS(FRESH_ENTRY)},
                                              .divide = VECTOR_DIVIDE,
-                                             .copy = copy_streaming};
+                                             .copy = copy_streaming,
+                                             .copy_fresh = copy_fresh};

@@ -78,11 +78,15 @@ static inline halves float16_max_vector(const void *left, const void *right)
     X(FLOAT8_E5M2, PROD, float8_e5m2, prod, 1)
 VECTOR_KERNELS(VECTOR_KERNEL)
 
-#define STREAM_KERNELS(X) X(FLOAT16, SUM, float16, sum, 2)
-STREAM_KERNELS(STREAM_KERNEL)
+/* Those that wait for memory, not for their arithmetic. */
+#define MEMORY_KERNELS(X) X(FLOAT16, SUM, float16, sum, 2)
+MEMORY_KERNELS(STREAM_KERNEL)
+MEMORY_KERNELS(FRESH_KERNEL)
 
 const struct mt_kernels mt_kernels_avx512_fp16 = {.name = "avx512_fp16",
                                                   .rest = &mt_kernels_avx512,
                                                   .combine = {VECTOR_KERNELS(VECTOR_ENTRY)},
-                                                  .stream = {STREAM_KERNELS(STREAM_ENTRY)},
-                                                  .copy = copy_streaming};
+                                                  .stream = {MEMORY_KERNELS(STREAM_ENTRY)},
+                                                  .fresh = {MEMORY_KERNELS(FRESH_ENTRY)},
+                                                  .copy = copy_streaming,
+                                                  .copy_fresh = copy_fresh};

@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 typedef void mt_combine_fn(void *dst, const void *left, const void *right, uint64_t count);
+typedef void mt_combine_fresh_fn(void *dst, void *also, const void *left, const void *right,
+                                 uint64_t count);
 typedef void mt_divide_fn(void *dst, uint64_t count, uint32_t divisor);
 typedef void mt_copy_fn(void *dst, const void *src, uint64_t bytes);
 
@@ -15,9 +17,11 @@ struct mt_kernels {
     const char *name;
     const struct mt_kernels *rest; /* what this one lacks is there; NULL: it lacks nothing */
     mt_combine_fn *combine[MANTA_DTYPE_COUNT][MANTA_OP_COUNT];
-    mt_combine_fn *stream[MANTA_DTYPE_COUNT][MANTA_OP_COUNT]; /* few have any */
+    mt_combine_fn *stream[MANTA_DTYPE_COUNT][MANTA_OP_COUNT];      /* few have any */
+    mt_combine_fresh_fn *fresh[MANTA_DTYPE_COUNT][MANTA_OP_COUNT]; /* the same few */
     mt_divide_fn *divide[MANTA_DTYPE_COUNT];
     mt_copy_fn *copy; /* past the caches */
+    mt_copy_fn *copy_fresh;
 };
 
 extern const struct mt_kernels mt_kernels_portable, mt_kernels_avx2, mt_kernels_avx512,

@@ -58,6 +58,56 @@ static inline __attribute__((always_inline)) void stream_all(char *to, const cha
     _mm_sfence();
 }
 
+/* Both operands are read before anything is written, which may be one of them. */
+static inline __attribute__((always_inline)) void combine_twice(char *to, char *also,
+                                                                const char *left, const char *right,
+                                                                uint64_t bytes, combine_fn *combine)
+{
+    uint64_t at = 0;
+    for (; bytes - at >= VECTOR_BYTES; at += VECTOR_BYTES) {
+        const halves result = combine(left + at, right + at);
+        store(to + at, result);
+        store(also + at, result);
+    }
+    if (at == bytes)
+        return;
+    uint64_t rest = bytes - at;
+    const halves a = load_part(left + at, rest), b = load_part(right + at, rest);
+    const halves result = combine(&a, &b);
+    store_part(to + at, result, rest);
+    store_part(also + at, result, rest);
+}
+
+/* also: NULL, or the second place. */
+static inline __attribute__((always_inline)) void combine_strip(char *to, char *also,
+                                                                const char *left, const char *right,
+                                                                uint64_t bytes, combine_fn *combine)
+{
+    if (also == NULL)
+        combine_all(to, left, right, bytes, combine);
+    else
+        combine_twice(to, also, left, right, bytes, combine);
+}
+
+/* Lines that another core has just written take long to come, and a core fetches ahead within each
+ * page on its own: it has more of them under way when it reads several pages in turn. */
+static inline __attribute__((always_inline)) void combine_fresh(char *to, char *also,
+                                                                const char *left, const char *right,
+                                                                uint64_t bytes, combine_fn *combine)
+{
+    enum { PAGE = 4096, BLOCK = 4 * PAGE, STRIP = 256 };
+    uint64_t done = 0;
+    for (; bytes - done >= BLOCK; done += BLOCK) {
+        for (uint64_t i = 0; i < BLOCK / STRIP; i++) {
+            uint64_t at = done + i % (BLOCK / PAGE) * PAGE + i / (BLOCK / PAGE) * STRIP;
+            combine_strip(to + at, also != NULL ? also + at : NULL, left + at, right + at, STRIP,
+                          combine);
+        }
+    }
+    combine_strip(to + done, also != NULL ? also + done : NULL, left + done, right + done,
+                  bytes - done, combine);
+}
+
 static inline halves first_operand(const void *left, const void *right)
 {
     (void)right;
@@ -67,6 +117,11 @@ static inline halves first_operand(const void *left, const void *right)
 static void copy_streaming(void *dst, const void *src, uint64_t bytes)
 {
     stream_all(dst, src, src, bytes, 1, first_operand);
+}
+
+static void copy_fresh(void *dst, const void *src, uint64_t bytes)
+{
+    combine_fresh(dst, NULL, src, src, bytes, first_operand);
 }
 
 /* For lists of kernels: names of dtype and op, dtype, op, size of an element. Such a kernel
@@ -88,5 +143,16 @@ static void copy_streaming(void *dst, const void *src, uint64_t bytes)
     }
 #define STREAM_ENTRY(DTYPE, OP, dtype, op, size)                                                   \
     [MANTA_##DTYPE][MANTA_##OP] = dtype##_##op##_streaming,
+
+#define FRESH_KERNEL(DTYPE, OP, dtype, op, size)                                                   \
+    static void dtype##_##op##_fresh(void *dst, void *also, const void *left, const void *right,   \
+                                     uint64_t count)                                               \
+    {                                                                                              \
+        if (also == NULL)                                                                          \
+            combine_fresh(dst, NULL, left, right, count *size, dtype##_##op##_vector);             \
+        else                                                                                       \
+            combine_fresh(dst, also, left, right, count *size, dtype##_##op##_vector);             \
+    }
+#define FRESH_ENTRY(DTYPE, OP, dtype, op, size) [MANTA_##DTYPE][MANTA_##OP] = dtype##_##op##_fresh,
 
 #endif

@@ -34,14 +34,20 @@ static const void *combine(const struct tile *tile, uint32_t first, uint32_t cou
     return target;
 }
 
-/* The step that gives the result. */
-static void combine_last(const struct mt_shm_combination *how, void *dst, const void *left,
-                         const void *right, uint64_t elements)
+/* The step that gives the result, from `done` bytes of it on. */
+static void combine_last(const struct mt_shm_combination *how, uint64_t done, void *dst,
+                         const void *left, const void *right, uint64_t elements)
 {
-    if (how->past_caches)
-        mt_reduce_stream(how->dtype, how->op, dst, left, right, elements);
-    else
-        mt_reduce(how->dtype, how->op, dst, left, right, elements);
+    uint8_t *to = (uint8_t *)dst + done;
+    if (how->past_caches) {
+        mt_reduce_stream(how->dtype, how->op, to, left, right, elements);
+    } else if (how->also == NULL && !how->is_long) {
+        mt_reduce(how->dtype, how->op, to, left, right, elements);
+    } else {
+        uint8_t *also = how->also != NULL ? how->also + done : NULL;
+        const struct mt_reduce_places at = {to, also, left, right};
+        mt_reduce_fresh(how->dtype, how->op, &at, elements);
+    }
 }
 
 void mt_shm_combine(const struct mt_shm_combination *how, void *dst, const void *const *sources,
@@ -50,10 +56,12 @@ void mt_shm_combine(const struct mt_shm_combination *how, void *dst, const void 
     uint64_t size = manta_dtype_size(how->dtype);
     if (count == 1) {
         memmove(dst, sources[0], elements * size);
+        if (how->also != NULL)
+            memcpy(how->also, dst, elements * size);
         return;
     }
     if (count == 2) {
-        combine_last(how, dst, sources[0], sources[1], elements);
+        combine_last(how, 0, dst, sources[0], sources[1], elements);
         return;
     }
     /* Everything of a tile is read before dst is written, which may be one of the sources. */
@@ -68,6 +76,6 @@ void mt_shm_combine(const struct mt_shm_combination *how, void *dst, const void 
                             .scratch = scratch};
         const void *left = combine(&tile, 0, half, 0);
         const void *right = combine(&tile, half, count - half, 1);
-        combine_last(how, (uint8_t *)dst + done * size, left, right, tile.elements);
+        combine_last(how, done * size, dst, left, right, tile.elements);
     }
 }

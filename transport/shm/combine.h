@@ -7,12 +7,16 @@
 
 enum {
     MT_SHM_TILE_BYTES = 4096, /* worked on at once, so that partial results stay in the L1 cache */
-    MT_SHM_TILES = 33,        /* depth of the tree over 2^32 members, and one */
+    MT_SHM_LONG_BYTES = 32 * 1024,
+    MT_SHM_TILES = 33, /* depth of the tree over 2^32 members, and one */
 };
 
 struct mt_shm_combination {
     int dtype, op;
     int past_caches; /* dst is part of more than they hold, and none of the sources */
+    int is_long;     /* enough for the order to matter in which lines are fetched */
+    uint8_t *also;   /* NULL, or a second place for the result, as dst; for one that is not longer
+                      * than the caches */
 };
 
 /*

@@ -12,7 +12,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "core/pages.h"
 #include "core/reduce.h"
 #include "transport/shm/combine.h"
 #include "transport/shm/fused.h"
@@ -52,7 +51,7 @@ static inline void mt_shm_copy_out(const struct mt_shm_op *op, void *user, const
     if (__builtin_expect(op->past_caches, 0))
         mt_copy_stream(user, staging, bytes);
     else if (bytes != 0)
-        mt_copy_pages(user, staging, bytes);
+        mt_copy_fresh(user, staging, bytes);
 }
 
 /* From what this rank has at hand into the caller's buffer. */
@@ -65,11 +64,13 @@ static inline void mt_shm_copy_own(const struct mt_shm_op *op, void *user, const
         memcpy(user, own, bytes);
 }
 
-/* How to combine into the caller's buffer, or into one that is read soon. */
-static inline struct mt_shm_combination mt_shm_how(const struct mt_shm_op *op, int is_final)
+/* How to combine so many bytes into the caller's buffer, or into one that is read soon. */
+static inline struct mt_shm_combination mt_shm_how(const struct mt_shm_op *op, uint64_t bytes,
+                                                   int is_final)
 {
     return (struct mt_shm_combination){.dtype = op->dtype,
                                        .op = op->op,
+                                       .is_long = bytes >= MT_SHM_LONG_BYTES,
                                        .past_caches =
                                            is_final && op->past_caches && op->dst != op->src};
 }

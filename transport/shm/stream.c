@@ -137,7 +137,7 @@ static void finish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
     if (length == 0)
         return;
     team->sources[team->me] = op->src + own + first;
-    const struct mt_shm_combination how = mt_shm_how(op, 1);
+    const struct mt_shm_combination how = mt_shm_how(op, length * op->size, 1);
     mt_shm_combine(&how, op->dst + own + first, team->sources, team->count, length,
                    endpoint->scratch);
 }

@@ -163,14 +163,16 @@ static int combine(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, s
     team->sources[team->me] = op->src + at;
     /* What goes past the caches into staging had better not be read from there. */
     int is_first = op->consumes && (!is_staged || mt_shm_goes_far(&team->distance, own.bytes));
-    const struct mt_shm_combination how = mt_shm_how(op, is_alone);
+    struct mt_shm_combination how = mt_shm_how(op, own.bytes, is_alone);
+    if (op->consumes && !is_first && !op->past_caches)
+        how.also = op->dst + at;
     mt_shm_combine(&how, is_first ? op->dst + at : result, team->sources, team->count,
                    own.bytes / op->size, endpoint->scratch);
     if (!op->consumes || !is_staged)
         return 0;
     if (is_first)
         mt_shm_copy_in(&team->distance, result, op->dst + at, own.bytes);
-    else
+    else if (how.also == NULL)
         mt_shm_copy_own(op, op->dst + at, result, own.bytes);
     mt_count(&endpoint->copied_bytes, own.bytes);
     return 0;

@@ -303,6 +303,89 @@ static void copies_of_any_place(void **state)
             check_copies(variants[v]);
 }
 
+/* What is read four pages at a time: lengths about such blocks, both places in turn apart and equal
+ * to an operand. mt_reduce() is the reference. */
+enum { BLOCK = 16384, FRESH_BYTES = 3 * BLOCK, AREAS = 4 };
+
+static char fresh_areas[AREAS][GUARD + FRESH_BYTES + GUARD],
+    fresh_before[AREAS][sizeof *fresh_areas];
+
+static void fill_fresh(void)
+{
+    for (size_t i = 0; i < sizeof fresh_before; i++)
+        ((char *)fresh_before)[i] = (char)random_bits();
+}
+
+static void check_area(int area, size_t at, size_t bytes, const char *expected)
+{
+    const char *now = fresh_areas[area], *before = fresh_before[area];
+    assert_memory_equal(now, before, at);
+    assert_memory_equal(now + at, expected != NULL ? expected : before + at, bytes);
+    assert_memory_equal(now + at + bytes, before + at + bytes, sizeof *fresh_areas - at - bytes);
+}
+
+/* Areas: 0 is left, 1 is right; also < 0: there is none. */
+static void check_fresh(int dtype, size_t bytes, int dst, int also)
+{
+    static char expected[FRESH_BYTES];
+    const size_t at[AREAS] = {GUARD, GUARD + 1, GUARD - 3, GUARD + 8};
+    size_t count = bytes / manta_dtype_size(dtype);
+    bytes = count * manta_dtype_size(dtype);
+
+    mt_reduce(dtype, MANTA_SUM, expected, fresh_before[0] + at[0], fresh_before[1] + at[1], count);
+    memcpy(fresh_areas, fresh_before, sizeof fresh_areas);
+    const struct mt_reduce_places places = {fresh_areas[dst] + at[dst],
+                                            also >= 0 ? fresh_areas[also] + at[also] : NULL,
+                                            fresh_areas[0] + at[0], fresh_areas[1] + at[1]};
+    mt_reduce_fresh(dtype, MANTA_SUM, &places, count);
+    for (int area = 0; area < AREAS; area++)
+        check_area(area, at[area], bytes, area == dst || area == also ? expected : NULL);
+}
+
+static void fresh_operands(void **state)
+{
+    static const int dtypes[] = {MANTA_FLOAT16, MANTA_BFLOAT16, MANTA_FLOAT32, MANTA_FLOAT64,
+                                 MANTA_INT32};
+    static const int places[][2] = {{2, -1}, {0, -1}, {1, -1}, {2, 3}, {2, 0}, {2, 1}, {0, 3}};
+    static const size_t lengths[] = {0,
+                                     8,
+                                     64,
+                                     200,
+                                     BLOCK - 8,
+                                     BLOCK,
+                                     BLOCK + 8,
+                                     BLOCK + 4096,
+                                     2 * BLOCK - 8,
+                                     2 * BLOCK,
+                                     FRESH_BYTES - 24};
+    enum { DTYPES = 5, PLACES = 7, LENGTHS = sizeof lengths / sizeof *lengths };
+    (void)state;
+    fill_fresh();
+    for (int run = 0; run < VARIANTS * DTYPES * PLACES; run++) {
+        const int *place = places[run % PLACES];
+        if (mt_reduce_select(variants[run / PLACES / DTYPES]) == 0)
+            for (int i = 0; i < LENGTHS; i++)
+                check_fresh(dtypes[run / PLACES % DTYPES], lengths[i], place[0], place[1]);
+    }
+}
+
+static void fresh_copies(void **state)
+{
+    static const size_t lengths[] = {
+        0, 1, 63, 64, 65, BLOCK - 1, BLOCK, BLOCK + 1, FRESH_BYTES - 7};
+    enum { LENGTHS = sizeof lengths / sizeof *lengths };
+    (void)state;
+    fill_fresh();
+    for (int run = 0; run < VARIANTS * LENGTHS; run++) {
+        size_t bytes = lengths[run % LENGTHS];
+        if (mt_reduce_select(variants[run / LENGTHS]) != 0)
+            continue;
+        memcpy(fresh_areas, fresh_before, sizeof fresh_areas);
+        mt_copy_fresh(fresh_areas[1] + GUARD, fresh_areas[0] + GUARD + 3, bytes);
+        check_area(1, GUARD, bytes, fresh_before[0] + GUARD + 3);
+    }
+}
+
 /* Flush to zero, denormals are zero, the four rounding modes, all traps on, all flags set. */
 static const unsigned environments[] = {0x1f80, 0x9fc0, 0x3f80, 0x5f80,
                                         0x7f80, 0xffc0, 0x0000, 0x1fbf};
@@ -513,6 +596,8 @@ int main(void)
         cmocka_unit_test(counts_offsets_and_places),
         cmocka_unit_test(streams_of_any_place),
         cmocka_unit_test(copies_of_any_place),
+        cmocka_unit_test(fresh_operands),
+        cmocka_unit_test(fresh_copies),
         cmocka_unit_test(callers_environment_changes_nothing),
         cmocka_unit_test(quotients),
         cmocka_unit_test(quotients_of_few),
