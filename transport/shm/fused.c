@@ -9,11 +9,8 @@ enum {
     FLAT_BYTES = 16384,       /* of all members together: combined by everybody, in one phase */
     FLAT_BYTES_CHEAP = 65536, /* the same where a second phase costs another turn of all, and of two
                                * members, who have to read as much in two phases */
-    LEND_BYTES = 4096, /* shorter payloads are copied faster than they are published in place */
-    /* Of a short result the last readers' caches still hold the lines: it is slow to write. */
-    LEND_RESULT_BYTES = 128 * 1024,
-    STEPS = 16, /* steps of a kernel in one progress: a few chunks */
-    PIECES = 8, /* a broadcast is cut into about that many, within these bounds */
+    STEPS = 16,               /* steps of a kernel in one progress: a few chunks */
+    PIECES = 8,               /* a broadcast is cut into about that many, within these bounds */
     PIECE_BYTES_MIN = 16 * 1024,
     PIECE_BYTES_MAX = 64 * 1024
 };
@@ -262,12 +259,7 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transpor
     op->grouped = team->group != NULL && (!op->crowded || endpoint->groups_asked) &&
                   mt_shm_group_takes(team, op);
     op->line &= !op->grouped;
-    /* Of a short reduction to a root not all members read what one publishes, so that nobody could
-     * tell when it is theirs again. */
-    uint64_t bytes = op->elements * op->size;
-    int is_short_reduce = collective == MANTA_REDUCE && !op->two_phase;
-    op->lends_src = op->publishes && bytes > LEND_BYTES && !op->grouped && !is_short_reduce;
-    op->lends_dst = op->two_phase && collective == MANTA_ALLREDUCE && bytes >= LEND_RESULT_BYTES;
+    mt_shm_op_lends(op);
     prepared->team = team;
     return 0;
 }
@@ -279,39 +271,6 @@ static void alone(const struct mt_shm_op *op)
     uint64_t bytes = op->elements * op->size;
     if (bytes != 0 && op->dst != op->src)
         memmove(op->dst + offset, op->src + offset, bytes);
-}
-
-/* The caller may have written past the caches, as fast copies do, and a release does not order such
- * stores. What is staged is read by this core, which sees them anyway. */
-static void drain_stores(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_sfence();
-#endif
-}
-
-/* What the call publishes of its buffers is read in place, if all members can. */
-static void lend_buffers(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
-                         struct mt_shm_op *op)
-{
-    const uint8_t *from = op->src;
-    uint64_t bytes = op->elements * op->size;
-    /* Only a hint, so it pairs with nothing. */
-    if (atomic_load_explicit(&mt_memory_changes, memory_order_relaxed) != endpoint->memory_changes)
-        mt_shm_lend_forget(endpoint);
-    /* The short allreduce has no second look at what others contribute. */
-    if (op->collective == MANTA_ALLREDUCE && !op->two_phase && op->dst == op->src)
-        return;
-    if (op->offsets != NULL)
-        from += mt_shm_part(op, op->collective == MANTA_ALLGATHER ? team->me : 0);
-    if (op->collective == MANTA_REDUCE_SCATTER)
-        bytes += mt_shm_part(op, team->count - 1) - mt_shm_part(op, 0);
-    op->lent_src = mt_shm_lend(endpoint, team, from, bytes);
-    if (op->lent_src.segment != 0)
-        drain_stores();
-    if (op->lends_dst)
-        op->lent_dst =
-            op->dst == op->src ? op->lent_src : mt_shm_lend(endpoint, team, op->dst, bytes);
 }
 
 static void end(struct mt_shm_team *team, int status, uint32_t peer)
@@ -336,24 +295,13 @@ static void end_all(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, 
         end(team, status, peer);
 }
 
-/* The kernel has nothing more to do. Others learn that this rank has read what they lent; and what
- * it has lent itself is its own again when they have. 0, MANTA_EAGAIN, or an error. */
-static int settle(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
-                  const struct mt_shm_op *op, uint32_t *peer_out)
-{
-    if (team->owes_report && team->reported < team->consumed)
-        mt_shm_team_report(endpoint, team, op->hash);
-    team->owes_report = 0;
-    return op->lent_end == 0 ? 0 : mt_shm_team_done(endpoint, team, op->lent_end, peer_out);
-}
-
 /* One step of the operation at the head, as mt_shm_stream_step(). */
 static int step_op(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struct mt_shm_op *op,
                    uint32_t *peer_out)
 {
     int code = 0;
     if (op->finished)
-        return settle(endpoint, team, op, peer_out);
+        return mt_shm_op_settle(endpoint, team, op, peer_out);
     if (op->grouped)
         code = mt_shm_group_step(endpoint, team, op, peer_out);
     else if (op->two_phase)
@@ -363,7 +311,7 @@ static int step_op(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, s
     if (code != 0)
         return code;
     op->finished = 1;
-    return settle(endpoint, team, op, peer_out);
+    return mt_shm_op_settle(endpoint, team, op, peer_out);
 }
 
 static void unmap_retired(struct mt_shm_endpoint *endpoint)
@@ -450,7 +398,7 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
         return 0;
     }
     if (op->lends_src && team->unresolved == 0)
-        lend_buffers(endpoint, team, op);
+        mt_shm_op_lend(endpoint, team, op);
     if (team->tail != NULL) {
         team->tail->next = op;
         team->tail = op;

@@ -16,8 +16,6 @@
 #include "transport/memory.h"
 #include "transport/shm/team.h"
 
-#define MT_SHM_NOBODY UINT32_C(0xffffffff)
-
 /* Lies in the request's transport_private. */
 struct mt_shm_op {
     struct mt_shm_op *next;
@@ -113,6 +111,15 @@ int mt_shm_line_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                      struct mt_shm_op *op, uint32_t looks, uint32_t *peer_out);
 int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                           struct mt_shm_op *op, uint32_t *peer_out);
+
+/* Set whether it publishes in place what is lent to all members; then lend them its buffers. */
+void mt_shm_op_lends(struct mt_shm_op *op);
+void mt_shm_op_lend(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                    struct mt_shm_op *op);
+/* The kernel has nothing more to do. Others learn that this rank has read what they lent; and what
+ * it has lent itself is its own again when they have. 0, MANTA_EAGAIN, or an error. */
+int mt_shm_op_settle(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                     const struct mt_shm_op *op, uint32_t *peer_out);
 
 /* How the team carries out an operation whose collective, size, elements and root are set. */
 void mt_shm_op_shape(const struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,

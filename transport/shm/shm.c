@@ -225,6 +225,7 @@ static struct mt_shm_endpoint *create(const struct manta_transport_open *params)
         close_endpoint(endpoint);
         return NULL;
     }
+    endpoint->cached_bytes = mt_host()->l2_bytes;
     endpoint->past_caches_bytes = find_past_caches(endpoint->local_ranks);
     return endpoint;
 }

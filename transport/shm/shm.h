@@ -10,7 +10,8 @@
  *   team       publications among the members of fused steps: flags, credits, staging ring
  *   distance   how far the members of a team are from each other
  *   combine    the canonical order of reductions;  copy  staging copies
- *   fused      declared steps -> operations of a team;  stream and two_phase  the kernels
+ *   fused      declared steps -> operations of a team;  line, stream and two_phase  the kernels
+ *   in_place   which of them publish in memory that is lent
  *   group      the same in two levels, on nodes with several L3 caches
  *   channel    frames from one rank to another;  wire  the message protocol on top of them
  *   shm        the table of ops
@@ -104,6 +105,7 @@ struct mt_shm_endpoint {
     int groups_asked;     /* by MANTA_SHM_GROUPS */
     struct mt_shm_ruler ruler;
     uint64_t past_caches_bytes; /* longer results go past the caches */
+    uint64_t cached_bytes;      /* what a core holds for itself */
     struct mt_shm_team *teams[MT_SHM_TEAMS];
     uint32_t team_slots;           /* slots from 0 on that may have a team */
     struct mt_shm_team *team_last; /* of the last fused step */

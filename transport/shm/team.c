@@ -99,6 +99,7 @@ int mt_shm_team_make(struct mt_shm_endpoint *endpoint, const struct manta_plan_f
     team->entries = lines + MT_SHM_LINE;
     team->ring = endpoint->base + ring_of(endpoint, slot, &team->ring_bytes);
     team->chunk_bytes = team->ring_bytes / MT_SHM_CHUNKS / MT_SHM_LINE * MT_SHM_LINE;
+    team->last_root = MT_SHM_NOBODY;
     fill_members(endpoint, team, fused);
     mt_shm_distance_open(&endpoint->ruler, &team->distance);
     if (slot != 0) {

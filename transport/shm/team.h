@@ -39,6 +39,7 @@ static inline uint64_t mt_shm_flag(uint64_t tick, uint32_t hash)
     return (tick + 1) << MT_SHM_HASH_BITS | ((hash ^ hash >> MT_SHM_HASH_BITS) & MT_SHM_HASH_MASK);
 }
 
+#define MT_SHM_NOBODY UINT32_C(0xffffffff)  /* no member index */
 #define MT_SHM_IN_PLACE (UINT64_C(1) << 63) /* in the first word of a payload's place */
 
 struct mt_shm_op;
@@ -72,6 +73,7 @@ struct mt_shm_team {
     uint64_t known_done; /* all others are done with all ticks below */
     uint64_t unreported_bytes;
     uint32_t owes_report; /* something was read in place in the operation at the head */
+    uint32_t last_root;   /* of a broadcast that did not fit into a line, or MT_SHM_NOBODY */
 
     uint8_t *entries, *ring; /* of this rank */
     _Atomic uint64_t *done;

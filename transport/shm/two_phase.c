@@ -166,6 +166,8 @@ static int combine(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, s
     struct mt_shm_combination how = mt_shm_how(op, own.bytes, is_alone);
     if (op->consumes && !is_first && !op->past_caches)
         how.also = op->dst + at;
+    if (op->lent_dst.segment != 0) /* slow to write, which spoils it */
+        how.is_long = 0;
     mt_shm_combine(&how, is_first ? op->dst + at : result, team->sources, team->count,
                    own.bytes / op->size, endpoint->scratch);
     if (!op->consumes || !is_staged)

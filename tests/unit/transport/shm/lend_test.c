@@ -81,6 +81,50 @@ static void begin(struct world *world)
     free(buffer);
 }
 
+/* A broadcast in lent memory: what its root copied. */
+static uint64_t copied_by(struct world *world, uint64_t number, uint32_t root, uint8_t *memory[2])
+{
+    struct manta_plan_fused fused = broadcast;
+    struct manta_transport_request requests[2];
+    struct mt_shm_endpoint *endpoint = world->endpoints[root];
+    uint64_t before = atomic_load(&endpoint->copied_bytes);
+    fused.root = root;
+    memset(memory[root], (int)number, BYTES);
+    for (uint32_t rank = 0; rank < 2; rank++)
+        assert_int_equal(
+            post(world->endpoints[rank], &fused, 7, number, NULL, memory[rank], &requests[rank]),
+            0);
+    for (int i = 0; i < 10; i++) {
+        progress(world, 0);
+        progress(world, 1);
+    }
+    assert_int_equal(requests[0].status, 0);
+    assert_int_equal(requests[1].status, 0);
+    assert_memory_equal(memory[0], memory[1], BYTES);
+    return atomic_load(&endpoint->copied_bytes) - before;
+}
+
+/* Where roots take turns, and what they send fits into a cache, it is staged. */
+static void test_turns(void **state)
+{
+    static const struct {
+        uint32_t root;
+        uint64_t cached_bytes, copied;
+    } turns[] = {{1, BYTES, 0},     {0, BYTES, BYTES}, {1, BYTES, BYTES}, {1, BYTES, 0},
+                 {0, BYTES, BYTES}, {1, BYTES - 1, 0}, {0, 0, 0},         {0, BYTES, 0}};
+    struct world world;
+    uint8_t *memory[2] = {allocate(), allocate()};
+    (void)state;
+    begin(&world);
+    for (uint64_t i = 0; i < sizeof(turns) / sizeof(turns[0]); i++) {
+        world.endpoints[turns[i].root]->cached_bytes = turns[i].cached_bytes;
+        assert_int_equal(copied_by(&world, 2 + i, turns[i].root, memory), turns[i].copied);
+    }
+    world_close(&world);
+    give(memory[0]);
+    give(memory[1]);
+}
+
 /* The place of rank 1's first publication, changed before rank 0 sees it. */
 static void read_from(const struct mt_shm_where *where)
 {
@@ -280,9 +324,8 @@ static void test_records(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_places),
-        cmocka_unit_test(test_withdrawn),
-        cmocka_unit_test(test_not_over),
+        cmocka_unit_test(test_turns),     cmocka_unit_test(test_places),
+        cmocka_unit_test(test_withdrawn), cmocka_unit_test(test_not_over),
         cmocka_unit_test(test_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

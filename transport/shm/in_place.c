@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which operations publish in place, and when one that has done so is over. */
+#include "transport/shm/fused.h"
+#include "transport/shm/lend.h"
+
+enum {
+    LEND_BYTES = 4096, /* shorter payloads are copied faster than they are published in place */
+    /* Of a short result the last readers' caches still hold the lines: it is slow to write. */
+    LEND_RESULT_BYTES = 128 * 1024
+};
+
+void mt_shm_op_lends(struct mt_shm_op *op)
+{
+    uint64_t bytes = op->elements * op->size;
+    /* Of a short reduction to a root not all members read what one publishes, so that nobody could
+     * tell when it is theirs again. */
+    int is_short_reduce = op->collective == MANTA_REDUCE && !op->two_phase;
+    op->lends_src = op->publishes && bytes > LEND_BYTES && !op->grouped && !is_short_reduce;
+    op->lends_dst =
+        op->two_phase && op->collective == MANTA_ALLREDUCE && bytes >= LEND_RESULT_BYTES;
+}
+
+/* The caller may have written past the caches, as fast copies do, and a release does not order such
+ * stores. What is staged is read by this core, which sees them anyway. */
+static void drain_stores(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();
+#endif
+}
+
+/* The same where roots take turns: those who have read the last broadcast in place hold the lines
+ * that this one is to be written to. For far members staging is the slower way even so. */
+static int had_better_be_staged(const struct mt_shm_endpoint *endpoint,
+                                const struct mt_shm_team *team, const struct mt_shm_op *op)
+{
+    return op->collective == MANTA_BROADCAST && team->last_root != op->root &&
+           team->last_root != MT_SHM_NOBODY && !team->distance.is_far &&
+           op->elements * op->size <= endpoint->cached_bytes;
+}
+
+void mt_shm_op_lend(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                    struct mt_shm_op *op)
+{
+    const uint8_t *from = op->src;
+    uint64_t bytes = op->elements * op->size;
+    /* Only a hint, so it pairs with nothing. */
+    if (atomic_load_explicit(&mt_memory_changes, memory_order_relaxed) != endpoint->memory_changes)
+        mt_shm_lend_forget(endpoint);
+    /* The short allreduce has no second look at what others contribute. */
+    if (op->collective == MANTA_ALLREDUCE && !op->two_phase && op->dst == op->src)
+        return;
+    if (op->offsets != NULL)
+        from += mt_shm_part(op, op->collective == MANTA_ALLGATHER ? team->me : 0);
+    if (op->collective == MANTA_REDUCE_SCATTER)
+        bytes += mt_shm_part(op, team->count - 1) - mt_shm_part(op, 0);
+    op->lent_src = mt_shm_lend(endpoint, team, from, bytes);
+    if (had_better_be_staged(endpoint, team, op)) /* but the peers know the segment from now on */
+        op->lent_src.segment = 0;
+    if (op->lent_src.segment != 0)
+        drain_stores();
+    if (op->lends_dst)
+        op->lent_dst =
+            op->dst == op->src ? op->lent_src : mt_shm_lend(endpoint, team, op->dst, bytes);
+}
+
+int mt_shm_op_settle(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                     const struct mt_shm_op *op, uint32_t *peer_out)
+{
+    if (team->owes_report && team->reported < team->consumed)
+        mt_shm_team_report(endpoint, team, op->hash);
+    team->owes_report = 0;
+    if (op->collective == MANTA_BROADCAST)
+        team->last_root = op->root;
+    return op->lent_end == 0 ? 0 : mt_shm_team_done(endpoint, team, op->lent_end, peer_out);
+}
