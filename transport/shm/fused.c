@@ -353,17 +353,47 @@ int mt_shm_team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
     return happened;
 }
 
+static const uint8_t *source_of(const struct mt_shm_op *op,
+                                const struct manta_transport_fused_call *call)
+{
+    return (const uint8_t *)(op->collective == MANTA_BROADCAST ? call->dst : call->src) + op->at;
+}
+
 /* The prepared operation, with the buffers and the number of this call. */
 static void make_op(const struct prepared *prepared, const struct manta_transport_fused_call *call,
                     struct manta_transport_request *request, struct mt_shm_op *op)
 {
     *op = prepared->op;
     op->dst = (uint8_t *)call->dst + op->at;
-    op->src = op->collective == MANTA_BROADCAST ? op->dst : (const uint8_t *)call->src + op->at;
+    op->src = source_of(op, call);
     op->hash = hash_of(&call->id);
     op->request = request;
     request->peer = MANTA_PLAN_NONE;
     request->status = MANTA_INPROGRESS;
+}
+
+/* An operation that fits into a line, of a team that has no other: others wait for what is
+ * published, so that comes first. */
+static void post_line(struct mt_shm_endpoint *endpoint, const struct prepared *prepared,
+                      const struct manta_transport_fused_call *call,
+                      struct manta_transport_request *request)
+{
+    struct mt_shm_team *team = prepared->team;
+    struct mt_shm_op *op = (struct mt_shm_op *)(void *)request->transport_private;
+    uint32_t hash = hash_of(&call->id);
+    int is_published =
+        mt_shm_line_publish(endpoint, team, &prepared->op, source_of(&prepared->op, call), hash);
+    if (is_published && !prepared->op.consumes) {
+        mt_shm_line_end(endpoint, team, hash);
+        request->peer = MANTA_PLAN_NONE;
+        request->status = 0;
+        return;
+    }
+    make_op(prepared, call, request, op);
+    op->published = (uint32_t)is_published;
+    team->head = team->tail = op;
+    if (op->publishes && !is_published)
+        mt_shm_team_progress(endpoint, team); /* there is no room: look for some */
 }
 
 static void look_for_line(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
@@ -391,6 +421,10 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
         code = team->failed;
     if (code != 0)
         return code;
+    if (prepared->op.line && team->head == NULL && team->unresolved == 0 && team->count > 1) {
+        post_line(endpoint, prepared, call, request);
+        return 0;
+    }
     make_op(prepared, call, request, op);
     if (team->count == 1) {
         alone(op);
@@ -405,12 +439,7 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
         return 0;
     }
     team->head = team->tail = op;
-    if (!op->line || team->unresolved != 0)
-        mt_shm_team_progress(endpoint, team);
-    else if (!mt_shm_line_publish(endpoint, team, op) && op->publishes)
-        mt_shm_team_progress(endpoint, team); /* there is no room: look for some */
-    else if (!op->consumes)
-        look_for_line(endpoint, team, op, 1); /* that was all */
+    mt_shm_team_progress(endpoint, team);
     return 0;
 }
 

@@ -101,12 +101,15 @@ static inline uint64_t mt_shm_op_ticks(const struct mt_shm_op *op)
  */
 int mt_shm_stream_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                        struct mt_shm_op *op, uint32_t *peer_out);
-/* Publish what this rank contributes to an operation with `line` set that is alone in its team. 1,
- * or 0 if there is nothing, or no room: then the stream kernel will. */
+/* Publish what this rank contributes to an operation with `line` set, whose team has none yet: it
+ * need not be made for that. 1, or 0 if there is nothing, or no room: then the stream kernel will.
+ */
 int mt_shm_line_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
-                        struct mt_shm_op *op);
-/* Look for the others' parts, once it is published. 0: complete; MANTA_INPROGRESS: they did not
- * come within so many looks; an error with *peer_out. */
+                        const struct mt_shm_op *op, const uint8_t *src, uint32_t hash);
+/* That was all of it. */
+void mt_shm_line_end(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t hash);
+/* Look for the others' parts, once the own one is published, of an operation that consumes. 0:
+ * complete; MANTA_INPROGRESS: they did not come within so many looks; an error with *peer_out. */
 int mt_shm_line_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                      struct mt_shm_op *op, uint32_t looks, uint32_t *peer_out);
 int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,

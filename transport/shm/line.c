@@ -9,21 +9,6 @@
 #include "transport/shm/copy.h"
 #include "transport/shm/fused.h"
 
-static void publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
-                    struct mt_shm_op *op, uint64_t bytes)
-{
-    uint8_t *payload = mt_shm_team_inline(team, team->tick);
-    const uint8_t *from = op->src;
-    if (op->collective == MANTA_ALLGATHER)
-        from += mt_shm_part(op, team->me);
-    mt_shm_copy_short(payload, from, bytes);
-    mt_shm_team_publish(endpoint, team, team->tick, op->hash, payload);
-    op->published = 1;
-    mt_count(&endpoint->copied_bytes, bytes);
-    mt_count(&endpoint->fused_sent, 1);
-    mt_count(&endpoint->fused_sent_bytes, bytes);
-}
-
 static void take(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                  const struct mt_shm_op *op, const uint8_t *payload, uint64_t bytes)
 {
@@ -73,27 +58,38 @@ static int gather(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, st
 }
 
 int mt_shm_line_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
-                        struct mt_shm_op *op)
+                        const struct mt_shm_op *op, const uint8_t *src, uint32_t hash)
 {
     if (!op->publishes || team->tick >= team->known_done + MT_SHM_TICKS)
         return 0;
-    publish(endpoint, team, op, op->elements * op->size);
+    uint64_t bytes = op->elements * op->size;
+    uint8_t *payload = mt_shm_team_inline(team, team->tick);
+    if (op->collective == MANTA_ALLGATHER)
+        src += mt_shm_part(op, team->me);
+    mt_shm_copy_short(payload, src, bytes);
+    mt_shm_team_publish(endpoint, team, team->tick, hash, payload);
+    mt_count(&endpoint->copied_bytes, bytes);
+    mt_count(&endpoint->fused_sent, 1);
+    mt_count(&endpoint->fused_sent_bytes, bytes);
     return 1;
+}
+
+void mt_shm_line_end(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t hash)
+{
+    team->tick++;
+    mt_shm_team_consumed(endpoint, team, team->tick, 0, hash);
 }
 
 int mt_shm_line_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                      struct mt_shm_op *op, uint32_t looks, uint32_t *peer_out)
 {
     uint64_t bytes = op->elements * op->size;
-    if (op->consumes) {
-        int code = gather(endpoint, team, op, bytes, looks, peer_out);
-        if (code != 0)
-            return code;
-        finish(endpoint, team, op, bytes);
-        if (op->root == MT_SHM_NOBODY) /* who publishes is done with all earlier operations */
-            mt_shm_team_known(team, team->tick);
-    }
-    team->tick++;
-    mt_shm_team_consumed(endpoint, team, team->tick, 0, op->hash);
+    int code = gather(endpoint, team, op, bytes, looks, peer_out);
+    if (code != 0)
+        return code;
+    finish(endpoint, team, op, bytes);
+    if (op->root == MT_SHM_NOBODY) /* who publishes is done with all earlier operations */
+        mt_shm_team_known(team, team->tick);
+    mt_shm_line_end(endpoint, team, op->hash);
     return 0;
 }
