@@ -6,10 +6,7 @@
 
 #define VECTOR_BYTES 32
 
-typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES)));
-typedef int16_t signed_halves __attribute__((vector_size(VECTOR_BYTES)));
-typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
-typedef float floats __attribute__((vector_size(VECTOR_BYTES)));
+#include "core/reduce_vector.h"
 
 static inline halves load(const void *from)
 {
@@ -153,30 +150,9 @@ static inline halves narrow(floats first, floats second)
     return (halves)_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 
-static inline halves float16_add(halves a, halves b)
-{
-    floats left[2], right[2];
-    widen(a, left);
-    widen(b, right);
-    return narrow(left[0] + right[0], left[1] + right[1]);
-}
-
-static inline halves float16_multiply(halves a, halves b, float scale)
-{
-    floats left[2], right[2];
-    widen(a, left);
-    widen(b, right);
-    return narrow(left[0] * right[0] * scale, left[1] * right[1] * scale);
-}
-
 #include "core/reduce_divide.h"
-#include "core/reduce_narrow.h"
+#include "core/reduce_float16.h"
 #include "core/reduce_plain.h"
-
-static inline halves round_e4m3_sum(halves high, halves low)
-{
-    return round_e4m3(high, low);
-}
 
 /* A conversion is cheaper from memory. */
 static inline floats float16s(const void *from, int part)

@@ -15,30 +15,9 @@ static inline halves narrow(floats first, floats second)
     return (halves)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
-static inline halves float16_add(halves a, halves b)
-{
-    floats left[2], right[2];
-    widen(a, left);
-    widen(b, right);
-    return narrow(left[0] + right[0], left[1] + right[1]);
-}
-
-static inline halves float16_multiply(halves a, halves b, float scale)
-{
-    floats left[2], right[2];
-    widen(a, left);
-    widen(b, right);
-    return narrow(left[0] * right[0] * scale, left[1] * right[1] * scale);
-}
-
 #include "core/reduce_divide.h"
-#include "core/reduce_narrow.h"
+#include "core/reduce_float16.h"
 #include "core/reduce_plain.h"
-
-static inline halves round_e4m3_sum(halves high, halves low)
-{
-    return round_e4m3(high, low);
-}
 
 /* A conversion is cheaper from memory. */
 static inline floats float16s(const void *from, int part)

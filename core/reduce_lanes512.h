@@ -9,10 +9,7 @@
 
 #define VECTOR_BYTES 64
 
-typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES)));
-typedef int16_t signed_halves __attribute__((vector_size(VECTOR_BYTES)));
-typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
-typedef float floats __attribute__((vector_size(VECTOR_BYTES)));
+#include "core/reduce_vector.h"
 
 static inline halves load(const void *from)
 {
@@ -34,7 +31,6 @@ static inline __mmask64 first_bytes(uint64_t count)
     return UINT64_MAX >> (64 - count);
 }
 
-/* 1 <= bytes <= VECTOR_BYTES; zeros follow. */
 static inline halves load_part(const void *from, uint64_t bytes)
 {
     return (halves)_mm512_maskz_loadu_epi8(first_bytes(bytes), from);

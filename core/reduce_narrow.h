@@ -11,8 +11,6 @@
  *   is_any_subnormal(a, b)      of the float32 of both
  *   signed_low8(a)              the lower byte of each half, a signed number, times 128
  *   times_minus(a, b, c)        a * b - c of float32, rounded once
- *   float16_add(a, b), float16_multiply(a, b, scale)   in each half; NaNs need not be canonical;
- *                               scale is a power of two and the product with it exact in float32
  */
 #ifndef MT_CORE_REDUCE_NARROW_H
 #define MT_CORE_REDUCE_NARROW_H
@@ -22,6 +20,11 @@
 #include "core/float.h"
 #include "core/reduce_floats.h"
 #include "core/reduce_vector.h"
+
+/* The including file's, or core/reduce_float16.h's: in each half; NaNs need not be canonical; scale
+ * is a power of two and the product with it exact in float32. */
+static inline halves float16_add(halves a, halves b);
+static inline halves float16_multiply(halves a, halves b, float scale);
 
 static inline halves every(uint16_t value)
 {
@@ -106,7 +109,7 @@ static inline halves round_e4m3(halves high, halves low)
     return limited_e4m3(rounded, high, low);
 }
 
-/* The same of a sum, which may be rounded otherwise: the including file's. */
+/* The same of a sum, which may be rounded otherwise: where float16_add() is. */
 static inline halves round_e4m3_sum(halves high, halves low);
 
 static inline halves float8_e4m3_sum_vector(const void *left, const void *right)

@@ -1,14 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Loops over whole vectors. The including file has defined the type `halves`, a vector of
- * VECTOR_BYTES, and load_part() and store_part() for its first bytes, load(), store() and stream()
- * for all of it; stream() bypasses the caches and wants an aligned address.
- */
+/* Vectors of VECTOR_BYTES, which the including file has defined, and loops over whole ones. */
 #ifndef MT_CORE_REDUCE_VECTOR_H
 #define MT_CORE_REDUCE_VECTOR_H
 
 #include <immintrin.h>
 #include <stdint.h>
+
+typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES)));
+typedef int16_t signed_halves __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t words __attribute__((vector_size(VECTOR_BYTES)));
+typedef float floats __attribute__((vector_size(VECTOR_BYTES)));
+
+/* The including file's: of a vector, and of the first bytes of one, 1 <= bytes <= VECTOR_BYTES,
+ * which zeros follow. stream() bypasses the caches and wants an aligned address. */
+static inline halves load(const void *from);
+static inline void store(void *to, halves value);
+static inline void stream(void *to, halves value);
+static inline halves load_part(const void *from, uint64_t bytes);
+static inline void store_part(void *to, halves value, uint64_t bytes);
 
 /* VECTOR_BYTES of results from as many bytes of each operand, at any address. */
 typedef halves combine_fn(const void *left, const void *right);

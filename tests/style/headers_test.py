@@ -12,7 +12,8 @@ import tree
 HEADERS = tree.files(".h")
 PUBLIC = [path for path in HEADERS if path.startswith("include/manta/")]
 # Bodies that are compiled several times with different parameters, not headers to include.
-TEMPLATES = {"core/reduce_divide.h", "core/reduce_lanes512.h", "core/reduce_narrow.h", "core/reduce_vector.h"}
+TEMPLATES = {"core/reduce_divide.h", "core/reduce_float16.h", "core/reduce_lanes512.h", "core/reduce_narrow.h",
+             "core/reduce_vector.h"}
 WORDS = ["Returns:", "Thread:", "Blocks:", "Since:"]
 
 
