@@ -40,6 +40,21 @@ static inline halves bits_of(halves mask, halves yes, halves no)
     return (yes & mask) | (no & ~mask);
 }
 
+static inline halves upper_bytes(halves high, halves low)
+{
+    return (high & 0xff00) | low >> 8;
+}
+
+static inline halves lower_bytes(halves high, halves low)
+{
+    return high << 8 | (low & 0xff);
+}
+
+static inline halves upper_halves(halves high, halves low)
+{
+    return (halves)_mm256_blend_epi16((__m256i)high, _mm256_srli_epi32((__m256i)low, 16), 0x55);
+}
+
 static inline halves average8(halves a, halves b)
 {
     return (halves)_mm256_avg_epu8((__m256i)a, (__m256i)b);
@@ -48,11 +63,6 @@ static inline halves average8(halves a, halves b)
 static inline halves least8(halves a, halves b)
 {
     return (halves)_mm256_min_epu8((__m256i)a, (__m256i)b);
-}
-
-static inline halves least8_signed(halves a, halves b)
-{
-    return (halves)_mm256_min_epi8((__m256i)a, (__m256i)b);
 }
 
 static inline halves greatest8(halves a, halves b)
@@ -76,6 +86,11 @@ static inline halves where_equal8(halves value, halves other, halves then, halve
 {
     __m256i where = _mm256_cmpeq_epi8((__m256i)value, (__m256i)other);
     return (halves)_mm256_blendv_epi8((__m256i)otherwise, (__m256i)then, where);
+}
+
+static inline int is_any_above8(halves value, halves limit)
+{
+    return _mm256_movemask_epi8(_mm256_cmpgt_epi8((__m256i)value, (__m256i)limit)) != 0;
 }
 
 static inline int is_any_above16(halves value, halves limit)

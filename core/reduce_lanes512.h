@@ -48,6 +48,25 @@ static inline halves bits_of(halves mask, halves yes, halves no)
                                              YES_WHERE_MASK_ELSE_NO);
 }
 
+/* Bytes of `low` move to where `high` does not count: one instruction does both. */
+static inline halves upper_bytes(halves high, halves low)
+{
+    return (halves)_mm512_mask_alignr_epi8((__m512i)high, 0x5555555555555555, (__m512i)low,
+                                           (__m512i)low, 1);
+}
+
+static inline halves lower_bytes(halves high, halves low)
+{
+    return (halves)_mm512_mask_alignr_epi8((__m512i)low, 0xaaaaaaaaaaaaaaaa, (__m512i)high,
+                                           (__m512i)high, 15);
+}
+
+static inline halves upper_halves(halves high, halves low)
+{
+    return (halves)_mm512_mask_alignr_epi8((__m512i)high, 0x3333333333333333, (__m512i)low,
+                                           (__m512i)low, 2);
+}
+
 static inline halves average8(halves a, halves b)
 {
     return (halves)_mm512_avg_epu8((__m512i)a, (__m512i)b);
@@ -56,11 +75,6 @@ static inline halves average8(halves a, halves b)
 static inline halves least8(halves a, halves b)
 {
     return (halves)_mm512_min_epu8((__m512i)a, (__m512i)b);
-}
-
-static inline halves least8_signed(halves a, halves b)
-{
-    return (halves)_mm512_min_epi8((__m512i)a, (__m512i)b);
 }
 
 static inline halves greatest8(halves a, halves b)
@@ -91,6 +105,11 @@ static inline halves where_above16(halves value, halves limit, halves then, halv
 {
     __mmask32 where = _mm512_cmpgt_epi16_mask((__m512i)value, (__m512i)limit);
     return (halves)_mm512_mask_mov_epi16((__m512i)otherwise, where, (__m512i)then);
+}
+
+static inline int is_any_above8(halves value, halves limit)
+{
+    return _mm512_cmpgt_epi8_mask((__m512i)value, (__m512i)limit) != 0;
 }
 
 static inline int is_any_above16(halves value, halves limit)

@@ -4,10 +4,12 @@
  * including file has defined what reduce_vector.h wants and
  *   load()                      a vector from any address
  *   bits_of(mask, yes, no)       bit by bit
- *   average8(), least8(), least8_signed(), greatest8()   of bytes; the average is rounded up
+ *   upper_bytes(high, low), lower_bytes(high, low)   those of each half of both, high's above low's
+ *   upper_halves(high, low)     the same of each word
+ *   average8(), least8(), greatest8()   of bytes; the average is rounded up
  *   add_top8(to, flags)         bytes of `to`, plus one where the top bit of the byte in `flags` is
  *   where_above8(value, limit, then, otherwise), where_equal8()   chosen for each byte, signed
- *   is_any_above16(value, limit)   of the halves, signed
+ *   is_any_above8(value, limit), is_any_above16()   of the bytes, of the halves, signed
  *   is_any_subnormal(a, b)      of the float32 of both
  *   signed_low8(a)              the lower byte of each half, a signed number, times 128
  *   times_minus(a, b, c)        a * b - c of float32, rounded once
@@ -31,16 +33,6 @@ static inline halves every(uint16_t value)
     return (halves){0} + value;
 }
 
-static inline halves upper_bytes(halves high, halves low)
-{
-    return (high & 0xff00) | low >> 8;
-}
-
-static inline halves lower_bytes(halves high, halves low)
-{
-    return high << 8 | (low & 0xff);
-}
-
 /* Bytes of `kept`, plus one where what follows them, `dropped`, is more than half of one, or half
  * and the byte odd. */
 static inline halves nearest8(halves kept, halves dropped)
@@ -55,11 +47,14 @@ static inline halves nearest8(halves kept, halves dropped)
 static inline halves round_e5m2(halves high, halves low)
 {
     halves rounded = nearest8(upper_bytes(high, low), lower_bytes(high, low));
-    /* Positive numbers are above the limit as signed ones, negative as unsigned. */
-    halves limited = least8(least8_signed(rounded, every(MT_LIMIT_E5M2 * 0x0101)),
-                            every((MT_LIMIT_E5M2 | 0x80) * 0x0101));
-    return where_above8(rounded & 0x7f7f, every(MT_TOP_E5M2 * 0x0101), every(MT_NAN_E5M2 * 0x0101),
-                        limited);
+    halves magnitude = rounded & 0x7f7f, limit = every(MT_LIMIT_E5M2 * 0x0101);
+
+    if (__builtin_expect(is_any_above8(magnitude, limit), 0)) {
+        halves limited = bits_of(every(0x7f7f), least8(magnitude, limit), rounded);
+        return where_above8(magnitude, every(MT_TOP_E5M2 * 0x0101), every(MT_NAN_E5M2 * 0x0101),
+                            limited);
+    }
+    return rounded;
 }
 
 static inline halves float8_e5m2_sum_vector(const void *left, const void *right)
@@ -152,7 +147,7 @@ static inline floats low_bfloat16s(halves a)
 
 static inline halves bfloat16_halves(floats high, floats low)
 {
-    return (halves)((words)to_eight_bits(high) | (words)to_eight_bits(low) >> 16);
+    return upper_halves((halves)to_eight_bits(high), (halves)to_eight_bits(low));
 }
 
 static inline halves bfloat16_sum_vector(const void *left, const void *right)
