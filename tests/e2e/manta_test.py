@@ -26,6 +26,8 @@ def test_help_of_all():
                                        ["explain", "--coll", "x", "-n", 4], ["explain", "--coll", "allreduce", "-n", 0],
                                        ["explain", "--coll", "broadcast", "-n", 4, "--root", 4],
                                        ["explain", "--coll", "allreduce", "-n", 4, "--bytes", "1x"],
+                                       ["explain", "--coll", "allreduce", "-n", 4, "--bytes", 3],
+                                       ["explain", "--coll", "send", "-n", 4, "--bytes", 12, "--dtype", "float64"],
                                        ["explain", "--coll", "allreduce", "-n", 4, "--op", "band"],
                                        ["explain", "--coll", "allreduce", "-n", 1, "--bytes", 2**64 - 1],
                                        ["explain", "--coll", "allgather", "-n", 4, "--bytes", 2**61],
@@ -77,6 +79,13 @@ def test_explain_lists_all_algorithms_and_marks_one():
     for name in ("ring", "recursive_doubling", "fused"):
         assert name in result.stdout
     assert len(re.findall(r"^\* +\w+ +[\d.]+ us", result.stdout, re.M)) == 1
+
+
+def test_explain_counts_whole_elements():
+    refused = manta("explain", "--coll", "allreduce", "-n", 4, "--bytes", 3)
+    assert refused.returncode == 2 and "whole number of elements" in refused.stderr
+    assert manta("explain", "--coll", "allreduce", "-n", 4, "--bytes", 3, "--dtype", "int8").returncode == 0
+    assert manta("explain", "--coll", "barrier", "-n", 4, "--bytes", 3).returncode == 0
 
 
 def test_explain_orders_by_prediction():

@@ -124,6 +124,9 @@ static int check(const struct call_options *options, const char *command)
         wrong = "--op does not work on this --dtype";
     else if (is_too_long(options))
         wrong = "--bytes, of all ranks together, is more than memory can hold";
+    else if (options->collective != MANTA_BARRIER &&
+             options->bytes % manta_dtype_size(options->dtype) != 0)
+        wrong = "--bytes must be a whole number of elements (float32 by default: 4 bytes each)";
     if (wrong == NULL)
         return 0;
     fprintf(stderr, "manta %s: %s; see manta %s --help\n", command, wrong, command);
