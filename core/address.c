@@ -198,6 +198,31 @@ uint32_t mt_address_local(const char *interfaces, struct mt_address *addresses, 
     return count;
 }
 
+/* 1, too, if the interfaces cannot be listed. */
+static int is_there(const char *name, size_t length)
+{
+    struct mt_address address;
+    char text[MT_INTERFACE_NAME];
+    if (length >= sizeof text)
+        return 0;
+    memcpy(text, name, length);
+    text[length] = 0;
+    return mt_address_local(text, &address, 1) > 0 || errno != 0;
+}
+
+const char *mt_address_missing(const char *interfaces, size_t *at, size_t *length_out)
+{
+    while (interfaces[*at]) {
+        const char *name = interfaces + *at;
+        size_t length = strcspn(name, ",");
+        *at += length + (name[length] == ',');
+        *length_out = length;
+        if (length > 0 && !is_there(name, length))
+            return name;
+    }
+    return NULL;
+}
+
 void mt_address_interface(const struct mt_address *address, char name[MT_INTERFACE_NAME])
 {
     struct ifaddrs *list = NULL;

@@ -33,6 +33,9 @@ void mt_address_abstract(const char *name, struct mt_address *address_out);
  * names, best first: IPv4, then IPv6, loopback last; no link-local ones. Returns how many; errno is
  * 0 unless the interfaces could not be listed. */
 uint32_t mt_address_local(const char *interfaces, struct mt_address *addresses, uint32_t room);
+/* The first name from *at on in such a list of which mt_address_local() has no address; *at moves
+ * behind it. NULL: there is none. */
+const char *mt_address_missing(const char *interfaces, size_t *at, size_t *length_out);
 /* The interface that has this address; empty if none has. */
 void mt_address_interface(const struct mt_address *address, char name[MT_INTERFACE_NAME]);
 /* The address of this host from which the kernel would send to `peer`: 0, or an errno. Nothing is

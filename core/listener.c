@@ -240,6 +240,18 @@ static int open_all(struct mt_error *error)
     return MANTA_ESYSTEM;
 }
 
+/* The others are used, so a wrong name would be noticed by nothing but slow calls. */
+static void warn_of_missing_interfaces(void)
+{
+    const char *names = mt_config_string(MT_VAR(INTERFACE)), *name;
+    size_t at = 0, length;
+    while ((name = mt_address_missing(names, &at, &length)))
+        mt_log(MT_LOG_WARN, -1,
+               "MANTA_INTERFACE names '%.*s', and no interface of that name is up with an address "
+               "here: it is left out; `ip -brief address` lists those that are",
+               (int)(length < 64 ? length : 64), name);
+}
+
 int mt_listener_acquire(struct mt_error *error)
 {
     int rc = mt_service_acquire(error);
@@ -247,7 +259,8 @@ int mt_listener_acquire(struct mt_error *error)
         return rc;
     mt_service_lock();
     mt_fork_on_child(reset_in_child);
-    rc = users == 0 ? open_all(error) : 0;
+    int is_first = users == 0;
+    rc = is_first ? open_all(error) : 0;
     if (rc == 0) {
         users++;
         mt_listener_refill();
@@ -255,6 +268,8 @@ int mt_listener_acquire(struct mt_error *error)
     mt_service_unlock();
     if (rc)
         mt_service_release();
+    else if (is_first)
+        warn_of_missing_interfaces();
     return rc;
 }
 

@@ -180,8 +180,26 @@ static void say_problem(const char *sentence)
     doctor_say(DOCTOR_PROBLEM, "configuration", "%s", sentence);
 }
 
+/* How many names of interfaces, beside some that are there, are not. */
+static int missing_interfaces(void)
+{
+    const char *names = mt_config_string(MT_VAR(INTERFACE)), *name;
+    struct mt_address address;
+    size_t at = 0, length;
+    int count = 0;
+    if (mt_address_local(names, &address, 1) == 0)
+        return 0; /* a problem, and told as one */
+    for (; (name = mt_address_missing(names, &at, &length)) != NULL; count++)
+        doctor_say(DOCTOR_WARNING, "configuration",
+                   "MANTA_INTERFACE names '%.*s', and none of that name is up with an address: it "
+                   "is left out; `ip -brief address` lists those that are",
+                   (int)(length < 64 ? length : 64), name);
+    return count;
+}
+
 void doctor_configuration(void)
 {
-    if (config_problems(say_problem) == 0)
+    int problems = config_problems(say_problem);
+    if (missing_interfaces() == 0 && problems == 0)
         doctor_say(DOCTOR_OK, "configuration", "every MANTA_* variable that is set is valid");
 }

@@ -12,6 +12,7 @@
 
 #include "core/clock.h"
 #include "core/control.h"
+#include "core/log.h"
 #include "core/session.h"
 #include "tests/support/group_ranks.h"
 
@@ -123,16 +124,34 @@ static void have_loopback_only(struct group_rank *rank)
     rank->result = ok ? 0 : -100;
 }
 
+struct warnings {
+    int count, of_eth99, of_long_name;
+};
+
+static void count_warnings(void *arg, const char *line)
+{
+    struct warnings *warnings = arg;
+    warnings->count += strstr(line, "warn: MANTA_INTERFACE names ") != NULL;
+    warnings->of_eth99 += strstr(line, "'eth99'") != NULL;
+    warnings->of_long_name += strstr(line, "'longer-than-any-name-can-be'") != NULL;
+}
+
 static void interfaces_can_be_limited(void **state)
 {
     (void)state;
     char session[512];
     struct group_rank rank[2];
-    setenv("MANTA_INTERFACE", "eth99,lo", 1);
+    struct warnings warnings = {0};
+    setenv("MANTA_INTERFACE", "eth99,lo,,longer-than-any-name-can-be", 1);
+    mt_log_sink(count_warnings, &warnings);
     make_session(session);
     group_ranks_init(rank, 2, session);
     group_ranks_run(rank, 2, have_loopback_only);
+    mt_log_sink(NULL, NULL);
     check_all(rank, 2, 0);
+    /* Once for the two, which are threads of one process, unless one left before the other came. */
+    assert_true(warnings.of_eth99 >= 1 && warnings.of_eth99 == warnings.of_long_name);
+    assert_int_equal(warnings.count, 2 * warnings.of_eth99);
     setenv("MANTA_INTERFACE", "eth99", 1);
     assert_int_equal(manta_session_create(session, sizeof session), MANTA_ESYSTEM);
     unsetenv("MANTA_INTERFACE");
