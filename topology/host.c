@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "topology/cgroup.h"
@@ -139,7 +140,8 @@ uint32_t mt_host_unit(enum mt_level level, const struct mt_cpus *cpus)
     return found != 0 ? found - 1 : UINT32_MAX;
 }
 
-uint64_t mt_host_available_bytes(void)
+/* 0: unknown. */
+static uint64_t unused_bytes(void)
 {
     unsigned long long kib = 0;
     char line[128];
@@ -149,4 +151,24 @@ uint64_t mt_host_available_bytes(void)
     if (file != NULL)
         fclose(file);
     return (uint64_t)kib * 1024;
+}
+
+static uint64_t room_bytes(uint64_t swap_bytes)
+{
+    uint64_t unused = unused_bytes(), granted = mt_cgroup_room_bytes("", swap_bytes);
+    uint64_t room = unused + swap_bytes < granted ? unused + swap_bytes : granted;
+    if (unused == 0)
+        return 0;
+    return room > 0 ? room : 1;
+}
+
+uint64_t mt_host_available_bytes(void)
+{
+    return room_bytes(0);
+}
+
+uint64_t mt_host_obtainable_bytes(void)
+{
+    struct sysinfo info;
+    return sysinfo(&info) == 0 ? room_bytes((uint64_t)info.freeswap * info.mem_unit) : 0;
 }

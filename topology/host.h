@@ -28,8 +28,10 @@ const struct mt_host *mt_host(void);
  * no CPU. Where the host does not have such a thing, it is that of the level above. */
 uint32_t mt_host_unit(enum mt_level level, const struct mt_cpus *cpus);
 
-/* Memory of this host that can be had now without swapping; 0: unknown. Not kept: reads a file at
- * each call. */
+/* Memory that this process can have now, of this host's and within the limits of its control
+ * groups, without swapping; 0: unknown. Not kept: reads files at each call. */
 uint64_t mt_host_available_bytes(void);
+/* The same with swapping. */
+uint64_t mt_host_obtainable_bytes(void);
 
 #endif

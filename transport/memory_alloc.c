@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "core/service.h"
@@ -21,11 +20,8 @@
 /* The kernel promises a file of any length, and kills a process when it is filled. */
 static int is_too_much(uint64_t bytes)
 {
-    struct sysinfo info;
-    uint64_t available = mt_host_available_bytes();
-    if (available == 0 || sysinfo(&info) != 0)
-        return 0;
-    return bytes > available + (uint64_t)info.freeswap * info.mem_unit;
+    uint64_t obtainable = mt_host_obtainable_bytes();
+    return obtainable > 0 && bytes > obtainable;
 }
 
 int mt_memory_create_file(uint64_t bytes)
@@ -99,8 +95,10 @@ static int refuse(struct mt_error *error, uint64_t bytes)
 {
     if (errno == ENOMEM || errno == ENOSPC || errno == EFBIG)
         return mt_error_set(error, MANTA_ENOMEM,
-                            "no %llu bytes of shared memory to be had: %s; ask for less",
-                            (unsigned long long)bytes, strerror(errno));
+                            "no %llu bytes of shared memory to be had: %s; ask for less, this host "
+                            "and this process's control groups leave it %llu",
+                            (unsigned long long)bytes, strerror(errno),
+                            (unsigned long long)mt_host_obtainable_bytes());
     return mt_error_set(error, MANTA_ESYSTEM,
                         "no shared memory: memfd_create or mmap fails (%s); raise the limit of "
                         "open files (ulimit -n) if that is the reason",

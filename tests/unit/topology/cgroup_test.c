@@ -125,6 +125,83 @@ static void missing_files_are_no_quota(void **state)
     assert_int_equal(mt_cgroup_millicpus(((struct fixture *)*state)->root), 0);
 }
 
+static const char memory_mounts_v1[] =
+    "34 24 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
+    "35 24 0:31 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    "41 24 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+
+static void v2_memory_is_what_the_fullest_leaves(void **state)
+{
+    const char *root = ((struct fixture *)*state)->root;
+    put(*state, "/proc/self/mountinfo", v2_mounts);
+    put(*state, "/proc/self/cgroup", "0::/pod/box\n");
+    put(*state, "/sys/fs/cgroup/pod/box/memory.max", "max\n");
+    put(*state, "/sys/fs/cgroup/pod/box/memory.current", "1000\n");
+    assert_true(mt_cgroup_room_bytes(root, 0) == UINT64_MAX);
+    put(*state, "/sys/fs/cgroup/pod/memory.max", "10000\n");
+    put(*state, "/sys/fs/cgroup/pod/memory.current", "6000\n");
+    put(*state, "/sys/fs/cgroup/pod/memory.stat",
+        "anon 3000\nfile 900\nshmem 70\ninactive_file 500\nactive_file 300\nunevictable 7\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 0), 4800);
+    put(*state, "/sys/fs/cgroup/memory.max", "20000\n");
+    put(*state, "/sys/fs/cgroup/memory.current", "19000\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 0), 1000);
+    put(*state, "/sys/fs/cgroup/memory.current", "20001\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 0), 0);
+}
+
+static void v2_swap_has_a_limit_of_its_own(void **state)
+{
+    const char *root = ((struct fixture *)*state)->root;
+    put(*state, "/proc/self/mountinfo", v2_mounts);
+    put(*state, "/proc/self/cgroup", "0::/\n");
+    put(*state, "/sys/fs/cgroup/memory.max", "10000\n");
+    put(*state, "/sys/fs/cgroup/memory.current", "6000\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 50), 4050);
+    put(*state, "/sys/fs/cgroup/memory.swap.max", "max\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 50), 4050);
+    put(*state, "/sys/fs/cgroup/memory.swap.max", "30\n");
+    put(*state, "/sys/fs/cgroup/memory.swap.current", "10\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 50), 4020);
+    assert_int_equal(mt_cgroup_room_bytes(root, 5), 4005);
+    put(*state, "/sys/fs/cgroup/memory.swap.max", "0\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 50), 4000);
+}
+
+static void v1_limits_memory_and_swap_together(void **state)
+{
+    const char *root = ((struct fixture *)*state)->root;
+    put(*state, "/proc/self/mountinfo", memory_mounts_v1);
+    put(*state, "/proc/self/cgroup", "4:memory:/docker/abc/job\n3:cpu,cpuacct:/x\n0::/\n");
+    put(*state, "/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "9223372036854771712\n");
+    put(*state, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "10000\n");
+    put(*state, "/sys/fs/cgroup/memory/memory.usage_in_bytes", "6000\n");
+    put(*state, "/sys/fs/cgroup/memory/memory.stat",
+        "cache 1000\ninactive_file 1\ntotal_inactive_file 100\ntotal_active_file 20\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 50), 4170);
+    put(*state, "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", "10030\n");
+    put(*state, "/sys/fs/cgroup/memory/memory.memsw.usage_in_bytes", "6010\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 50), 4140);
+    assert_int_equal(mt_cgroup_millicpus(root), 0);
+}
+
+static void garbage_is_no_limit_of_memory(void **state)
+{
+    static const char *const texts[] = {"", "\n", "x y", "-1\n", "-9000\n", "max\n"};
+    const char *root = ((struct fixture *)*state)->root;
+    assert_true(mt_cgroup_room_bytes(root, 7) == UINT64_MAX);
+    put(*state, "/proc/self/mountinfo", v2_mounts);
+    put(*state, "/proc/self/cgroup", "garbage\n::\n0::/\n");
+    put(*state, "/sys/fs/cgroup/memory.stat", "inactive_file many\nactive_file 3\n\n");
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        put(*state, "/sys/fs/cgroup/memory.max", texts[i]);
+        assert_true(mt_cgroup_room_bytes(root, 7) == UINT64_MAX);
+    }
+    put(*state, "/sys/fs/cgroup/memory.max", "5000\n");
+    put(*state, "/sys/fs/cgroup/memory.current", "garbage\n");
+    assert_int_equal(mt_cgroup_room_bytes(root, 0), 5000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -135,6 +212,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(cpuset_alone_is_not_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(garbage_is_no_quota, setup, teardown),
         cmocka_unit_test_setup_teardown(missing_files_are_no_quota, setup, teardown),
+        cmocka_unit_test_setup_teardown(v2_memory_is_what_the_fullest_leaves, setup, teardown),
+        cmocka_unit_test_setup_teardown(v2_swap_has_a_limit_of_its_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(v1_limits_memory_and_swap_together, setup, teardown),
+        cmocka_unit_test_setup_teardown(garbage_is_no_limit_of_memory, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
