@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One connection of the tcp transport: frames out, frames in. */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -28,7 +26,6 @@ int mt_tcp_socket_attach(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket 
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.ptr = sock};
     struct mt_address address = {.bytes = sizeof(address.socket)};
-    int one = 1;
     endpoint->attached++;
     sock->fd = fd;
     sock->out_room = sock->outgoing ? MT_TCP_FORWARD_BUFFER : MT_TCP_ANSWER_BUFFER;
@@ -40,8 +37,7 @@ int mt_tcp_socket_attach(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket 
     int code = mt_messages_open(endpoint->messages, sock->peer);
     if (code != 0)
         return code;
-    /* Not a TCP socket in some tests; then there is nothing to delay. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    mt_tcp_tune(endpoint, fd);
     if (getpeername(fd, (struct sockaddr *)&address.socket, &address.bytes) == 0)
         mt_address_format(&address, sock->address);
     if (epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)

@@ -96,6 +96,9 @@ void mt_tcp_socket_writable(struct mt_tcp_endpoint *endpoint, struct mt_tcp_sock
 int mt_tcp_flush_answers(struct mt_tcp_endpoint *endpoint);
 void mt_tcp_activate(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *socket);
 
+/* tune.c: what the kernel is asked to do with a connection. */
+void mt_tcp_tune(const struct mt_tcp_endpoint *endpoint, int fd);
+
 /* probe.c */
 int mt_tcp_probe(void *endpoint, uint32_t peer, struct manta_transport_properties *properties);
 /* Fills interface and reason. */
