@@ -130,10 +130,12 @@ $(BUILD)/bin/mantarun:   $(patsubst %.c,$(BUILD)/obj/%.o,$(mantarun_SRCS))
 $(BUILD)/bin/manta:      $(patsubst %.c,$(BUILD)/obj/%.o,$(manta_SRCS))
 $(BUILD)/bin/manta-perf: $(patsubst %.c,$(BUILD)/obj/%.o,$(manta-perf_SRCS))
 $(KERNEL_PERF):          $(patsubst %.c,$(BUILD)/obj/%.o,$(kernel-perf_SRCS))
+# JSON is read and written by manta only, never by the library.
+$(BUILD)/bin/manta:      TOOL_LIBS := -ljansson
 $(BINS) $(KERNEL_PERF): $(INTERNAL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'LINK $@')
-	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(INTERNAL) $(LDLIBS) -lm -o $@
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(INTERNAL) $(LDLIBS) $(TOOL_LIBS) -lm -o $@
 
 .PHONY: install
 install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DESTDIR)

@@ -15,6 +15,7 @@ int command_explain(int argc, char **argv);
 int command_plan(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_session(int argc, char **argv);
+int command_simulate(int argc, char **argv);
 
 /* What --coll, --bytes and so on describe. */
 struct call_options {
@@ -25,11 +26,18 @@ struct call_options {
     const char *algorithm; /* NULL: not given */
     int rank;              /* -1: all */
     int peer;              /* of send and recv; -1: not given */
+    const char *topology;  /* NULL: not given, as the following */
+    const char *trace, *fail;
+    int json;
 };
 
 /* What a plan calls its root: the root of broadcast and reduce, the peer of send and recv (by
  * default 1, or 0 of the others), MANTA_PLAN_NONE for the rest. */
 uint32_t call_options_root(const struct call_options *options);
+
+/* What must be checked again when the number of ranks has come from elsewhere: 0, or -1 after a
+ * message. */
+int call_options_check(const struct call_options *options, const char *command);
 
 /* Parse the options that describe a call; 0, 1 after --help, or -1 after a message. allowed: their
  * names without dashes, separated by blanks. */

@@ -19,7 +19,9 @@ static const struct option longs[] = {
     {"dtype", required_argument, NULL, 'd'}, {"op", required_argument, NULL, 'o'},
     {"root", required_argument, NULL, 'r'},  {"peer", required_argument, NULL, 'p'},
     {"rank", required_argument, NULL, 'k'},  {"algorithm", required_argument, NULL, 'a'},
-    {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0},
+    {"help", no_argument, NULL, 'h'},        {"topology", required_argument, NULL, 't'},
+    {"trace", required_argument, NULL, 'T'}, {"fail", required_argument, NULL, 'f'},
+    {"json", no_argument, NULL, 'j'},        {NULL, 0, NULL, 0},
 };
 
 static int refuse(const char *command, const char *option, const char *must)
@@ -34,6 +36,26 @@ static int parse_number(const char *text, long least, long most, long *value_out
     char *end;
     *value_out = strtol(text, &end, 10);
     return end != text && *end == '\0' && *value_out >= least && *value_out <= most;
+}
+
+static void apply_text(struct call_options *options, int option)
+{
+    switch (option) {
+    case 't':
+        options->topology = optarg;
+        break;
+    case 'T':
+        options->trace = optarg;
+        break;
+    case 'f':
+        options->fail = optarg;
+        break;
+    case 'j':
+        options->json = 1;
+        break;
+    default:
+        options->algorithm = optarg;
+    }
 }
 
 static int apply(struct call_options *options, const char *command, int option)
@@ -85,7 +107,7 @@ static int apply(struct call_options *options, const char *command, int option)
         options->rank = (int)value;
         return 0;
     default:
-        options->algorithm = optarg;
+        apply_text(options, option);
         return 0;
     }
 }
@@ -98,7 +120,7 @@ static int is_too_long(const struct call_options *options)
            all_bytes > INT64_MAX;
 }
 
-static int check(const struct call_options *options, const char *command)
+int call_options_check(const struct call_options *options, const char *command)
 {
     const char *wrong = NULL;
     int is_pair = options->collective == MANTA_SEND || options->collective == MANTA_RECV;
@@ -182,7 +204,9 @@ int call_options_parse(struct call_options *options, const char *command, const 
                 command);
         return -1;
     }
-    return check(options, command);
+    if (options->topology != NULL && options->ranks == 0)
+        return 0; /* the topology tells; then they are checked */
+    return call_options_check(options, command);
 }
 
 uint32_t call_options_root(const struct call_options *options)
