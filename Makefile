@@ -301,6 +301,10 @@ bench: deps-check all $(PACKAGE) peers ## compare with MPI libraries and Gloo he
 overhead: all $(PACKAGE) $(PERF_HELPERS) ## what a call costs more from Python and Ray than from C (OVERHEAD=--help)
 	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python perf/compare/overhead.py $(OVERHEAD)
 
+.PHONY: cluster
+cluster: all peers ## emulated clusters: CLUSTER=--help, CLUSTER='compare --nodes 4 --rate 1gbit'
+	BUILD=$(abspath $(BUILD)) $(VENV)/bin/python perf/cluster $(CLUSTER)
+
 # Peers of `make bench`, each with the same loop compiled against it. Debian's are installed, PyPI's
 # come into build/peers; one that cannot be had is left out.
 DEBIAN_PEERS  := openmpi4 mpich4

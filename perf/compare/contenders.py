@@ -108,6 +108,7 @@ class Contender:
     options: tuple = ()  # for the loop
     needs: str = ""  # file without which it cannot run
     hint: str = ""  # how to get it
+    bind: bool = True  # ranks to CPUs, if there are enough
 
     @property
     def name(self):
@@ -118,7 +119,7 @@ class Contender:
 
     def run(self, ranks, arguments, seconds):
         """(rows, output, what went wrong or None). Rows written before it failed are kept."""
-        bound = ranks <= cpus()
+        bound = self.bind and ranks <= cpus()
         with tempfile.TemporaryDirectory(prefix="perf-rows-") as folder:
             path = os.path.join(folder, "rows")
             command = [

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark loop over Gloo, through torch.distributed. Starts its ranks itself."""
+"""The benchmark loop over Gloo, through torch.distributed. Starts its ranks itself, unless told where
+they meet: then it is the rank MANTA_RANK."""
 
 import argparse
 import os
@@ -69,7 +70,10 @@ def main():
     )
     parser.add_argument("-n", "--ranks", type=int, default=2)
     parser.add_argument("--bind", action="store_true", help="each rank on a CPU of its own")
+    parser.add_argument("--store", help="file in which the ranks meet, which others start, too")
     options, rest = parser.parse_known_args()
+    if options.store:
+        return run_rank(options, rest, int(os.environ["MANTA_RANK"]), options.store)
     children = []
     with tempfile.TemporaryDirectory() as folder:
         for rank in range(options.ranks):
