@@ -30,6 +30,7 @@ enum { RANKS = 7 }; /* instrumented code is ten times slower */
 enum { RANKS = 16 };
 #endif
 enum { EXECUTIONS = 24 };
+enum { PIECES = 3 }; /* of pipelines: more of them are more of the same */
 
 struct tally {
     uint64_t mutants, refused, reclassed, equal;
@@ -153,6 +154,7 @@ static void mutate_algorithm(struct session *s, const struct mt_algorithm *algor
     for (uint32_t ranks = 2; ranks <= RANKS; ranks++) {
         for (uint32_t at = 0; plans_next(algorithm, ranks, &at, &s->what);) {
             struct mt_verify_result result;
+            s->what.parameter = PIECES;
             plans_compile(&s->what, s->plans);
             const struct manta_plan *const *plans = (const struct manta_plan *const *)s->plans;
             assert_int_equal(mt_plan_verify(plans, ranks, &result), 0);

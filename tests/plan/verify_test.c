@@ -53,6 +53,24 @@ static void test_every_algorithm_to_64_ranks(void **state)
     assert_true(proofs > 10000);
 }
 
+/* Pipelines with few pieces and odd numbers of them; algorithms without pieces ignore it. */
+static void test_other_parameters(void **state)
+{
+    static const uint32_t parameters[] = {1, 2, 3, 7};
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= 20; ranks++) {
+        for (uint32_t i = 0; mt_catalogue[i]; i++) {
+            struct plans_case what;
+            for (uint32_t at = 0; plans_next(mt_catalogue[i], ranks, &at, &what);) {
+                for (uint32_t k = 0; k < sizeof(parameters) / sizeof(*parameters); k++) {
+                    what.parameter = parameters[k];
+                    prove(&what);
+                }
+            }
+        }
+    }
+}
+
 static void test_above_64_ranks(void **state)
 {
     static const uint32_t sizes[] = {65, 66, 67, 68, 69, 70, 100, 127, 128, 129};
@@ -118,6 +136,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_algorithm_to_64_ranks),
+        cmocka_unit_test(test_other_parameters),
         cmocka_unit_test(test_above_64_ranks),
         cmocka_unit_test(test_in_random_orders),
         cmocka_unit_test(test_catalogue_is_complete),

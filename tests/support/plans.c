@@ -32,7 +32,7 @@ int plans_next(const struct mt_algorithm *algorithm, uint32_t ranks, uint32_t *a
     uint32_t places = one_buffer ? 1 : collective == MANTA_REDUCE ? 2 : PLANS_PLACES;
     if (ranks < algorithm->ranks_min || *at >= roots * places)
         return 0;
-    *case_out = (struct plans_case){algorithm, ranks, *at / places, *at % places};
+    *case_out = (struct plans_case){algorithm, ranks, *at / places, *at % places, 0};
     case_out->root += paired(collective);
     ++*at;
     return 1;
@@ -44,7 +44,8 @@ void plans_compile(const struct plans_case *what, struct manta_plan **plans_out)
     struct mt_plan_request request = {.collective = what->algorithm->collective,
                                       .ranks = what->ranks,
                                       .root = what->root,
-                                      .in_place = what->places == PLANS_IN_PLACE};
+                                      .in_place = what->places == PLANS_IN_PLACE,
+                                      .parameter = what->parameter};
     if (mt_plan_compile_all(what->algorithm, &request, plans_out, &error))
         fail_msg("%s", error.sentence);
     for (uint32_t r = 1; what->places == PLANS_MIXED && r < what->ranks; r += 2) {
@@ -62,9 +63,11 @@ void plans_name(const struct plans_case *what, char *text, size_t text_bytes)
     char root[24] = "";
     if (rooted(what->algorithm->collective) || paired(what->algorithm->collective))
         snprintf(root, sizeof(root), " root=%u", what->root);
-    snprintf(text, text_bytes, "%s/%s n=%u%s%s",
-             mt_collective_name((int)what->algorithm->collective), what->algorithm->name,
-             what->ranks, root, places[what->places]);
+    int used = snprintf(text, text_bytes, "%s/%s n=%u%s%s",
+                        mt_collective_name((int)what->algorithm->collective), what->algorithm->name,
+                        what->ranks, root, places[what->places]);
+    if (what->parameter && (size_t)used < text_bytes)
+        snprintf(text + used, text_bytes - (size_t)used, " parameter=%u", what->parameter);
 }
 
 /* The executor. A step is waiting, issued, seen (its operands have been read; a receive has spoilt

@@ -15,6 +15,7 @@ enum { PLANS_APART, PLANS_IN_PLACE, PLANS_MIXED, PLANS_PLACES }; /* where SRC an
 struct plans_case {
     const struct mt_algorithm *algorithm;
     uint32_t ranks, root, places;
+    uint32_t parameter; /* plans_next sets 0, the algorithm's default; a test may set another */
 };
 
 /* Every case of the algorithm on `ranks` ranks in turn: set *at to 0, call until it returns 0. For
