@@ -34,8 +34,9 @@ enum {
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct manta_comm *registry;
 static _Atomic uint32_t registered; /* how many there are */
-static _Atomic uint32_t is_posted;  /* 0: none of them has a call posted. Set with each post, and
-                                     * cleared by who looks and finds none: a post costs a store */
+enum { NONE_POSTED = 0, SOME_POSTED = 1, BEING_COUNTED = 2 };
+static _Atomic uint32_t is_posted; /* Set with each post, and cleared by who looks and finds none: a
+                                    * post costs a store */
 
 /* A forked child starts without communicators: those it inherited are the parent's. */
 static void reset_in_child(void)
@@ -57,7 +58,7 @@ void mt_wait_posted(struct manta_comm *comm, int change)
     uint32_t posted = atomic_load_explicit(&comm->posted, memory_order_relaxed);
     atomic_store_explicit(&comm->posted, posted + (uint32_t)change, memory_order_relaxed);
     if (change > 0) /* pairs with the exchange in find_posted() */
-        atomic_store_explicit(&is_posted, 1, memory_order_release);
+        atomic_store_explicit(&is_posted, SOME_POSTED, memory_order_release);
 }
 
 void mt_registry_add(struct manta_comm *comm)
@@ -89,17 +90,23 @@ void mt_registry_remove(struct manta_comm *comm)
 static int find_posted(const struct manta_comm *self)
 {
     int found = 0, found_others = 0;
+    uint32_t counted =
+        BEING_COUNTED; /* who meets it meanwhile finds the lock taken, and asks again */
+    if (atomic_load_explicit(&is_posted, memory_order_relaxed) == NONE_POSTED)
+        return 0;
     /* Reads what the last post has stored, so that its count is seen below; a later one sets it
      * again. */
-    if (atomic_exchange_explicit(&is_posted, 0, memory_order_acq_rel) == 0)
-        return 0;
+    (void)atomic_exchange_explicit(&is_posted, BEING_COUNTED, memory_order_acq_rel);
     for (const struct manta_comm *comm = registry; comm; comm = comm->registry_next)
         if (atomic_load_explicit(&comm->posted, memory_order_relaxed) != 0) {
             found = 1;
             found_others |= comm != self;
         }
     if (found)
-        atomic_store_explicit(&is_posted, 1, memory_order_relaxed);
+        atomic_store_explicit(&is_posted, SOME_POSTED, memory_order_relaxed);
+    else
+        (void)atomic_compare_exchange_strong_explicit(&is_posted, &counted, NONE_POSTED,
+                                                      memory_order_relaxed, memory_order_relaxed);
     return found_others;
 }
 
