@@ -306,8 +306,8 @@ MANTA_API int manta_comm_dump(const struct manta_comm *comm, const char *path);
 MANTA_API int manta_mem_alloc(struct manta_comm *comm, uint64_t bytes, void **ptr_out);
 
 /*
- * Free memory of manta_mem_alloc(). The kernel has it back at once; peers forget it when they next
- * hear from this rank.
+ * Free memory of manta_mem_alloc(). The kernel has it back at once; peers forget it after a few of
+ * this rank's next calls.
  * ptr: what manta_mem_alloc() gave, in no call that is under way; NULL does nothing.
  * Returns: 0; MANTA_EINVAL (not such memory, or allocated before a fork()).
  * Thread: any, at any time. Blocks: never. Since: 0.1.
@@ -338,7 +338,8 @@ MANTA_API int manta_mem_register(void *addr, uint64_t bytes, int flags);
 
 /*
  * Forget what manta_mem_register() was told. Contents stay as they are; what MANTA_MEM_REMAP has
- * moved becomes private memory again, during which no other thread may write to these pages.
+ * moved becomes private memory again, during which no other thread may write to these pages. Peers
+ * forget it after a few of this rank's next calls; until then a memfd keeps its memory.
  * addr: what was registered, in no call that is under way; memory of manta_mem_alloc() stays
  *   registered.
  * Returns: 0; MANTA_EINVAL (not registered, or only before a fork()); MANTA_ENOMEM, MANTA_ESYSTEM

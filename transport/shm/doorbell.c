@@ -91,6 +91,7 @@ int mt_shm_arm(void *handle)
     atomic_store_explicit(&header->sleeping, 1, memory_order_seq_cst);
     if (!endpoint->bounded_sleep && membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0)
         endpoint->bounded_sleep = 1;
+    mt_shm_lend_forget(endpoint);
     mt_shm_lend_look_all(endpoint);
     if (mt_shm_progress_all(endpoint) != 0) {
         mt_shm_disarm(endpoint);

@@ -421,6 +421,8 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
         code = team->failed;
     if (code != 0)
         return code;
+    if (__builtin_expect(endpoint->retired != NULL, 0))
+        unmap_retired(endpoint);
     if (prepared->op.line && team->head == NULL && team->unresolved == 0 && team->count > 1) {
         post_line(endpoint, prepared, call, request);
         return 0;

@@ -44,9 +44,7 @@ void mt_shm_op_lend(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *
 {
     const uint8_t *from = op->src;
     uint64_t bytes = op->elements * op->size;
-    /* Only a hint, so it pairs with nothing. */
-    if (atomic_load_explicit(&mt_memory_changes, memory_order_relaxed) != endpoint->memory_changes)
-        mt_shm_lend_forget(endpoint);
+    mt_shm_lend_forget(endpoint);
     /* The short allreduce has no second look at what others contribute. */
     if (op->collective == MANTA_ALLREDUCE && !op->two_phase && op->dst == op->src)
         return;

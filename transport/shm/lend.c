@@ -13,8 +13,16 @@
 #include "transport/shm/pass.h"
 #include "transport/shm/team.h"
 
-enum { LEND = 1, FORGET = 2, WARN = 1 };
-#define REFUSED (UINT64_C(1) << 63) /* in a credit line: the peer will map no more */
+enum {
+    LEND = 1,
+    FORGET = 2,
+    RETRY = 3, /* its sender has seen the refusal, and counts nothing as lent that came after it */
+    WARN = 1,
+    HOLD_LEAST = 256, /* looks until a peer that has refused is asked again, twice as many each time
+                       * but for */
+    HOLD_MOST = 1 << 16
+};
+#define REFUSED (UINT64_C(1) << 63) /* in a credit line: the peer maps nothing at present */
 #define POPULATE_MAX (UINT64_C(1) << 30)
 
 struct record {
@@ -76,6 +84,28 @@ static void send_segment(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *p
     mt_fd_close(file.fd);
 }
 
+/* The peer lacks something, perhaps not for long: after some looks it is asked whether it does
+ * still. It has mapped the first `mapped` records. */
+static void hold(struct mt_shm_peer *peer, uint64_t mapped)
+{
+    struct mt_shm_lending *lending = peer->lending;
+    const struct record record = {.kind = RETRY};
+    if (lending->asked)
+        return;
+    if (lending->hold == 0) {
+        for (uint32_t slot = 0; slot < MT_MEMORY_SLOTS; slot++)
+            if (lending->record[slot] > mapped)
+                lending->lent[slot] = 0;
+        lending->hold_next = lending->hold_next == 0 ? HOLD_LEAST : lending->hold_next;
+        lending->hold = lending->hold_next;
+        lending->hold_next *= lending->hold_next < HOLD_MOST ? 2 : 1;
+    }
+    if (lending->hold > 1)
+        lending->hold--;
+    else if (peer->stream >= 0 && send_record(peer, &record, -1))
+        lending->asked = 1;
+}
+
 /* Has the peer mapped the segment? If it was not sent yet, it is now. */
 static int has_mapped(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, uint64_t segment)
 {
@@ -92,9 +122,14 @@ static int has_mapped(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer
         atomic_load_explicit(&peer->channel->peer_credit->mapped, memory_order_acquire);
     if ((mapped & ~REFUSED) <= lending->sent)
         lending->mapped = mapped & ~REFUSED;
+    if ((mapped & REFUSED) != 0) {
+        hold(peer, lending->mapped);
+        return lending->lent[slot] == segment && lending->record[slot] <= lending->mapped;
+    }
+    lending->hold = lending->asked = 0;
     if (lending->lent[slot] == segment)
         return lending->record[slot] <= lending->mapped;
-    if (peer->stream >= 0 && (mapped & REFUSED) == 0)
+    if (peer->stream >= 0)
         send_segment(endpoint, peer, segment);
     return 0;
 }
@@ -128,7 +163,7 @@ static int tell_freed(struct mt_shm_peer *peer)
     return 1;
 }
 
-void mt_shm_lend_forget(struct mt_shm_endpoint *endpoint)
+void mt_shm_lend_tell(struct mt_shm_endpoint *endpoint)
 {
     /* Pairs with the release in mt_memory_leave(). */
     uint64_t changes = atomic_load_explicit(&mt_memory_changes, memory_order_acquire);
@@ -209,6 +244,8 @@ static void refuse(struct mt_shm_endpoint *endpoint, const struct mt_shm_peer *p
 {
     char sentence[256];
     peer->lending->refuses = 1;
+    if (peer->lending->refused++ > 0) /* it was said */
+        return;
     snprintf(sentence, sizeof(sentence),
              "rank %u lends memory that rank %u does not read in place: %s. It is copied instead",
              peer->rank, endpoint->rank, fault);
@@ -234,11 +271,13 @@ static void take_record(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *pe
     memcpy(&record, lending->bytes, sizeof(record));
     uint32_t slot = mt_memory_slot(record.segment);
     const struct mt_shm_mapping *old = lending->mappings[slot];
-    if (record.kind == LEND)
+    if (record.kind == LEND && !lending->refuses)
         fault = map_segment(endpoint, lending, &record, lending->passed);
-    else if (record.kind != FORGET)
+    else if (record.kind == RETRY)
+        lending->refuses = 0;
+    else if (record.kind != LEND && record.kind != FORGET)
         fault = "its record is nonsense";
-    else if (old != NULL && old->segment == record.segment)
+    else if (old != NULL && (record.kind == LEND || old->segment == record.segment))
         retire(endpoint, lending, slot);
     mt_fd_close(lending->passed);
     lending->passed = -1;

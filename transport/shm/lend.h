@@ -3,7 +3,7 @@
  * Memory that peers read in place. Its owner *lends* a segment (see transport/memory.h) to a peer:
  * sends its descriptor as a record over the stream that connected them. The peer maps it for
  * reading and counts the record in its credit line; only then is it used, so that whatever is
- * published in place can be read. Until then, and if the peer cannot map it, payloads are staged.
+ * published in place can be read. Until then, and while the peer cannot map it, payloads are staged.
  * A segment that its owner has freed is told by a record, too. The owner counts its records in its
  * credit line; they are read when a payload is looked for, and before a sleep.
  *
@@ -53,10 +53,13 @@ struct mt_shm_lending {
     uint64_t lent[MT_MEMORY_SLOTS];   /* segments that were sent */
     uint64_t record[MT_MEMORY_SLOTS]; /* in which record, counted from 1 */
     uint64_t sent, mapped;            /* records; those that the peer is known to have mapped */
+    uint32_t hold, hold_next; /* looks until one that refuses is asked; after the next time */
+    uint32_t asked;           /* it was, and has not answered yet */
     /* In. */
     struct mt_shm_mapping *mappings[MT_MEMORY_SLOTS];
     uint64_t received;
-    uint32_t refuses; /* this rank could not map one of them */
+    uint32_t refuses; /* this rank could not map one of them, and maps none until it is asked */
+    uint32_t refused; /* how often */
     uint32_t partial; /* bytes of a record */
     uint8_t bytes[32];
     int passed; /* descriptor that came with them, or -1 */
@@ -67,7 +70,15 @@ struct mt_shm_lending {
 struct mt_memory_place mt_shm_lend(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
                                    const void *address, uint64_t bytes);
 /* Tell the peers what was freed since the last time. */
-void mt_shm_lend_forget(struct mt_shm_endpoint *endpoint);
+void mt_shm_lend_tell(struct mt_shm_endpoint *endpoint);
+static inline void mt_shm_lend_forget(struct mt_shm_endpoint *endpoint)
+{
+    /* Only a hint, so it pairs with nothing. */
+    if (__builtin_expect(atomic_load_explicit(&mt_memory_changes, memory_order_relaxed) !=
+                             endpoint->memory_changes,
+                         0))
+        mt_shm_lend_tell(endpoint);
+}
 
 /* Read the peer's records. */
 void mt_shm_lend_receive(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer);

@@ -396,4 +396,9 @@ void mt_shm_team_report(struct mt_shm_endpoint *endpoint, struct mt_shm_team *te
     /* Pairs with the acquire load in refresh(). */
     atomic_store_explicit(team->done, mt_shm_flag(team->consumed - 1, hash), memory_order_release);
     mt_shm_team_wake(endpoint, team);
+    /* Calls that lend nothing get here now and then, so that memory that was freed is forgotten. */
+    mt_shm_lend_forget(endpoint);
+    for (uint32_t i = 0; i < team->count; i++)
+        if (i != team->me)
+            mt_shm_lend_look(endpoint, team->members[i].peer);
 }

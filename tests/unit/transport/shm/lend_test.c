@@ -43,6 +43,22 @@ static int post(struct mt_shm_endpoint *endpoint, const struct manta_plan_fused 
     return mt_transport_shm.fused_post(endpoint, &call, request);
 }
 
+/* A broadcast of one byte by rank 1. */
+static int post_short(struct mt_shm_endpoint *endpoint, uint32_t epoch, uint64_t number,
+                      uint8_t *byte, struct manta_transport_request *request)
+{
+    static const uint64_t ends[2] = {0, 1};
+    struct manta_transport_fused_call call = {.id = {.call = number, .epoch = epoch},
+                                              .fused = &broadcast,
+                                              .dst = byte,
+                                              .count = 1,
+                                              .dtype = MANTA_UINT8,
+                                              .op = MANTA_SUM,
+                                              .block_offsets = ends,
+                                              .blocks = 1};
+    return mt_transport_shm.fused_post(endpoint, &call, request);
+}
+
 static uint8_t *allocate(void)
 {
     struct mt_error error;
@@ -321,12 +337,105 @@ static void test_records(void **state)
         assert_int_equal(endpoints_run("shm", 2, run_script, (void *)(uintptr_t)&scripts[i]), 0);
 }
 
+/* A broadcast by rank 1 from `memory`: what this rank copied, or -1. */
+static int64_t broadcast_from(struct endpoints_rank *self, uint8_t *memory, uint64_t number)
+{
+    struct manta_transport_request request = {0};
+    struct mt_shm_endpoint *endpoint = self->endpoint;
+    uint64_t before = atomic_load(&endpoint->copied_bytes);
+    uint8_t value = (uint8_t)(number % 251);
+    memset(memory, self->rank == 1 ? value : 255, BYTES);
+    if (post(endpoint, &broadcast, self->group->epoch, number, NULL, memory, &request) != 0 ||
+        endpoints_wait(self, &request, 1) != 0 || request.status != 0 || memory[0] != value ||
+        memory[BYTES - 1] != value)
+        return -1;
+    return (int64_t)(atomic_load(&endpoint->copied_bytes) - before);
+}
+
+/* A descriptor that did not come, for want of one to be had: later it is lent once more. */
+static int run_lack(struct endpoints_rank *self)
+{
+    static const struct script lack = {{1, 7, 0, 8192}, RECORD_BYTES, F_SEAL_SHRINK, 0, 0};
+    enum { CALLS = 2000, LEAST = 256 };
+    uint8_t *first = allocate(), *second = allocate();
+    struct mt_shm_peer *peer = mt_shm_peer_of(self->endpoint, self->rank == 0);
+    uint64_t number = 0, staged = 0;
+    int64_t copied = 0;
+    while (number < 10 && copied >= 0)
+        copied = broadcast_from(self, first, ++number);
+    if (self->rank == 1 && peer->lending != NULL) {
+        send_record(self->endpoint, &lack);
+        atomic_store(&peer->channel->credit->lent, ++peer->lending->sent);
+    }
+    while (number < CALLS && copied >= 0) {
+        copied = broadcast_from(self, second, ++number);
+        staged += copied > 0;
+    }
+    int failed = copied < 0 || peer->lending == NULL;
+    if (self->rank == 0)
+        failed |= peer->lending->refused != 1 || peer->lending->refuses != 0;
+    else /* at last it is read in place, and what was lent before was all the while */
+        failed |= copied != 0 || staged < LEAST || staged > 2 * LEAST ||
+                  peer->lending->record[mt_memory_slot(mt_memory_find(first, 1).segment)] != 1;
+    endpoints_barrier(self);
+    give(first);
+    give(second);
+    return failed ? endpoints_fail(self, "it was not lent again") : 0;
+}
+
+static void test_lack(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("shm", 2, run_lack, NULL), 0);
+}
+
+static int count_mappings(const struct endpoints_rank *self)
+{
+    struct mt_shm_endpoint *endpoint = self->endpoint;
+    const struct mt_shm_lending *lending = mt_shm_peer_of(endpoint, 1)->lending;
+    int count = endpoint->retired != NULL;
+    for (uint32_t slot = 0; slot < MT_MEMORY_SLOTS; slot++)
+        count += lending->mappings[slot] != NULL;
+    return count;
+}
+
+/* Peers forget memory that is freed, though the calls that follow are short. */
+static int run_free(struct endpoints_rank *self)
+{
+    uint8_t *memory = self->rank == 1 ? allocate() : malloc(BYTES), byte = 0;
+    uint64_t number = 0;
+    int failed = 0;
+    while (number < 10 && !failed)
+        failed = broadcast_from(self, memory, ++number) < 0;
+    failed |= self->rank == 0 && count_mappings(self) != 1;
+    endpoints_barrier(self);
+    if (self->rank == 1)
+        give(memory);
+    else
+        free(memory);
+    for (int i = 0; i < 2 * MT_SHM_TICKS && !failed; i++) {
+        struct manta_transport_request request = {0};
+        failed = post_short(self->endpoint, self->group->epoch, ++number, &byte, &request) != 0 ||
+                 endpoints_wait(self, &request, 1) != 0;
+    }
+    failed |= self->rank == 0 && count_mappings(self) != 0;
+    endpoints_barrier(self);
+    return failed ? endpoints_fail(self, "freed memory was not forgotten") : 0;
+}
+
+static void test_freed(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("shm", 2, run_free, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_turns),     cmocka_unit_test(test_places),
         cmocka_unit_test(test_withdrawn), cmocka_unit_test(test_not_over),
-        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_records),   cmocka_unit_test(test_lack),
+        cmocka_unit_test(test_freed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
