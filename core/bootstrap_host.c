@@ -37,6 +37,7 @@ struct host {
     struct joiner *joiners;
     struct joiner **by_rank; /* [ranks], NULL: not here */
     uint8_t *welcomed;       /* [ranks] was sent the answer, by which it leaves */
+    uint8_t *answer;         /* lent to the links; NULL: none yet */
     uint32_t here;           /* ranks that are here, rank 0 included */
     struct mt_error refusal; /* code 0: none */
 };
@@ -315,7 +316,7 @@ static void word_unanswered(struct host *host)
 /* Lock held. Until every answer has reached the kernel: who is slow to read it is waited for. Those
  * that have theirs count on this rank, which cannot go back now: they learn over the links that it
  * has given up. */
-static void welcome_all(struct host *host, const struct mt_wire_frame *frame, const uint8_t *bytes)
+static void welcome_all(struct host *host, const struct mt_wire_frame *frame)
 {
     const struct mt_bootstrap *bootstrap = host->bootstrap;
     while (!mt_bootstrap_is_orphaned(bootstrap)) {
@@ -326,7 +327,7 @@ static void welcome_all(struct host *host, const struct mt_wire_frame *frame, co
         for (uint32_t r = 1; r < bootstrap->ranks; r++) {
             struct joiner *joiner = host->by_rank[r];
             if (joiner && !joiner->is_welcomed) {
-                int rc = mt_link_send(&joiner->link, frame, bytes);
+                int rc = mt_link_send_lent(&joiner->link, frame, host->answer);
                 joiner->is_welcomed = rc == 0;
                 host->welcomed[r] |= rc == 0;
                 again_ns = rc == MANTA_ENOMEM ? now_ns + AGAIN_NS : again_ns;
@@ -348,13 +349,13 @@ static void send_welcome(struct host *host, const struct mt_welcome *welcome)
 {
     size_t capacity = mt_welcome_bytes_max(welcome->ranks);
     struct mt_wire_frame frame = {.type = MT_WIRE_WELCOME};
-    uint8_t *bytes = malloc(capacity);
-    frame.bytes = bytes ? (uint32_t)mt_welcome_encode(welcome, bytes, capacity) : 0;
+    host->answer = malloc(capacity);
+    if (host->answer)
+        frame.bytes = (uint32_t)mt_welcome_encode(welcome, host->answer, capacity);
     if (frame.bytes)
-        welcome_all(host, &frame, bytes);
+        welcome_all(host, &frame);
     else
         mt_error_set(&host->refusal, MANTA_ENOMEM, "no memory for the ranks' addresses");
-    free(bytes);
 }
 
 /* Lock held. Refuse, and tell it also to those that come a little later. When this rank was given
@@ -393,6 +394,7 @@ static void close_host(struct host *host)
     }
     free(host->by_rank);
     free(host->welcomed);
+    free(host->answer);
 }
 
 /* Lock held. */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* A peer that reads nothing for long is stopped: what is queued for it is bounded. */
@@ -13,8 +14,10 @@ enum { QUEUE_MAX = 256 << 20, READS_PER_EVENT = 64, PAYLOAD_STEP = 256 * 1024 };
 
 struct mt_link_chunk {
     struct mt_link_chunk *next;
-    size_t bytes, sent;
-    uint8_t data[];
+    size_t bytes, sent;     /* header and payload */
+    const uint8_t *payload; /* copy, or what was lent */
+    uint8_t header[MT_WIRE_FRAME_BYTES];
+    uint8_t copy[];
 };
 
 static void lose(struct mt_link *link, int errno_or_0)
@@ -101,13 +104,25 @@ void mt_link_read_now(struct mt_link *link)
     }
 }
 
+static ssize_t send_part(const struct mt_link *link, struct mt_link_chunk *chunk)
+{
+    size_t of_header = chunk->sent < MT_WIRE_FRAME_BYTES ? MT_WIRE_FRAME_BYTES - chunk->sent : 0;
+    size_t of_payload = chunk->bytes - chunk->sent - of_header;
+    size_t gone = chunk->bytes - MT_WIRE_FRAME_BYTES - of_payload;
+    struct iovec parts[2] = {
+        {.iov_base = chunk->header + MT_WIRE_FRAME_BYTES - of_header, .iov_len = of_header},
+        {.iov_base = (void *)(uintptr_t)(chunk->payload + gone), .iov_len = of_payload}};
+    const struct msghdr message = {.msg_iov = of_header ? parts : parts + 1,
+                                   .msg_iovlen = (size_t)(of_header > 0) + (of_payload > 0)};
+    return sendmsg(link->source.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 /* Send from the queue's head until the socket is full. */
 static void flush(struct mt_link *link)
 {
     while (link->first) {
         struct mt_link_chunk *chunk = link->first;
-        ssize_t sent = send(link->source.fd, chunk->data + chunk->sent, chunk->bytes - chunk->sent,
-                            MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = send_part(link, chunk);
         if (sent < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (sent < 0) /* broken: the reading side will tell; drop what nobody will read */
@@ -174,20 +189,22 @@ void mt_link_break(struct mt_link *link)
         shutdown(link->source.fd, SHUT_RDWR);
 }
 
-int mt_link_send(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload)
+static int queue(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload,
+                 size_t copied_bytes)
 {
     size_t bytes = MT_WIRE_FRAME_BYTES + (size_t)frame->bytes;
     if (!mt_link_is_open(link) && !link->is_expected)
         return MANTA_EPEER;
     if (link->queued_bytes + bytes > QUEUE_MAX)
         return MANTA_ENOMEM;
-    struct mt_link_chunk *chunk = malloc(sizeof *chunk + bytes);
+    struct mt_link_chunk *chunk = malloc(sizeof *chunk + copied_bytes);
     if (!chunk)
         return MANTA_ENOMEM;
-    *chunk = (struct mt_link_chunk){.bytes = bytes};
-    mt_wire_frame_encode(frame, chunk->data);
-    if (frame->bytes)
-        memcpy(chunk->data + MT_WIRE_FRAME_BYTES, payload, frame->bytes);
+    *chunk =
+        (struct mt_link_chunk){.bytes = bytes, .payload = frame->bytes ? payload : chunk->copy};
+    mt_wire_frame_encode(frame, chunk->header);
+    if (copied_bytes)
+        chunk->payload = memcpy(chunk->copy, payload, copied_bytes);
     int was_empty = !link->first;
     *(link->first ? &link->last->next : &link->first) = chunk;
     link->last = chunk;
@@ -196,4 +213,14 @@ int mt_link_send(struct mt_link *link, const struct mt_wire_frame *frame, const 
         return 0;
     flush(link);
     return link->first ? mt_service_rewatch(&link->source, EPOLLIN | EPOLLOUT) : 0;
+}
+
+int mt_link_send(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload)
+{
+    return queue(link, frame, payload, frame->bytes);
+}
+
+int mt_link_send_lent(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload)
+{
+    return queue(link, frame, payload, 0);
 }

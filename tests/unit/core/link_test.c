@@ -163,6 +163,53 @@ static void garbage_breaks_the_link(void **state)
     check_garbage(bytes, sizeof bytes); /* no such type */
 }
 
+static int send_lent(struct mt_link *link, uint64_t serial, uint32_t bytes, const uint8_t *payload)
+{
+    struct mt_wire_frame frame = {.bytes = bytes, .type = MT_WIRE_WELCOME, .serial = serial};
+    return mt_link_send_lent(link, &frame, payload);
+}
+
+/* One payload waits in the queues of several links. What is put right in it meanwhile arrives right,
+ * so nobody has a copy. */
+static void lent_payload_goes_from_its_place(void **state)
+{
+    enum { LINKS = 3, LAST = (PAYLOAD_MAX - 1) / 997 * 997 }; /* the last byte that is looked at */
+    (void)state;
+    struct end from[LINKS], to[LINKS];
+    int fds[LINKS][2];
+    uint8_t *payload = malloc(PAYLOAD_MAX);
+    for (uint32_t i = 0; i < PAYLOAD_MAX; i++)
+        payload[i] = (uint8_t)(2 + i + (i == LAST));
+    mt_service_lock();
+    for (int i = 0; i < LINKS; i++) {
+        pair(fds[i]);
+        prepare(&from[i]);
+        prepare(&to[i]);
+        assert_int_equal(mt_link_open(&from[i].link, fds[i][0]), 0);
+        assert_int_equal(send_frame(&from[i].link, 1, (uint32_t)i), 0);
+        assert_int_equal(send_lent(&from[i].link, 2, PAYLOAD_MAX, payload), 0);
+        assert_int_equal(send_lent(&from[i].link, 3, 0, NULL), 0);
+        assert_int_equal(send_frame(&from[i].link, 4, 1000), 0);
+        assert_true(from[i].link.queued_bytes > 1000);
+    }
+    payload[LAST]--;
+    uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
+    for (int i = 0; i < LINKS; i++) {
+        assert_int_equal(mt_link_open(&to[i].link, fds[i][1]), 0);
+        while (to[i].received < 4 && !to[i].is_lost && mt_clock_now_ns() < until_ns)
+            mt_service_wait(until_ns);
+        assert_int_equal(to[i].received, 4);
+        assert_int_equal(to[i].bytes, i + PAYLOAD_MAX + 1000);
+        assert_int_equal(to[i].out_of_order, 0);
+        assert_null(from[i].link.first);
+        assert_int_equal(from[i].link.queued_bytes, 0);
+        mt_link_close(&from[i].link);
+        mt_link_close(&to[i].link);
+    }
+    mt_service_unlock();
+    free(payload);
+}
+
 /* A peer that reads nothing costs bounded memory, and no time. */
 static void queue_is_bounded(void **state)
 {
@@ -187,6 +234,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frames_arrive_whole_and_in_order),
         cmocka_unit_test(garbage_breaks_the_link),
+        cmocka_unit_test(lent_payload_goes_from_its_place),
         cmocka_unit_test(queue_is_bounded),
     };
     return cmocka_run_group_tests(tests, start, stop);
