@@ -331,13 +331,17 @@ static int split_gather(struct manta_comm *comm, const struct mt_call *call, con
 {
     const void **parts = calloc(comm->ranks, sizeof(*parts));
     size_t *lengths = calloc(comm->ranks, sizeof(*lengths));
-    void *storage = NULL;
+    struct mt_exchange exchange = {.call = call,
+                                   .mine = mine,
+                                   .mine_bytes = bytes,
+                                   .deadline_ns = mt_clock_now_ns() + comm->settings.timeout_ns,
+                                   .parts = parts,
+                                   .part_bytes = lengths};
     int rc = parts && lengths
                  ? 0
                  : mt_error_set(error, MANTA_ENOMEM, "no memory to split %u ranks", comm->ranks);
     if (!rc)
-        rc = mt_control_allgather(comm->control, call, mine, bytes, parts, lengths, &storage,
-                                  mt_clock_now_ns() + comm->settings.timeout_ns, error);
+        rc = mt_control_allgather(comm->control, &exchange, error);
     for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
         if (lengths[r] > each_bytes_max)
             rc = mt_error_set_rank(error, MANTA_EMISMATCH, (int)r,
@@ -345,7 +349,7 @@ static int split_gather(struct manta_comm *comm, const struct mt_call *call, con
         else
             memcpy(all + r * each_bytes_max, parts[r], lengths[r]);
     }
-    free(storage);
+    free(exchange.storage);
     free(lengths);
     free(parts);
     return rc;

@@ -277,26 +277,29 @@ static int offer_unpack(const uint8_t *packed, size_t bytes, uint32_t count, str
 }
 
 /* offers[r] receives what rank r offers. */
-static int exchange(struct manta_comm *comm, const struct offer *mine, uint32_t count,
-                    struct offer *offers, uint64_t deadline_ns, struct mt_error *error)
+static int exchange_offers(struct manta_comm *comm, const struct offer *mine, uint32_t count,
+                           struct offer *offers, uint64_t deadline_ns, struct mt_error *error)
 {
     uint8_t packed[sizeof(struct offer) + sizeof(uint16_t)];
-    void *storage = NULL;
     size_t *bytes = calloc(comm->ranks, sizeof(*bytes));
     const void **parts = calloc(comm->ranks, sizeof(*parts));
+    struct mt_exchange exchange = {.mine = packed,
+                                   .mine_bytes = offer_pack(mine, count, packed),
+                                   .deadline_ns = deadline_ns,
+                                   .parts = parts,
+                                   .part_bytes = bytes};
     int rc = 0;
     if (!bytes || !parts)
         rc = mt_error_set(error, MANTA_ENOMEM, "no memory for the addresses of %u ranks",
                           comm->ranks);
     if (!rc)
-        rc = mt_control_allgather(comm->control, NULL, packed, offer_pack(mine, count, packed),
-                                  parts, bytes, &storage, deadline_ns, error);
+        rc = mt_control_allgather(comm->control, &exchange, error);
     for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
         if (offer_unpack(parts[r], bytes[r], count, &offers[r]))
             rc = mt_error_set_rank(error, MANTA_EVERSION, (int)r,
                                    "rank %u gave its addresses in another form", r);
     }
-    free(storage);
+    free(exchange.storage);
     free(parts);
     free(bytes);
     return rc;
@@ -387,7 +390,7 @@ int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_erro
     if (!rc)
         rc = open_all(comm, transports, count, mine, place, error);
     if (!rc)
-        rc = exchange(comm, mine, count, offers, deadline_ns, error);
+        rc = exchange_offers(comm, mine, count, offers, deadline_ns, error);
     if (!rc)
         rc = find_sharing(comm, offers, error);
     if (!rc)

@@ -54,11 +54,20 @@ uint32_t mt_control_departures(const struct mt_control *control);
 /* 1 if this rank has said goodbye; *sequence_out (unless NULL) is that of its last collective. */
 int mt_control_left(const struct mt_control *control, uint32_t rank, uint64_t *sequence_out);
 
-/* Exchange: every rank gives bytes (<= 64 KiB, may differ between ranks), all get all. Collective;
- * blocking, with deadline and failure checks. out[r] points into *storage_out, which the caller
- * frees. call: what the exchange belongs to, for errors; NULL: the creation of the group. */
-int mt_control_allgather(struct mt_control *control, const struct mt_call *call, const void *mine,
-                         size_t bytes, const void **out, size_t *out_bytes, void **storage_out,
-                         uint64_t deadline_ns, struct mt_error *error);
+struct mt_exchange {
+    const struct mt_call
+        *call; /* what it belongs to, for errors; NULL: the creation of the group */
+    const void *mine;
+    size_t mine_bytes; /* <= 64 KiB, may differ between ranks */
+    uint64_t deadline_ns;
+    /* Set by it, in arrays [ranks] of the caller's: what each rank gave. */
+    const void **parts;
+    size_t *part_bytes;
+    void *storage; /* where the parts are: the caller frees it, after an error too */
+};
+
+/* Every rank gives bytes, all get all. Collective; blocking, with deadline and failure checks. */
+int mt_control_allgather(struct mt_control *control, struct mt_exchange *exchange,
+                         struct mt_error *error);
 
 #endif

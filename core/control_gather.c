@@ -138,8 +138,10 @@ static void word_departed(const struct mt_control *control, const struct mt_call
 
 /* Lock held. Until all pieces are here, or the group has failed. */
 static int wait_for_pieces(struct mt_control *control, const struct mt_gather *gather,
-                           const struct mt_call *call, uint64_t deadline_ns, struct mt_error *error)
+                           const struct mt_exchange *exchange, struct mt_error *error)
 {
+    const struct mt_call *call = exchange->call;
+    uint64_t deadline_ns = exchange->deadline_ns;
     uint64_t grace_ns = 0; /* until when the piece of one that has left may come */
     while (gather->have < control->group->ranks && !mt_control_failed(control)) {
         int departed = find_departed(control, gather);
@@ -168,8 +170,7 @@ static int wait_for_pieces(struct mt_control *control, const struct mt_gather *g
 }
 
 /* All pieces are here: lay them out in one block. */
-static int hand_over(const struct mt_gather *gather, uint32_t ranks, const void **out,
-                     size_t *out_bytes, void **storage_out)
+static int hand_over(const struct mt_gather *gather, uint32_t ranks, struct mt_exchange *exchange)
 {
     size_t total = 1, at = 0;
     for (uint32_t r = 0; r < ranks; r++)
@@ -179,20 +180,20 @@ static int hand_over(const struct mt_gather *gather, uint32_t ranks, const void 
         return MANTA_ENOMEM;
     for (uint32_t r = 0; r < ranks; r++) {
         memcpy(storage + at, gather->pieces[r], gather->piece_bytes[r]);
-        out[r] = storage + at;
-        out_bytes[r] = gather->piece_bytes[r];
-        at += (out_bytes[r] + 15) / 16 * 16;
+        exchange->parts[r] = storage + at;
+        exchange->part_bytes[r] = gather->piece_bytes[r];
+        at += (exchange->part_bytes[r] + 15) / 16 * 16;
     }
-    *storage_out = storage;
+    exchange->storage = storage;
     return 0;
 }
 
-int mt_control_allgather(struct mt_control *control, const struct mt_call *call, const void *mine,
-                         size_t bytes, const void **out, size_t *out_bytes, void **storage_out,
-                         uint64_t deadline_ns, struct mt_error *error)
+int mt_control_allgather(struct mt_control *control, struct mt_exchange *exchange,
+                         struct mt_error *error)
 {
     uint32_t ranks = control->group->ranks;
-    *storage_out = NULL;
+    size_t bytes = exchange->mine_bytes;
+    exchange->storage = NULL;
     if (bytes > MT_PIECE_MAX)
         return mt_error_set(error, MANTA_EINVAL, "an exchange takes at most %d bytes from a rank",
                             MT_PIECE_MAX);
@@ -202,12 +203,12 @@ int mt_control_allgather(struct mt_control *control, const struct mt_call *call,
                                   .type = MT_WIRE_PIECE,
                                   .origin = control->group->rank,
                                   .serial = control->gather_serial++};
-    int rc = keep(control, &frame, mine);
+    int rc = keep(control, &frame, exchange->mine);
     if (rc)
         mt_error_set(error, rc, "no memory for an exchange of %zu bytes", bytes);
     else
-        rc = wait_for_pieces(control, gather, call, deadline_ns, error);
-    if (rc == 0 && hand_over(gather, ranks, out, out_bytes, storage_out))
+        rc = wait_for_pieces(control, gather, exchange, error);
+    if (rc == 0 && hand_over(gather, ranks, exchange))
         rc = mt_error_set(error, MANTA_ENOMEM, "no memory for an exchange of %zu bytes", bytes);
     free_pieces(gather, ranks);
     gather->serial += 2;

@@ -49,3 +49,16 @@ void group_ranks_run(struct group_rank *list, uint32_t ranks, void (*body)(struc
     for (uint32_t r = 0; r < ranks; r++)
         pthread_join(list[r].thread, NULL);
 }
+
+int group_rank_exchange(struct group_rank *rank, const void *mine, size_t mine_bytes,
+                        uint64_t timeout_ns, struct group_parts *out)
+{
+    struct mt_exchange exchange = {.mine = mine,
+                                   .mine_bytes = mine_bytes,
+                                   .deadline_ns = mt_clock_now_ns() + timeout_ns,
+                                   .parts = out->parts,
+                                   .part_bytes = out->part_bytes};
+    int rc = mt_control_allgather(rank->group->control, &exchange, &rank->error);
+    out->storage = exchange.storage;
+    return rc;
+}

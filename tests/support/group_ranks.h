@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
+#include "core/control.h"
 #include "core/group.h"
 
 struct group_rank {
@@ -26,5 +27,15 @@ void group_ranks_init(struct group_rank *list, uint32_t ranks, const char *sessi
 /* Each joins, runs body when that succeeded (NULL: none), and leaves; all have ended on return. */
 void group_ranks_run(struct group_rank *list, uint32_t ranks,
                      void (*body)(struct group_rank *rank));
+
+struct group_parts {
+    const void *parts[64];
+    size_t part_bytes[64];
+    void *storage; /* of the parts; to be freed */
+};
+
+/* mt_control_allgather() with up to 63 others, and its result. */
+int group_rank_exchange(struct group_rank *rank, const void *mine, size_t mine_bytes,
+                        uint64_t timeout_ns, struct group_parts *out);
 
 #endif

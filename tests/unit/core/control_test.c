@@ -430,27 +430,22 @@ static void exchange_large(struct group_rank *rank)
 {
     enum { BYTES = 64 * 1024 };
     uint8_t *mine = malloc(BYTES + 1);
-    const void *out[12];
-    size_t out_bytes[12];
-    void *storage;
+    struct group_parts out;
     memset(mine, (int)rank->rank + 1, BYTES + 1);
     for (int round = 0; round < 4; round++) {
         size_t bytes = rank->rank % 3 == 0 ? BYTES : rank->rank;
-        rank->result =
-            mt_control_allgather(rank->group->control, NULL, mine, bytes, out, out_bytes, &storage,
-                                 mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
+        rank->result = group_rank_exchange(rank, mine, bytes, 20 * MT_SECOND, &out);
         for (uint32_t r = 0; rank->result == 0 && r < rank->ranks; r++) {
             size_t wanted = r % 3 == 0 ? BYTES : r;
-            const uint8_t *bytes_of_r = out[r];
-            if (out_bytes[r] != wanted ||
+            const uint8_t *bytes_of_r = out.parts[r];
+            if (out.part_bytes[r] != wanted ||
                 (wanted && (bytes_of_r[0] != r + 1 || bytes_of_r[wanted - 1] != r + 1)))
                 rank->result = -100;
         }
-        free(storage);
+        free(out.storage);
     }
     if (rank->result == 0 &&
-        mt_control_allgather(rank->group->control, NULL, mine, BYTES + 1, out, out_bytes, &storage,
-                             mt_clock_now_ns() + MT_SECOND, &rank->error) != MANTA_EINVAL)
+        group_rank_exchange(rank, mine, BYTES + 1, MT_SECOND, &out) != MANTA_EINVAL)
         rank->result = -101;
     free(mine);
 }
@@ -466,15 +461,12 @@ static void exchanges_carry_64_kib(void **state)
 
 static void exchange_but_one(struct group_rank *rank)
 {
-    const void *out[5];
-    size_t out_bytes[5];
-    void *storage;
+    struct group_parts out;
     pthread_barrier_wait(&phase);
     if (rank->rank == 3)
         await_failure(rank);
     else
-        rank->result = mt_control_allgather(rank->group->control, NULL, "x", 1, out, out_bytes,
-                                            &storage, mt_clock_now_ns() + MT_SECOND, &rank->error);
+        rank->result = group_rank_exchange(rank, "x", 1, MT_SECOND, &out);
     pthread_barrier_wait(&phase);
 }
 

@@ -97,12 +97,9 @@ static void child_closes_what_was_entered(void **state)
 
 static void exchange_once(struct group_rank *rank)
 {
-    const void *out[8];
-    size_t out_bytes[8];
-    void *storage;
-    rank->result = mt_control_allgather(rank->group->control, NULL, "abc", 3, out, out_bytes,
-                                        &storage, mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
-    free(storage);
+    struct group_parts out;
+    rank->result = group_rank_exchange(rank, "abc", 3, 20 * MT_SECOND, &out);
+    free(out.storage);
 }
 
 /* In the child: the parent's group is out of reach, and a new one works. */

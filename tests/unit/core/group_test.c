@@ -29,23 +29,20 @@ static void prepare_session(const char *host, char *session)
 
 static void join_exchange_leave(struct group_rank *rank)
 {
-    const void *out[64];
-    size_t out_bytes[64];
-    void *storage;
+    struct group_parts out;
     char mine[200];
     memset(mine, (int)('a' + rank->rank), sizeof mine);
     for (uint32_t round = 0; round < 3 && rank->result == 0; round++) {
-        rank->result = mt_control_allgather(rank->group->control, NULL, mine,
-                                            rank->rank * 7 + round, out, out_bytes, &storage,
-                                            mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
+        rank->result =
+            group_rank_exchange(rank, mine, rank->rank * 7 + round, 20 * MT_SECOND, &out);
         for (uint32_t r = 0; r < rank->ranks && rank->result == 0; r++) {
-            const char *bytes = out[r];
-            if (out_bytes[r] != r * 7 + round)
+            const char *bytes = out.parts[r];
+            if (out.part_bytes[r] != r * 7 + round)
                 rank->result = -100;
-            for (size_t i = 0; i < out_bytes[r] && rank->result == 0; i++)
+            for (size_t i = 0; i < out.part_bytes[r] && rank->result == 0; i++)
                 rank->result = bytes[i] == (char)('a' + r) ? 0 : -101;
         }
-        free(storage);
+        free(out.storage);
     }
 }
 

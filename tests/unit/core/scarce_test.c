@@ -45,17 +45,19 @@ struct run {
     int ended, failed;
 };
 
-static void exchange(struct joiner *joiner, struct mt_group *group)
+static void exchange_ranks(struct joiner *joiner, struct mt_group *group)
 {
     const void *out[RANKS];
     size_t out_bytes[RANKS];
-    void *storage = NULL;
-    uint64_t deadline_ns = mt_clock_now_ns() + 100 * MT_SECOND;
-    joiner->result = mt_control_allgather(group->control, NULL, &joiner->rank, sizeof joiner->rank,
-                                          out, out_bytes, &storage, deadline_ns, &joiner->error);
+    struct mt_exchange exchange = {.mine = &joiner->rank,
+                                   .mine_bytes = sizeof joiner->rank,
+                                   .deadline_ns = mt_clock_now_ns() + 100 * MT_SECOND,
+                                   .parts = out,
+                                   .part_bytes = out_bytes};
+    joiner->result = mt_control_allgather(group->control, &exchange, &joiner->error);
     if (joiner->result)
         mt_control_fail(group->control, &joiner->error); /* as a communicator does */
-    free(storage);
+    free(exchange.storage);
 }
 
 static void *join(void *arg)
@@ -69,7 +71,7 @@ static void *join(void *arg)
                                       .timeout_ns = 200 * MT_SECOND};
     joiner->result = mt_group_join(&how, &group, &joiner->error);
     if (joiner->result == 0)
-        exchange(joiner, group);
+        exchange_ranks(joiner, group);
     pthread_mutex_lock(&run->lock);
     run->failed += joiner->result != 0;
     pthread_cond_signal(&run->changed);

@@ -411,19 +411,15 @@ static void *pour(void *arg)
 static void exchange_until_flooded(struct group_rank *rank)
 {
     struct flood *flood = rank->arg;
-    const void *out[4];
-    size_t out_bytes[4];
-    void *storage;
+    struct group_parts out;
     char go_on = 1;
     while (go_on && rank->result == 0) {
         char mine = atomic_load(&flood->made) < 10000;
-        rank->result =
-            mt_control_allgather(rank->group->control, NULL, &mine, 1, out, out_bytes, &storage,
-                                 mt_clock_now_ns() + 20 * MT_SECOND, &rank->error);
+        rank->result = group_rank_exchange(rank, &mine, 1, 20 * MT_SECOND, &out);
         if (rank->result)
             return;
-        go_on = *(const char *)out[0];
-        free(storage);
+        go_on = *(const char *)out.parts[0];
+        free(out.storage);
     }
 }
 
