@@ -323,6 +323,9 @@ struct mt_shape *mt_shape_find(struct manta_comm *comm, struct mt_arguments *arg
 /* Remember the call of this request, whose plan (request->entry) is direct. NULL: no place or no
  * memory for it. */
 struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_arguments *arguments);
+/* The fused step of such a plan, without buffers; offsets: [blocks + 1], which it uses. */
+struct manta_transport_fused_call mt_shape_fused(const struct manta_request *request,
+                                                 uint64_t *offsets);
 /* The plan will not be there any more; NULL: none will. */
 void mt_shapes_forget(struct manta_comm *comm, const struct mt_entry *entry);
 int mt_is_in_place(const struct manta_comm *comm, const struct mt_arguments *arguments);

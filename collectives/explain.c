@@ -2,6 +2,7 @@
 /* What a call would do, in words. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "collectives/comm.h"
 #include "core/dtype.h"
@@ -56,6 +57,50 @@ static void write_candidates(struct writer *w, const struct mt_select_candidate 
         write_text(w, "  refused: nothing can run it, so the call gives MANTA_EALGORITHM\n");
 }
 
+/* The plan is one fused step: its transport tells. */
+static int describe_fused(struct manta_comm *comm, const struct mt_arguments *arguments,
+                          struct mt_entry *entry, char *text, size_t text_bytes)
+{
+    const struct mt_endpoint *endpoint = &comm->endpoints[comm->fused_endpoint];
+    const struct manta_plan *plan = entry->plan;
+    const struct manta_request request = {.comm = comm,
+                                          .entry = entry,
+                                          .count = arguments->count,
+                                          .dtype = arguments->dtype,
+                                          .op = arguments->op,
+                                          .element_bytes = arguments->element_bytes};
+    uint64_t *offsets = malloc(((size_t)plan->blocks + 1) * sizeof(*offsets));
+    if (!offsets)
+        return MANTA_ENOMEM;
+    const struct manta_transport_fused_call call = mt_shape_fused(&request, offsets);
+    int rc = endpoint->transport->fused_memory(endpoint->handle, &call, text, text_bytes);
+    free(offsets);
+    return rc;
+}
+
+/* Whether symmetric memory is worth the trouble in this call. */
+static int write_memory(struct writer *w, struct manta_comm *comm,
+                        const struct mt_arguments *arguments, const struct mt_algorithm *algorithm)
+{
+    struct mt_entry *entry;
+    struct mt_error error;
+    char text[256] = "symmetric memory is as good as any other: only fused steps read it in place";
+    if (arguments->collective == MANTA_BARRIER || arguments->count == 0)
+        return 0;
+    int rc = mt_cache_get(comm, algorithm, arguments, 0, &entry, &error);
+    if (rc) {
+        mt_comm_set_error(comm, &error);
+        return rc;
+    }
+    if (entry->direct && comm->endpoints[comm->fused_endpoint].transport->fused_memory)
+        rc = describe_fused(comm, arguments, entry, text, sizeof(text));
+    else if (entry->plan->fused_count > 0)
+        snprintf(text, sizeof(text), "symmetric memory may be read in place, in fused steps");
+    if (rc == 0)
+        write_text(w, "  %s\n", text);
+    return rc;
+}
+
 static int explain(struct manta_comm *comm, struct mt_arguments *arguments, struct writer *w)
 {
     struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
@@ -81,7 +126,8 @@ static int explain(struct manta_comm *comm, struct mt_arguments *arguments, stru
     write_text(w, "\n");
     write_candidates(w, candidates, count, forced);
     write_routes(w, comm);
-    return 0;
+    int chosen = mt_select_pick(candidates, count, forced);
+    return chosen < 0 ? 0 : write_memory(w, comm, arguments, candidates[chosen].algorithm);
 }
 
 int manta_explain(struct manta_comm *comm, int collective, uint64_t count, int dtype, int op,

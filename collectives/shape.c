@@ -91,6 +91,22 @@ static struct mt_shape *place_for(struct manta_comm *comm, const struct mt_argum
     return found;
 }
 
+struct manta_transport_fused_call mt_shape_fused(const struct manta_request *request,
+                                                 uint64_t *offsets)
+{
+    const struct manta_plan *plan = request->entry->plan;
+    mt_bind_blocks(request, 0, request->count, offsets, NULL);
+    return (struct manta_transport_fused_call){
+        .fused = &plan->fused[plan->steps[0].number],
+        .count = (offsets[plan->blocks] - offsets[0]) / request->element_bytes,
+        .dtype = request->dtype,
+        .op = request->op == MANTA_AVG ? MANTA_SUM : request->op,
+        .block_offsets = offsets,
+        .blocks = plan->blocks,
+        .crowd = request->comm->cost.crowd,
+    };
+}
+
 struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_arguments *arguments)
 {
     struct manta_comm *comm = request->comm;
@@ -111,16 +127,7 @@ struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_ar
     shape->offsets = offsets;
     shape->call = request->call;
     shape->call_hash = mt_call_hash(&shape->call);
-    mt_bind_blocks(request, 0, request->count, offsets, NULL);
-    shape->fused = (struct manta_transport_fused_call){
-        .fused = &plan->fused[plan->steps[0].number],
-        .count = (offsets[plan->blocks] - offsets[0]) / request->element_bytes,
-        .dtype = arguments->dtype,
-        .op = arguments->op == MANTA_AVG ? MANTA_SUM : arguments->op,
-        .block_offsets = offsets,
-        .blocks = plan->blocks,
-        .crowd = comm->cost.crowd,
-    };
+    shape->fused = mt_shape_fused(request, offsets);
     return shape;
 }
 

@@ -359,7 +359,8 @@ MANTA_API int manta_mem_query(const void *addr, struct manta_mem_info *info);
 /*
  * Tell in words how a call would run: algorithm, predicted time, and the runners-up, or that it
  * would be refused because the override in force, or every algorithm, cannot run it; then, for each
- * transport and interface, how many ranks are reached by it, at which address and why.
+ * transport and interface, how many ranks are reached by it, at which address and why; then whether
+ * symmetric memory (see manta_mem_alloc()) would be read in place, or copied like any other.
  * comm: not NULL. collective: enum manta_collective. count, dtype, op, root: as in the call; those
  *   the collective does not take are ignored.
  * text: receives a NUL-terminated text, cut to text_bytes; not NULL.

@@ -217,6 +217,12 @@ struct manta_transport {
                        struct manta_transport_request *request, uint32_t looks);
 
     void (*counters)(void *endpoint, struct manta_transport_counters *counters_out); /* [service] */
+
+    /* In words, for explain: whether members of such a fused step would read each other's buffers
+     * in place, ordinary memory and such as they map. The call's src and dst do not count, and
+     * nothing is posted. 0 or an error. NULL: it is not told. */
+    int (*fused_memory)(void *endpoint, const struct manta_transport_fused_call *call, char *text,
+                        size_t text_bytes);
 };
 
 /* The one symbol of a plugin: returns its table, or NULL if host->abi does not suit it. */

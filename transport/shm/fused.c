@@ -445,6 +445,16 @@ int mt_shm_fused_post(void *handle, struct manta_transport_fused_call *call,
     return 0;
 }
 
+int mt_shm_fused_memory(void *handle, const struct manta_transport_fused_call *call, char *text,
+                        size_t text_bytes)
+{
+    struct prepared prepared;
+    int code = prepare(handle, call, &prepared);
+    if (code == 0)
+        mt_shm_op_describe(handle, prepared.team, &prepared.op, text, text_bytes);
+    return code;
+}
+
 void mt_shm_fused_look(void *handle, struct manta_transport_fused_call *call,
                        struct manta_transport_request *request, uint32_t looks)
 {

@@ -119,6 +119,9 @@ int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *
 void mt_shm_op_lends(struct mt_shm_op *op);
 void mt_shm_op_lend(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
                     struct mt_shm_op *op);
+/* In words, what these two make of memory that is lent, and of other memory. */
+void mt_shm_op_describe(const struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
+                        const struct mt_shm_op *op, char *text, size_t text_bytes);
 /* The kernel has nothing more to do. Others learn that this rank has read what they lent; and what
  * it has lent itself is its own again when they have. 0, MANTA_EAGAIN, or an error. */
 int mt_shm_op_settle(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,

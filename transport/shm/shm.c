@@ -470,5 +470,6 @@ const struct manta_transport mt_transport_shm = {
     .fused_query = mt_shm_fused_query,
     .fused_post = mt_shm_fused_post,
     .fused_look = mt_shm_fused_look,
+    .fused_memory = mt_shm_fused_memory,
     .counters = counters,
 };

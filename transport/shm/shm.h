@@ -199,6 +199,8 @@ int mt_shm_wire_up(struct mt_shm_endpoint *a, struct mt_shm_endpoint *b);
 int mt_shm_fused_query(void *endpoint, const struct manta_plan_fused *fused);
 int mt_shm_fused_post(void *endpoint, struct manta_transport_fused_call *call,
                       struct manta_transport_request *request);
+int mt_shm_fused_memory(void *endpoint, const struct manta_transport_fused_call *call, char *text,
+                        size_t text_bytes);
 void mt_shm_fused_look(void *endpoint, struct manta_transport_fused_call *call,
                        struct manta_transport_request *request, uint32_t looks);
 int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint);

@@ -325,24 +325,37 @@ static int drain(void *handle)
     return more;
 }
 
-/* One inner transport must carry out the step: that which reaches all its members. */
-static int fused_query(void *handle, const struct manta_plan_fused *fused)
+/* One inner transport must carry out the step: that which reaches all its members. NULL: none. */
+static const struct mt_sim_inner *find_carrier(const struct mt_sim *sim,
+                                               const struct manta_plan_fused *fused)
 {
-    struct mt_sim *sim = handle;
     const struct mt_sim_inner *inner = NULL;
     for (uint32_t i = 0; i < fused->member_count; i++) {
         uint32_t rank = fused->members[i].rank;
         if (rank == sim->rank)
             continue;
         if (route(sim, rank) == NULL || (inner != NULL && route(sim, rank) != inner))
-            return MANTA_ENOTSUP;
+            return NULL;
         inner = route(sim, rank);
     }
     if (inner == NULL)
         inner = &sim->inners[0];
-    if (inner->transport->fused_query == NULL || inner->transport->fused_post == NULL)
+    return inner->transport->fused_query && inner->transport->fused_post ? inner : NULL;
+}
+
+static int fused_query(void *handle, const struct manta_plan_fused *fused)
+{
+    const struct mt_sim_inner *inner = find_carrier(handle, fused);
+    return inner ? inner->transport->fused_query(inner->endpoint, fused) : MANTA_ENOTSUP;
+}
+
+static int fused_memory(void *handle, const struct manta_transport_fused_call *call, char *text,
+                        size_t text_bytes)
+{
+    const struct mt_sim_inner *inner = find_carrier(handle, call->fused);
+    if (inner == NULL || inner->transport->fused_memory == NULL)
         return MANTA_ENOTSUP;
-    return inner->transport->fused_query(inner->endpoint, fused);
+    return inner->transport->fused_memory(inner->endpoint, call, text, text_bytes);
 }
 
 static void counters(void *handle, struct manta_transport_counters *counters_out)
@@ -410,4 +423,5 @@ const struct manta_transport mt_transport_sim = {
     .fused_query = fused_query,
     .fused_post = mt_sim_fused_post,
     .counters = counters,
+    .fused_memory = fused_memory,
 };

@@ -330,6 +330,67 @@ static void test_copies(void **state)
     assert_int_equal(rank_processes_run(&options, copies, NULL), 0);
 }
 
+/* Bytes that all ranks copy in a few such calls, once their memory is known. */
+static int bytes_copied(struct manta_comm *comm, const struct test_call *call, int is_symmetric,
+                        uint64_t *bytes_out)
+{
+    struct manta_stats before = {.size = sizeof(before)}, after = {.size = sizeof(after)};
+    struct buffers buffers;
+    if (take_buffers(&buffers, is_symmetric))
+        return rank_fail(comm, "no memory");
+    for (int turn = 0; turn < 12; turn++) {
+        if (turn == 8)
+            manta_comm_stats(comm, &before);
+        if (one_call(comm, call, &buffers, 0, turn) || manta_barrier(comm))
+            return 1;
+    }
+    manta_comm_stats(comm, &after);
+    give_buffers(&buffers);
+    *bytes_out = after.copied_bytes - before.copied_bytes;
+    return manta_allreduce(comm, bytes_out, bytes_out, 1, MANTA_UINT64, MANTA_SUM);
+}
+
+/* manta_explain() says of memory what the calls do. */
+static int explained(struct manta_comm *comm, void *arg)
+{
+    static const uint64_t counts[] = {900, 1500, 20011, COUNT_MAX};
+    uint64_t other = 0, symmetric = 0;
+    char text[4096];
+    (void)arg;
+    for (int i = 0; i < 5 * 4; i++) {
+        const struct test_call call = {
+            .collective = i % 5, .dtype = MANTA_INT32, .op = MANTA_SUM, .count = counts[i / 5]};
+        if (manta_explain(comm, call.collective, call.count, call.dtype, call.op, call.root, text,
+                          sizeof(text)) ||
+            bytes_copied(comm, &call, 0, &other) || bytes_copied(comm, &call, 1, &symmetric))
+            return 1;
+        int in_place = strstr(text, "symmetric memory is read in place ") != NULL;
+        int is_copied = strstr(text, "symmetric memory is copied ") != NULL;
+        /* Messages are copied or not as they happen to meet their receive. */
+        int is_sent = strstr(text, "symmetric memory is as good as any other") != NULL;
+        if (in_place + is_copied + is_sent != 1 || (in_place && symmetric >= other) ||
+            (is_copied && symmetric != other))
+            return rank_fail(comm, "collective %d of %llu copies %llu bytes, symmetric %llu: %s",
+                             call.collective, (unsigned long long)call.count,
+                             (unsigned long long)other, (unsigned long long)symmetric, text);
+    }
+    return 0;
+}
+
+static void test_explained(void **state)
+{
+    (void)state;
+    struct ranks_options options = {.ranks = 4, .transports = "shm"};
+    assert_int_equal(rank_processes_run(&options, explained, NULL), 0);
+    setenv("MANTA_SHM_GROUPS", "2", 1);
+    assert_int_equal(rank_processes_run(&options, explained, NULL), 0);
+    unsetenv("MANTA_SHM_GROUPS");
+    setenv("MANTA_ALLREDUCE", "ring", 1);
+    options.ranks = 3;
+    assert_int_equal(rank_processes_run(&options, explained, NULL), 0);
+    unsetenv("MANTA_ALLREDUCE");
+}
+
 /* A rank that cannot take what is lent, or cannot lend: the calls succeed without. */
 static int without_descriptors(struct manta_comm *comm, void *arg)
 {
@@ -395,15 +456,11 @@ static void test_moved(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_subsets),
-        cmocka_unit_test(test_come_and_go),
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_without_descriptors),
-        cmocka_unit_test(test_moved),
-        cmocka_unit_test(test_calls),
-        cmocka_unit_test(test_registered),
-        cmocka_unit_test(test_info_size),
+        cmocka_unit_test(test_subsets),    cmocka_unit_test(test_come_and_go),
+        cmocka_unit_test(test_many),       cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_explained),  cmocka_unit_test(test_without_descriptors),
+        cmocka_unit_test(test_moved),      cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_registered), cmocka_unit_test(test_info_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
