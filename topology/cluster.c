@@ -86,9 +86,11 @@ struct stand {
     uint32_t zone, rack, kind;
 };
 
-/* Nodes that are one box have one kind: where their cores are. */
+/* Nodes that are one box have one kind: where their cores are. What holds nothing counts as one
+ * core, but if nothing is said of cores in all of the node, its ranks share none. */
 struct kind {
     uint32_t ranks, cores;
+    int has_cores;
     uint32_t *package, *numa, *l3; /* [cores] */
 };
 
@@ -103,6 +105,14 @@ struct numbers {
     uint32_t package, numa, l3;
 };
 
+static uint64_t cores_in(const struct mt_box *box)
+{
+    uint64_t total = box->level == MT_LEVEL_CORE || box->child_count == 0;
+    for (uint32_t i = 0; i < box->child_count && total <= MT_NODE_CORES_MAX; i++)
+        total += cores_in(&box->children[i]);
+    return total > MT_NODE_CORES_MAX ? total : total * box->count;
+}
+
 static void number_next(enum mt_level level, struct numbers *at)
 {
     at->package += level == MT_LEVEL_PACKAGE;
@@ -115,7 +125,8 @@ static void number_cores(const struct mt_box *box, struct numbers *at, struct ki
 {
     for (uint32_t i = 0; i < box->count; i++) {
         number_next(box->level, at);
-        if (box->level == MT_LEVEL_CORE) {
+        if (box->level == MT_LEVEL_CORE || box->child_count == 0) {
+            kind->has_cores |= box->level == MT_LEVEL_CORE;
             kind->package[kind->cores] = at->package;
             kind->numa[kind->cores] = at->numa;
             kind->l3[kind->cores++] = at->l3;
@@ -130,18 +141,17 @@ static int add_kind(struct layout *layout, const struct mt_box *box, struct mt_e
 {
     struct mt_box one = *box;
     one.count = 1;
-    uint64_t cores = mt_box_total(&one, MT_LEVEL_CORE);
+    uint64_t cores = cores_in(&one);
     if (cores > MT_NODE_CORES_MAX)
         return mt_error_set(error, MANTA_EINVAL, "a node has more than %d cores",
                             MT_NODE_CORES_MAX);
     struct kind *kind = &layout->kinds[layout->kind_count++];
     struct numbers at = {0, 0, 0};
-    uint32_t *columns = calloc(3 * (cores + 1), sizeof *columns);
+    uint32_t *columns = calloc(3 * cores, sizeof *columns);
     if (!columns)
         return mt_error_set(error, MANTA_ENOMEM, "no memory for a node of the cluster");
-    *kind = (struct kind){0, 0, columns, columns + cores + 1, columns + 2 * (cores + 1)};
+    *kind = (struct kind){0, 0, 0, columns, columns + cores, columns + 2 * cores};
     number_cores(&one, &at, kind);
-    kind->cores += kind->cores == 0; /* nothing is said of it */
     kind->ranks = box->gpus ? box->gpus : kind->cores;
     if (layout->ranks_per_node)
         kind->ranks = layout->ranks_per_node;
@@ -152,6 +162,8 @@ static int add_kind(struct layout *layout, const struct mt_box *box, struct mt_e
 static int add_stands(struct layout *layout, const struct mt_box *box, struct mt_error *error)
 {
     int rc = 0;
+    if (mt_box_total(box, MT_LEVEL_NODE) == 0)
+        return 0;
     if (box->level == MT_LEVEL_NODE) {
         rc = add_kind(layout, box, error);
         for (uint32_t i = 0; i < box->count && rc == 0; i++)
@@ -270,7 +282,8 @@ static void fill_keys(const struct layout *layout, const struct seat *seats, uin
                                          [MT_LEVEL_PACKAGE] = kind->package[core],
                                          [MT_LEVEL_NUMA] = kind->numa[core],
                                          [MT_LEVEL_L3] = kind->l3[core],
-                                         [MT_LEVEL_CORE] = core};
+                                         [MT_LEVEL_CORE] =
+                                             kind->has_cores ? core : seats[r].number};
         for (int level = 0; level < MT_LEVELS; level++)
             keys[(size_t)level * ranks + r] = row[level];
     }

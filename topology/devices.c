@@ -158,21 +158,26 @@ static void visit_rdma(struct mt_devices *devices, const char *folder, const cha
         fclose(file);
 }
 
-/* Not what merely shows the console of a server. */
+int mt_devices_is_gpu(uint32_t class_id, uint32_t vendor, char vendor_out[16])
+{
+    int is_known = vendor == VENDOR_NVIDIA || vendor == VENDOR_AMD;
+    snprintf(vendor_out, 16, "%04x", vendor & 0xffff);
+    if (is_known)
+        snprintf(vendor_out, 16, "%s", vendor == VENDOR_AMD ? "AMD" : "NVIDIA");
+    return class_id == CLASS_3D || class_id == CLASS_ACCELERATOR ||
+           (is_known && (class_id == CLASS_VGA || class_id == CLASS_DISPLAY));
+}
+
 static void visit_pci(struct mt_devices *devices, const char *folder, const char *name)
 {
-    long class = read_number(folder, "class", 0) >> 8, vendor = read_number(folder, "vendor", 0);
-    int is_known = vendor == VENDOR_NVIDIA || vendor == VENDOR_AMD;
-    int is_gpu = class == CLASS_3D || class == CLASS_ACCELERATOR ||
-                 (is_known && (class == CLASS_VGA || class == CLASS_DISPLAY));
+    uint32_t class = (uint32_t)read_number(folder, "class", 0) >> 8;
+    struct mt_gpu gpu;
     (void)name;
-    if (!is_gpu || devices->gpu_count == MT_GPUS)
+    if (!mt_devices_is_gpu(class, (uint32_t)read_number(folder, "vendor", 0), gpu.vendor) ||
+        devices->gpu_count == MT_GPUS)
         return;
-    struct mt_gpu *gpu = &devices->gpus[devices->gpu_count++];
-    snprintf(gpu->vendor, sizeof gpu->vendor, "%04lx", vendor & 0xffff);
-    if (is_known)
-        snprintf(gpu->vendor, sizeof gpu->vendor, "%s", vendor == VENDOR_AMD ? "AMD" : "NVIDIA");
-    read_device(folder, &gpu->device);
+    read_device(folder, &gpu.device);
+    devices->gpus[devices->gpu_count++] = gpu;
 }
 
 static int by_name(const void *a, const void *b)

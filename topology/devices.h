@@ -32,6 +32,10 @@ struct mt_devices {
  * root is put before /sys: "" for this host. Never fails: what is not shown is not there. */
 void mt_devices_read(const char *root, struct mt_devices *devices_out);
 
+/* 1 if a PCI device of this class and vendor is a GPU or another accelerator: not what merely shows
+ * the console of a server. vendor_out: its name or number. */
+int mt_devices_is_gpu(uint32_t class_id, uint32_t vendor, char vendor_out[16]);
+
 /* What the cards carry together, Mbit/s, and 0 if no speed is known. Interfaces that are no cards
  * may well go over the same one: then the fastest counts. */
 uint32_t mt_devices_mbits(const struct mt_devices *devices);

@@ -13,7 +13,8 @@
  *   size:COUNT          of ranks in all, when they do not fill the cluster
  *   place=ORDER         packed (default: node by node), roundrobin (a rank to each node in turn),
  *                       random or random:SEED (the same on every machine; default seed 1)
- * The ranks of a node are spread evenly over its cores, in order.
+ * The ranks of a node are spread evenly over its cores, in order; where core is not named, each has
+ * one of its own.
  *
  * LINK is how each group of the level is tied to its siblings, in any order, separated by commas:
  *   RATE                100Gbit/s, 12.5GB/s, 400MB/s: what one rank gets at most. At node: what

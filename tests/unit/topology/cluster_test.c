@@ -84,6 +84,25 @@ static void a_cluster_without_nodes_has_no_ranks(void **state)
     mt_cluster_close(&cluster);
 }
 
+/* Numbers that would take forever if anybody counted to them. */
+static void empty_boxes_cost_nothing(void **state)
+{
+    (void)state;
+    struct mt_cluster cluster;
+    struct mt_topology *topology;
+    struct mt_error error;
+    mt_cluster_init(&cluster);
+    add(add(&cluster.root, MT_LEVEL_ZONE, MT_BOX_COUNT_MAX), MT_LEVEL_RACK, MT_BOX_COUNT_MAX);
+    add(&cluster.root, MT_LEVEL_NODE, 1);
+    assert_int_equal(mt_cluster_topology(&cluster, &topology, &error), 0);
+    assert_int_equal(topology->ranks, 1);
+    mt_topology_free(topology);
+    add(add(&cluster.root.children[1], MT_LEVEL_PACKAGE, MT_BOX_COUNT_MAX), MT_LEVEL_NUMA,
+        MT_BOX_COUNT_MAX);
+    assert_int_equal(mt_cluster_topology(&cluster, &topology, &error), MANTA_EINVAL);
+    mt_cluster_close(&cluster);
+}
+
 static void what_is_alike_is_folded(void **state)
 {
     (void)state;
@@ -126,6 +145,7 @@ int main(void)
         cmocka_unit_test(unequal_nodes_have_their_own_ranks),
         cmocka_unit_test(loose_boxes_are_in_no_group),
         cmocka_unit_test(a_cluster_without_nodes_has_no_ranks),
+        cmocka_unit_test(empty_boxes_cost_nothing),
         cmocka_unit_test(what_is_alike_is_folded),
         cmocka_unit_test(totals_do_not_wrap),
     };

@@ -52,6 +52,9 @@ static void words_make_groups(void **state)
     assert_groups("zone:2 node:3", 6, 6, 6, 6, 6, 6, 2, 2);
     assert_groups("  node:2   ranks:3 core:1 ", 6, 2, 2, 2, 2, 2, 1, 1); /* they share cores */
     assert_groups("rack:7", 7, 7, 7, 7, 7, 7, 7, 1);
+    assert_groups("node:2 numa:2", 4, 4, 4, 4, 2, 2, 1, 1);
+    assert_groups("node:2 numa:2 gpu:8", 16, 16, 4, 4, 2, 2, 1, 1);
+    assert_groups("gpu:8", 8, 8, 1, 1, 1, 1, 1, 1);
     assert_groups("gpu:8 core:4", 8, 4, 1, 1, 1, 1, 1, 1);
     assert_groups("node:16 core:8 size:127", 127, 127, 16, 16, 16, 16, 1, 1);
     assert_groups("node:1048576", 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1, 1);
@@ -214,6 +217,8 @@ static const char *const wrong[][2] = {
     {"node:1048576 core:2", "it has room for 2097152 ranks"},
     {"node:1 core:4097", "more than 4096 cores"},
     {"node:1 package:1000000 numa:1000000 core:1000000", "more than 4096 cores"},
+    {"node:1 package:1000000 numa:1000000", "more than 4096 cores"},
+    {"package:4096 numa:2", "more than 4096 cores"},
     {"zone:1000000 rack:1000000 node:1000000 package:1000000 numa:1000000 l3:1000000 core:1000000",
      "nodes; there must be"},
 };
