@@ -16,7 +16,7 @@ def variables():
 
 def test_help_of_all():
     listed = re.findall(r"^  (\w+) ", manta("--help").stdout, re.M)
-    assert {"info", "explain", "plan", "doctor", "session"} <= set(listed)
+    assert {"info", "explain", "plan", "topo", "doctor", "session"} <= set(listed)
     for command in listed:
         result = manta(command, "--help")
         assert result.returncode == 0 and f"usage: manta {command}" in result.stdout

@@ -13,6 +13,7 @@ enum { EXIT_PROBLEM = 1, EXIT_USAGE = 2 };
 int command_info(int argc, char **argv);
 int command_explain(int argc, char **argv);
 int command_plan(int argc, char **argv);
+int command_topo(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_session(int argc, char **argv);
 int command_simulate(int argc, char **argv);
