@@ -19,6 +19,7 @@
 #include "core/stream.h"
 #include "core/wire.h"
 #include "plan/select.h"
+#include "topology/synthetic.h"
 #include "transport/frame.h"
 
 enum { ROOM = 64 * 1024 };
@@ -199,6 +200,10 @@ static void write_texts(void)
                                            "10.0.0.1:1,[::1]:2,192.168.7.7:40000"};
     static const char *const overrides[] = {"ring", "0-4k:recursive_doubling,4k-:ring",
                                             "1M-2M:fused,2M-1G:ring"};
+    static const char *const clusters[] = {
+        "rack:4@100Gbit/s,5us,oversub=2 node:16@200Gbit/s,core=2us numa:2 core:32 nic:4 gpu:8",
+        "zone:2 package:2 l3:3 core:2@40GB/s,150ns nic:2@12.5GB/s ranks:5 size:7",
+        "node:3 core:4 place=random:7"};
     struct mt_session session;
     struct mt_select_override override;
     struct mt_error error;
@@ -211,6 +216,15 @@ static void write_texts(void)
             fail(error.sentence);
         write_seed("session_fuzz", name, sessions[i], strlen(sessions[i]));
         write_seed("override_fuzz", name, overrides[i], strlen(overrides[i]));
+    }
+    for (int i = 0; i < 3; i++) {
+        struct mt_cluster cluster;
+        char name[16];
+        snprintf(name, sizeof name, "%d", i);
+        if (mt_cluster_parse(clusters[i], &cluster, &error))
+            fail(error.sentence);
+        mt_cluster_close(&cluster);
+        write_seed("topology_fuzz", name, clusters[i], strlen(clusters[i]));
     }
     snprintf((char *)message, sizeof message, "%s%s", head, sessions[0]);
     write_seed("session_fuzz", "whole", message, strlen((char *)message));
