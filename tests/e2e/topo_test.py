@@ -55,7 +55,7 @@ def test_a_cluster_in_words():
 
 def test_a_ring_over_scattered_ranks_enters_each_node_once():
     text = topo("rack:2 node:3 core:4 place=roundrobin", "--ranks")
-    assert "from rack to rack 2 times, from node to node 6 times" in text
+    assert "from node to node 6 times, from rack to rack 2 times" in text
 
 
 @pytest.mark.parametrize("line", [CLUSTER, "node:1", "zone:2 rack:3 node:2 core:2 place=random:9 size:7",
@@ -232,3 +232,12 @@ def test_doctor_and_info_know_the_placement():
     assert "MANTA_PLACEMENT" in manta("info", "--config").stdout
     result = manta("info", "--config", MANTA_PLACEMENT="row=3")
     assert result.returncode == 1 and '"row=3" is none of zone=NAME and rack=NAME' in result.stdout
+
+
+def test_simulate_takes_what_topo_writes(tmp_path):
+    file = tmp_path / "cluster.json"
+    line = "rack:2@10Gbit/s node:2@25Gbit/s core:2"
+    file.write_text(topo(line, "--json"))
+    call = ["simulate", "--coll", "allreduce", "--bytes", "64k", "--topology"]
+    times = [re.findall(r"[\d.]+ us", manta(*call, what).stdout) for what in (file, line)]
+    assert times[0] == times[1] and times[0]

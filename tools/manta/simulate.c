@@ -14,13 +14,14 @@
 #include "collectives/comm.h"
 #include "core/clock.h"
 #include "plan/print.h"
-#include "topology/synthetic.h"
+#include "tools/manta/topo.h"
 
 static const char help[] =
     "usage: manta simulate --topology SPEC --coll NAME [options]\n"
     "Run algorithms as discrete events on a cluster that is made up, follow whose inputs the\n"
     "blocks hold, and tell the time, the busiest link, and how far from the least possible it is.\n"
     "  --topology SPEC   \"rack:4@100Gbit/s,5us,oversub=2 node:16@200Gbit/s,2us ranks:8\"\n"
+    "                    or a file: see manta topo --help\n"
     "  --coll NAME       the collective, as in manta explain\n"
     "  --bytes SIZE      of one rank's vector: 4, 64k, 1M (default 1M)\n"
     "  --algorithm NAME  one that manta info lists for it (default all: a ranking)\n"
@@ -283,7 +284,7 @@ static int read_topology(struct call_options *options, struct mt_topology **topo
         fprintf(stderr, "manta simulate: --topology is missing; see manta simulate --help\n");
         return -1;
     }
-    if (mt_topology_parse(options->topology, 0, topology_out, &error) != 0) {
+    if (topo_load_ranks(options->topology, topology_out, &error) != 0) {
         fprintf(stderr, "manta simulate: --topology: %s\n", error.sentence);
         return -1;
     }

@@ -20,7 +20,8 @@
 const char *const topo_placements[] = {"packed", "roundrobin", "random"};
 
 enum { WAY_BYTES = 160 };
-#define MOST_PS (UINT64_C(1) << 43)
+/* Of a time or a rate: 2.4 hours, or a byte in 9 seconds. */
+#define MOST_OF_LINK (UINT64_C(1) << 43)
 
 /* Where in the file we are: "boxes[0].boxes[1]". */
 struct reader {
@@ -186,12 +187,8 @@ static int get_devices(struct reader *reader, const json_t *object, const char *
 
 static int get_boxes(struct reader *reader, const json_t *object, struct mt_box *box);
 
-/* Lists and numbers of one node must not contradict each other, and do not. */
-static int get_box(struct reader *reader, const json_t *object, struct mt_box *parent)
+static int get_level(const struct reader *reader, const json_t *object, const struct mt_box *parent)
 {
-    int rc = check_keys(reader, object, "level count name cpus usable bytes nics gpus boxes");
-    if (rc)
-        return rc;
     int level = level_of(json_string_value(json_object_get(object, "level")));
     if (level < 0 || level >= (int)parent->level)
         return refuse(reader, "level",
@@ -199,20 +196,33 @@ static int get_box(struct reader *reader, const json_t *object, struct mt_box *p
                       "that it is in");
     if (level < MT_LEVEL_NODE && parent->level > MT_LEVEL_NODE)
         return refuse(reader, "level", "is of what nodes consist of: put it into a node");
-    struct mt_box *box = mt_box_add(parent, (enum mt_level)level);
-    if (!box)
-        return mt_error_set(reader->error, MANTA_ENOMEM, "no memory for a topology");
-    rc = get_u32(reader, object, "count", MT_BOX_COUNT_MAX, &box->count);
+    return level;
+}
+
+static int get_numbers(const struct reader *reader, const json_t *object, struct mt_box *box)
+{
+    int rc = get_u32(reader, object, "count", MT_BOX_COUNT_MAX, &box->count);
     if (rc == 0 && box->count == 0)
         rc = refuse(reader, "count", "must be 1 or more");
-    if (rc == 0)
-        rc = get_text(reader, object, "name", box->name, sizeof box->name);
     if (rc == 0)
         rc = get_u32(reader, object, "cpus", MT_NODE_CORES_MAX, &box->cpus);
     if (rc == 0)
         rc = get_u32(reader, object, "usable", MT_NODE_CORES_MAX, &box->usable);
+    return rc ? rc : get_number(reader, object, "bytes", INT64_MAX, &box->bytes);
+}
+
+static int get_box(struct reader *reader, const json_t *object, struct mt_box *parent)
+{
+    int rc = check_keys(reader, object, "level count name cpus usable bytes nics gpus boxes");
+    int level = rc ? rc : get_level(reader, object, parent);
+    if (level < 0)
+        return level;
+    struct mt_box *box = mt_box_add(parent, (enum mt_level)level);
+    if (!box)
+        return mt_error_set(reader->error, MANTA_ENOMEM, "no memory for a topology");
+    rc = get_numbers(reader, object, box);
     if (rc == 0)
-        rc = get_number(reader, object, "bytes", INT64_MAX, &box->bytes);
+        rc = get_text(reader, object, "name", box->name, sizeof box->name);
     if (rc == 0)
         rc = get_devices(reader, object, "nics", box);
     if (rc == 0)
@@ -234,45 +244,58 @@ static int get_boxes(struct reader *reader, const json_t *object, struct mt_box 
     return rc;
 }
 
+static int get_link(struct reader *reader, const char *key, const json_t *value,
+                    struct mt_cluster *cluster)
+{
+    int level = level_of(key);
+    snprintf(reader->way, sizeof reader->way, "links.%.60s", key);
+    if (level < 0)
+        return refuse(reader, "", "is no level");
+    struct mt_topology_link *link = &cluster->links[level];
+    int rc = check_keys(reader, value, "alpha_ns core_ns beta_ps_per_byte");
+    if (rc == 0)
+        rc = get_number(reader, value, "alpha_ns", MOST_OF_LINK, &link->alpha_ns);
+    if (rc == 0)
+        rc = get_number(reader, value, "core_ns", MOST_OF_LINK, &link->core_ns);
+    return rc ? rc
+              : get_number(reader, value, "beta_ps_per_byte", MOST_OF_LINK,
+                           &link->beta_ps_per_byte);
+}
+
+static int get_uplink(struct reader *reader, const char *key, const json_t *uplinks,
+                      struct mt_cluster *cluster)
+{
+    int level = level_of(key);
+    snprintf(reader->way, sizeof reader->way, "uplinks_ps_per_byte");
+    if (level < 0)
+        return refuse(reader, key, "is no level");
+    return get_number(reader, uplinks, key, MOST_OF_LINK, &cluster->uplink_ps_per_byte[level]);
+}
+
 static int get_links(struct reader *reader, const json_t *object, struct mt_cluster *cluster)
 {
     const char *key;
     json_t *value;
-    int rc = 0;
     json_t *links = json_object_get(object, "links");
     json_t *uplinks = json_object_get(object, "uplinks_ps_per_byte");
-    if ((links && !json_is_object(links)) || (uplinks && !json_is_object(uplinks)))
-        return refuse(reader, links && !json_is_object(links) ? "links" : "uplinks_ps_per_byte",
-                      "must be an object");
+    int rc = 0;
+    if (links && !json_is_object(links))
+        return refuse(reader, "links", "must be an object");
+    if (uplinks && !json_is_object(uplinks))
+        return refuse(reader, "uplinks_ps_per_byte", "must be an object");
     json_object_foreach(links, key, value)
     {
-        int level = level_of(key);
-        snprintf(reader->way, sizeof reader->way, "links.%.60s", key);
-        if (level < 0)
-            return refuse(reader, "", "is no level");
-        struct mt_topology_link *link = &cluster->links[level];
-        rc = check_keys(reader, value, "alpha_ns core_ns beta_ps_per_byte");
         if (rc == 0)
-            rc = get_number(reader, value, "alpha_ns", MOST_PS, &link->alpha_ns);
-        if (rc == 0)
-            rc = get_number(reader, value, "core_ns", MOST_PS, &link->core_ns);
-        if (rc == 0)
-            rc = get_number(reader, value, "beta_ps_per_byte", MOST_PS, &link->beta_ps_per_byte);
-        if (rc)
-            return rc;
+            rc = get_link(reader, key, value, cluster);
     }
-    snprintf(reader->way, sizeof reader->way, "uplinks_ps_per_byte");
     json_object_foreach(uplinks, key, value)
     {
-        int level = level_of(key);
-        rc = level < 0
-                 ? refuse(reader, key, "is no level")
-                 : get_number(reader, uplinks, key, MOST_PS, &cluster->uplink_ps_per_byte[level]);
-        if (rc)
-            return rc;
+        if (rc == 0)
+            rc = get_uplink(reader, key, uplinks, cluster);
     }
-    reader->way[0] = 0;
-    return 0;
+    if (rc == 0)
+        reader->way[0] = 0;
+    return rc;
 }
 
 static int get_placement(struct reader *reader, const json_t *object, struct mt_cluster *cluster)

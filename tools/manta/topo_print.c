@@ -184,13 +184,20 @@ static void print_nodes(const struct mt_topology *topology, uint8_t *marked)
         printf("  and %u nodes more\n", nodes - NODE_LINES);
 }
 
+/* Of a ring in the best order: each group is left once. */
+static uint32_t crossings(const struct mt_topology *topology, int level)
+{
+    return topology->groups[level] > 1 ? topology->groups[level] : 0;
+}
+
 /* "0-3, 8, 4-7", cut when it is long. */
 static void print_order(const struct mt_topology *topology, const uint32_t *order)
 {
     printf("ring:");
     int runs = 0;
     for (uint32_t i = 0, next; i < topology->ranks; i = next) {
-        for (next = i + 1; next < topology->ranks && order[next] == order[next - 1] + 1;)
+        next = i + 1;
+        while (next < topology->ranks && order[next] == order[next - 1] + 1)
             next++;
         if (runs++ == ORDER_RUNS) {
             printf(", and %u ranks more", topology->ranks - i);
@@ -200,12 +207,11 @@ static void print_order(const struct mt_topology *topology, const uint32_t *orde
         if (next > i + 1)
             printf("-%u", order[next - 1]);
     }
-    printf("\n  it crosses");
-    for (int level = MT_LEVEL_ZONE, some = 0; level >= MT_LEVEL_NODE; level--)
-        if (topology->groups[level] > 1 || level == MT_LEVEL_NODE)
-            printf("%s from %s to %s %u times", some++ ? "," : "", shown_name((enum mt_level)level),
-                   shown_name((enum mt_level)level),
-                   topology->groups[level] > 1 ? topology->groups[level] : 0);
+    printf("\n  from node to node %u times", crossings(topology, MT_LEVEL_NODE));
+    for (int level = MT_LEVEL_RACK; level < MT_LEVEL_CLUSTER; level++)
+        if (topology->groups[level] > 1)
+            printf(", from %s to %s %u times", shown_name((enum mt_level)level),
+                   shown_name((enum mt_level)level), crossings(topology, level));
     putchar('\n');
 }
 
