@@ -282,6 +282,23 @@ int mt_stream_dial(const struct mt_group *group, uint32_t peer, int kind, uint32
     return mt_stream_dial_notify(group, peer, kind, index, deadline_ns, NULL, NULL, dial_out);
 }
 
+static int start_dial(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
+                      struct mt_dial_plan *plan, struct mt_dial **dial_out)
+{
+    plan->hello.kind = (uint32_t)kind;
+    plan->hello.from = group->rank;
+    plan->hello.to = peer;
+    plan->hello.index = index;
+    memcpy(plan->hello.uid, group->uid, MT_ID_BYTES);
+    memcpy(plan->hello.session_id, group->session_id, MT_ID_BYTES);
+    memcpy(plan->key, group->key, MT_AUTH_KEY_BYTES);
+    mt_service_lock();
+    int rc = mt_dial_start(plan, dial_out);
+    mt_service_unlock();
+    mt_auth_wipe(plan->key, sizeof plan->key);
+    return rc;
+}
+
 int mt_stream_dial_notify(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
                           uint64_t deadline_ns, void (*finished)(void *arg), void *arg,
                           struct mt_dial **dial_out)
@@ -289,16 +306,24 @@ int mt_stream_dial_notify(const struct mt_group *group, uint32_t peer, int kind,
     struct mt_address addresses[MT_GROUP_ADDRESSES + 1];
     struct mt_dial_plan plan = {.deadline_ns = deadline_ns, .finished = finished, .arg = arg};
     add_addresses(group, peer, kind, addresses, &plan);
-    plan.hello.kind = (uint32_t)kind;
-    plan.hello.from = group->rank;
-    plan.hello.to = peer;
-    plan.hello.index = index;
-    memcpy(plan.hello.uid, group->uid, MT_ID_BYTES);
-    memcpy(plan.hello.session_id, group->session_id, MT_ID_BYTES);
-    memcpy(plan.key, group->key, MT_AUTH_KEY_BYTES);
-    mt_service_lock();
-    int rc = mt_dial_start(&plan, dial_out);
-    mt_service_unlock();
-    mt_auth_wipe(plan.key, sizeof plan.key);
-    return rc;
+    return start_dial(group, peer, kind, index, &plan, dial_out);
+}
+
+int mt_stream_dial_beside(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
+                          const struct mt_address *first, uint64_t deadline_ns,
+                          struct mt_dial **dial_out)
+{
+    struct mt_address addresses[MT_GROUP_ADDRESSES + 1];
+    struct mt_dial_plan plan = {.deadline_ns = deadline_ns};
+    add_addresses(group, peer, kind, addresses, &plan);
+    for (uint32_t i = 0; first && i < plan.address_count; i++) {
+        if (!mt_address_equal_host(&addresses[i], first))
+            continue;
+        struct mt_address chosen = addresses[i];
+        memmove(addresses + 1, addresses, i * sizeof *addresses);
+        addresses[0] = chosen;
+        break;
+    }
+    plan.reach = NULL;
+    return start_dial(group, peer, kind, index, &plan, dial_out);
 }

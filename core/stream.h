@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 
+#include "core/address.h"
 #include "core/group.h"
 
 enum mt_stream_kind {
@@ -39,6 +40,11 @@ int mt_stream_dial(const struct mt_group *group, uint32_t peer, int kind, uint32
  * something else to say than INPROGRESS (a doorbell instead of polling; it may be NULL). */
 int mt_stream_dial_notify(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
                           uint64_t deadline_ns, void (*finished)(void *arg), void *arg,
+                          struct mt_dial **dial_out);
+/* A further stream to a rank that is reached already: tries the address with the host of `first`
+ * first (NULL: the best), and core/reach.h does not hear of it. */
+int mt_stream_dial_beside(const struct mt_group *group, uint32_t peer, int kind, uint32_t index,
+                          const struct mt_address *first, uint64_t deadline_ns,
                           struct mt_dial **dial_out);
 /* 0: *fd_out is the stream, the dial is freed. MANTA_INPROGRESS. Error: *error filled, dial freed.
  */

@@ -13,7 +13,7 @@
 enum mt_frame_type {
     MT_FRAME_EAGER = 1,  /* sender: the whole message, unasked */
     MT_FRAME_RTS = 2,    /* sender: I have this message (ready to send) */
-    MT_FRAME_DATA = 3,   /* sender: the next `part` bytes of a message that was asked for */
+    MT_FRAME_DATA = 3,   /* sender: `part` bytes of a message that was asked for */
     MT_FRAME_RTR = 4,    /* receiver: I have posted this receive (ready to receive) */
     MT_FRAME_CREDIT = 5, /* receiver: `bytes` chunks of the eager window are free again */
     MT_FRAME_HAVE = 6    /* receiver: that RTS is a duplicate, the message is here already */
@@ -22,7 +22,8 @@ enum mt_frame_type {
 struct mt_frame {
     uint32_t type;                /* enum mt_frame_type */
     uint32_t part;                /* payload bytes that follow this header; 0 but for EAGER, DATA */
-    uint64_t bytes;               /* of the whole message; CREDIT: chunks */
+    uint64_t bytes;               /* of the whole message; DATA: of it, from this part on; CREDIT:
+                                   * chunks */
     struct manta_transport_id id; /* CREDIT: only the epoch */
 };
 

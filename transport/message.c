@@ -89,6 +89,7 @@ static struct mt_peer *peer_create(struct mt_messages *messages, uint32_t rank)
     struct mt_peer *peer = (struct mt_peer *)(void *)memory;
     memset(memory, 0, arrivals_at);
     peer->rank = rank;
+    peer->streams = 1;
     peer->credit = peer->granted = messages->window_chunks;
     peer->arrivals = (struct mt_arrival *)(void *)(memory + arrivals_at);
     peer->chunk_next = (int32_t *)(void *)(memory + links_at);
@@ -147,7 +148,7 @@ int mt_work_begin(struct mt_messages *messages, const struct manta_transport_mes
                                      (unsigned long long)sum, (unsigned long long)message->bytes);
     work->id = message->id;
     work->bytes = message->bytes;
-    work->done = 0;
+    work->done = work->taken = 0;
     work->pieces = (uint8_t)message->buffer_count;
     work->announced = work->asked = work->counted = work->owed = work->unasked = work->ahead = 0;
     request->peer = message->peer;
@@ -226,6 +227,7 @@ static void sends_fail(struct mt_peer *peer, int code)
     list_end(&peer->waiting, code);
     list_end(&peer->ready, code);
     list_end(&peer->handed, code);
+    memset(peer->lanes, 0, sizeof(peer->lanes));
     peer->announced = 0;
     peer->asked_count = peer->hint_count = 0;
     peer->sends_blocked = 0;
@@ -235,16 +237,20 @@ static void sends_fail(struct mt_peer *peer, int code)
 static void recvs_fail(struct mt_peer *peer, int code)
 {
     list_end(&peer->recvs, code);
-    peer->asking = peer->unasked = peer->owing = peer->offer_count = peer->charged = 0;
+    peer->asking = peer->unasked = peer->owing = peer->offer_count = 0;
     peer->hinted = peer->stale_count = 0;
     peer->answers_blocked = 0;
     for (int32_t a = peer->arrival_first; a != MT_NO_CHUNK; a = peer->arrivals[a].next)
         peer->arrivals[a].claimed = NULL;
-    if (peer->sink == MT_SINK_WINDOW)
-        mt_window_release(peer, peer->sink_arrival);
-    if (peer->sink != MT_SINK_NONE)
-        peer->sink = MT_SINK_DISCARD;
-    peer->sink_request = NULL;
+    for (uint32_t s = 0; s < MT_MESSAGE_STREAMS; s++) {
+        struct mt_sink *sink = &peer->sinks[s];
+        if (sink->mode == MT_SINK_WINDOW)
+            mt_window_release(peer, sink->arrival);
+        if (sink->mode != MT_SINK_NONE)
+            sink->mode = MT_SINK_DISCARD;
+        sink->request = NULL;
+        sink->charged = 0;
+    }
 }
 
 void mt_messages_fail(struct mt_messages *messages, uint32_t peer_rank,
@@ -292,6 +298,11 @@ void mt_messages_abort(struct mt_messages *messages, int code)
         sends_fail(messages->peers[r], code);
         recvs_fail(messages->peers[r], code);
     }
+}
+
+void mt_messages_streams(struct mt_messages *messages, uint32_t peer, uint32_t streams)
+{
+    messages->peers[peer]->streams = streams;
 }
 
 int mt_messages_writable(struct mt_messages *messages, uint32_t peer)

@@ -18,6 +18,9 @@
  *    meet, in whatever order ids were posted. That is rendezvous as plans assume it. (Both would
  *    have to be full with messages that the other side never posts.) An EAGER that crosses its RTR
  *    is answered by HAVE, so that the sender forgets that it was asked.
+ *  - A wire may have several streams to a peer. Stream 0 takes every frame; if there are others, DATA
+ *    of long messages goes over those, each message in stretches that whichever stream has room
+ *    takes. A DATA frame says where it belongs, so streams owe each other no order.
  *  - Matching: (epoch, call, segment, number). Another hash or length, or another hash for the same
  *    call, fails the receive (or the send that an RTR does not fit) with MANTA_EMISMATCH.
  *  - Ids of other epochs are dropped; so are duplicates of what has arrived. (A duplicate may only
@@ -36,14 +39,15 @@
 #include "transport/frame.h"
 
 enum {
-    MT_MESSAGE_CHUNK = 512,     /* unit of the eager window and of its credit */
-    MT_MESSAGE_ANNOUNCED = 64,  /* open announcements per peer and kind */
-    MT_MESSAGE_SINK_PIECES = 64 /* a sink never has more pieces than this */
+    MT_MESSAGE_CHUNK = 512,      /* unit of the eager window and of its credit */
+    MT_MESSAGE_ANNOUNCED = 64,   /* open announcements per peer and kind */
+    MT_MESSAGE_SINK_PIECES = 64, /* a sink never has more pieces than this */
+    MT_MESSAGE_STREAMS = 9       /* most streams to a peer: stream 0 and those for bulk */
 };
 
 /*
  * What the transport provides. Frames to one peer arrive in the order in which they were handed
- * over, separately for forward frames (mt_frame_is_forward) and answers. The callbacks never call
+ * over, separately for forward frames (mt_frame_is_forward) of each stream and for answers. The callbacks never call
  * back into this layer. When a peer cannot take anything now (not connected yet, no room, broken)
  * they return MANTA_EAGAIN, and the transport calls mt_messages_writable() once there is room, or
  * mt_messages_fail() from its progress.
@@ -55,13 +59,14 @@ struct mt_wire {
      * rank does not leave a call with its message stuck); MANTA_EAGAIN: nothing happened. */
     int (*put)(void *wire, uint32_t peer, const struct mt_frame *frame, const struct iovec *payload,
                uint32_t pieces);
-    /* A stretch of a long message: payload (of `pieces` pieces) is what remains of it from byte
-     * `done` on; frame is its DATA frame with part 0. The wire cuts it into DATA frames with parts
-     * of its choice, hands over as many bytes as it can and says how many: their memory is not
-     * needed any more. Until it has taken all, it is called for no other long message to that
-     * peer. Returns 0 with *accepted_out > 0, or MANTA_EAGAIN. */
-    int (*data)(void *wire, uint32_t peer, const struct mt_frame *frame,
-                const struct iovec *payload, uint32_t pieces, uint64_t done,
+    /* A long message: payload (of `pieces` pieces) is what remains of it, frame->bytes bytes, from
+     * here on; frame is its DATA frame with part 0. The wire cuts the first `limit` of them into
+     * DATA frames with parts of its choice (`bytes` of each: what remains where it begins), hands
+     * over as many bytes as it can and says how many: their memory is not needed any more. Until
+     * it has taken them all, it is called for nothing else on this stream. Returns 0 when it has
+     * begun, be it with *accepted_out == 0, or MANTA_EAGAIN: nothing happened. */
+    int (*data)(void *wire, uint32_t peer, uint32_t stream, const struct mt_frame *frame,
+                const struct iovec *payload, uint32_t pieces, uint64_t limit,
                 uint64_t *accepted_out);
 };
 
@@ -69,8 +74,9 @@ struct mt_message_settings {
     const char *transport; /* name, for errors */
     const struct manta_transport_host *host;
     uint32_t rank, ranks, epoch;
-    uint64_t eager_bytes;  /* at most MT_MESSAGE_CHUNK * MT_MESSAGE_SINK_PIECES */
-    uint64_t window_bytes; /* memory for eager data per peer, >= eager_bytes; equal on all ranks */
+    uint64_t eager_bytes;   /* at most MT_MESSAGE_CHUNK * MT_MESSAGE_SINK_PIECES */
+    uint64_t window_bytes;  /* memory for eager data per peer, >= eager_bytes; equal on all ranks */
+    uint64_t stretch_bytes; /* of a long message for one of several bulk streams; > 0 if any */
     int (*call_state)(void *host_arg, const struct manta_transport_id *id); /* of the host */
     void *host_arg;
     const struct mt_wire *wire;
@@ -101,6 +107,10 @@ int mt_messages_recv(struct mt_messages *messages, const struct manta_transport_
  * error, so the progress op returns it. */
 int mt_messages_stray(const struct mt_messages *messages);
 
+/* How many streams the wire has to this peer, 1 to MT_MESSAGE_STREAMS (1 until this is called); the
+ * peer is open and nothing was sent to it yet, or there were several before, and now there are more. */
+void mt_messages_streams(struct mt_messages *messages, uint32_t peer, uint32_t streams);
+
 /* The wire has room for frames to this peer: hand over what waits. Returns 1 if frames were handed
  * over. */
 int mt_messages_writable(struct mt_messages *messages, uint32_t peer);
@@ -113,22 +123,24 @@ int mt_messages_waiting(const struct mt_messages *messages, uint32_t peer,
 /*
  * An arriving frame: begin with its header, then place frame->part bytes of payload: ask sink for
  * the places of what is still to come, write there, advance. The sink may change between any two
- * calls into this layer (mt_messages_abort): never keep it. Each peer has two frames under way at
- * most: one forward, one answer (which has no payload).
+ * calls into this layer (mt_messages_abort): never keep it. Each stream of a peer has two frames
+ * under way at most: one forward, one answer (which has no payload).
  */
 /* 0; MANTA_ETRANSPORT: a violation; the peer has failed in both directions, close it;
  * MANTA_EMISMATCH: likewise, but nothing is wrong with its stream (mt_messages_stray). */
-int mt_messages_begin(struct mt_messages *messages, uint32_t peer, const struct mt_frame *frame);
-/* Payload bytes that this peer's frame still lacks. */
-uint64_t mt_messages_lacking(const struct mt_messages *messages, uint32_t peer);
+int mt_messages_begin(struct mt_messages *messages, uint32_t peer, uint32_t stream,
+                      const struct mt_frame *frame);
+/* Payload bytes that this stream's frame still lacks. */
+uint64_t mt_messages_lacking(const struct mt_messages *messages, uint32_t peer, uint32_t stream);
 /* Where they go: fills up to `capacity` pieces and returns how many; 0: throw them away. */
-uint32_t mt_messages_sink(const struct mt_messages *messages, uint32_t peer, struct iovec *pieces,
-                          uint32_t capacity);
+uint32_t mt_messages_sink(const struct mt_messages *messages, uint32_t peer, uint32_t stream,
+                          struct iovec *pieces, uint32_t capacity);
 /* `bytes` of them (at most what lacks) are in place. The last completes the frame. */
-void mt_messages_advance(struct mt_messages *messages, uint32_t peer, uint64_t bytes);
-/* sink and advance for payload that is in memory already. */
-void mt_messages_deliver(struct mt_messages *messages, uint32_t peer, const void *payload,
+void mt_messages_advance(struct mt_messages *messages, uint32_t peer, uint32_t stream,
                          uint64_t bytes);
+/* sink and advance for payload that is in memory already. */
+void mt_messages_deliver(struct mt_messages *messages, uint32_t peer, uint32_t stream,
+                         const void *payload, uint64_t bytes);
 
 /* The peer is lost in these directions: its requests fail with code (the error's code and peer are
  * set, too). What had arrived completely can still be received. The first failure counts. */

@@ -22,6 +22,16 @@ static struct manta_transport_request *match(struct mt_messages *messages, struc
     return NULL;
 }
 
+/* The receive that a part of a message belongs to, or NULL. */
+static struct manta_transport_request *match_part(const struct mt_peer *peer,
+                                                  const struct mt_frame *frame)
+{
+    struct manta_transport_request *request = peer->recvs.first;
+    while (request != NULL && !mt_id_equal(&mt_work_of(request)->id, &frame->id))
+        request = mt_work_of(request)->next;
+    return request;
+}
+
 static int is_here(const struct mt_peer *peer, const struct manta_transport_id *id)
 {
     int conflict = 0;
@@ -53,16 +63,17 @@ int mt_messages_stray(const struct mt_messages *messages)
     return messages->stray;
 }
 
-static void sink_set(struct mt_peer *peer, enum mt_sink_mode mode,
+static void sink_set(struct mt_sink *sink, enum mt_sink_mode mode,
                      struct manta_transport_request *request, int32_t arrival)
 {
-    peer->sink = mode;
-    peer->sink_request = request;
-    peer->sink_arrival = peer->sink_chunk = arrival;
-    peer->sink_offset = 0;
+    sink->mode = mode;
+    sink->request = request;
+    sink->arrival = sink->chunk = arrival;
+    sink->offset = 0;
+    sink->at = 0;
 }
 
-static int begin_eager(struct mt_messages *messages, struct mt_peer *peer,
+static int begin_eager(struct mt_messages *messages, struct mt_peer *peer, struct mt_sink *sink,
                        const struct mt_frame *frame)
 {
     if (frame->bytes > messages->settings.eager_bytes || frame->part != frame->bytes)
@@ -72,35 +83,41 @@ static int begin_eager(struct mt_messages *messages, struct mt_peer *peer,
         return mt_peer_violation(messages, peer, "more eager data than there is credit for",
                                  chunks);
     peer->granted -= chunks;
-    peer->charged = chunks;
+    sink->charged = chunks;
     struct manta_transport_request *request = match(messages, peer, frame);
     int unasked = request == NULL ? judge_unasked(messages, peer, frame) : 0;
     if (unasked < 0)
         return refuse_stray(messages, peer, frame);
-    if (request != NULL && mt_work_of(request)->done == 0) {
-        sink_set(peer, MT_SINK_REQUEST, request, MT_NO_CHUNK);
+    if (request != NULL && mt_work_of(request)->taken == 0) {
+        mt_work_of(request)->taken = frame->part;
+        sink_set(sink, MT_SINK_REQUEST, request, MT_NO_CHUNK);
     } else if (request == NULL && !unasked) {
-        peer->charged = 0;
-        sink_set(peer, MT_SINK_WINDOW, NULL, mt_window_store(peer, frame));
+        sink->charged = 0;
+        sink_set(sink, MT_SINK_WINDOW, NULL, mt_window_store(peer, frame));
     }
     return 0;
 }
 
-static int begin_data(struct mt_messages *messages, struct mt_peer *peer,
+static int begin_data(struct mt_messages *messages, struct mt_peer *peer, struct mt_sink *sink,
                       const struct mt_frame *frame)
 {
-    struct manta_transport_request *request = match(messages, peer, frame);
+    struct manta_transport_request *request = match_part(peer, frame);
     if (request == NULL && mt_recent_has(peer, &frame->id))
         return 0;
     if (request == NULL || !mt_work_of(request)->asked)
         return mt_peer_violation(messages, peer, "data of a message that was not asked for",
                                  frame->bytes);
     struct mt_work *work = mt_work_of(request);
-    if (frame->part > work->bytes - work->done || (frame->part == 0 && work->bytes > 0))
-        return mt_peer_violation(messages, peer, "more data than the message has", frame->part);
+    if (work->id.hash != frame->id.hash || frame->bytes > work->bytes ||
+        frame->part > frame->bytes || frame->part > work->bytes - work->taken ||
+        (frame->part == 0 && work->bytes > 0))
+        return mt_peer_violation(messages, peer, "data that the message does not have",
+                                 frame->part);
+    work->taken += frame->part;
     mt_recv_uncount(messages, peer, work);
     mt_recv_unhint(messages, peer, work);
-    sink_set(peer, MT_SINK_REQUEST, request, MT_NO_CHUNK);
+    sink_set(sink, MT_SINK_REQUEST, request, MT_NO_CHUNK);
+    sink->at = work->bytes - frame->bytes;
     return 0;
 }
 
@@ -134,9 +151,8 @@ static int begin_rts(struct mt_messages *messages, struct mt_peer *peer,
 }
 
 /* The window's message is whole. */
-static void end_window(struct mt_messages *messages, struct mt_peer *peer)
+static void end_window(struct mt_messages *messages, struct mt_peer *peer, int32_t arrival)
 {
-    int32_t arrival = peer->sink_arrival;
     struct manta_transport_request *request = peer->arrivals[arrival].claimed;
     if (request == NULL)
         return;
@@ -146,54 +162,56 @@ static void end_window(struct mt_messages *messages, struct mt_peer *peer)
     mt_recv_end(messages, peer, request, 0);
 }
 
-static void end_frame(struct mt_messages *messages, struct mt_peer *peer)
+static void end_frame(struct mt_messages *messages, struct mt_peer *peer, struct mt_sink *sink)
 {
-    enum mt_sink_mode sink = peer->sink;
-    struct manta_transport_request *request = peer->sink_request;
-    peer->sink = MT_SINK_NONE;
-    peer->sink_request = NULL;
-    peer->credit_due += peer->charged;
-    peer->charged = 0;
-    if (sink == MT_SINK_REQUEST && mt_work_of(request)->done == mt_work_of(request)->bytes)
+    enum mt_sink_mode mode = sink->mode;
+    struct manta_transport_request *request = sink->request;
+    sink->mode = MT_SINK_NONE;
+    sink->request = NULL;
+    peer->credit_due += sink->charged;
+    sink->charged = 0;
+    if (mode == MT_SINK_REQUEST && mt_work_of(request)->done == mt_work_of(request)->bytes)
         mt_recv_end(messages, peer, request, 0);
-    else if (sink == MT_SINK_WINDOW)
-        end_window(messages, peer);
+    else if (mode == MT_SINK_WINDOW)
+        end_window(messages, peer, sink->arrival);
     if (messages->aborted == 0)
         mt_peer_answer(messages, peer);
 }
 
-static int begin_forward(struct mt_messages *messages, struct mt_peer *peer,
+static int begin_forward(struct mt_messages *messages, struct mt_peer *peer, struct mt_sink *sink,
                          const struct mt_frame *frame)
 {
     int code = 0;
-    if (peer->sink != MT_SINK_NONE)
+    if (sink->mode != MT_SINK_NONE)
         return mt_peer_violation(messages, peer, "a frame inside of another", frame->type);
-    peer->frame = *frame;
-    peer->lacking = frame->part;
-    sink_set(peer, MT_SINK_DISCARD, NULL, MT_NO_CHUNK);
+    sink->frame = *frame;
+    sink->lacking = frame->part;
+    sink_set(sink, MT_SINK_DISCARD, NULL, MT_NO_CHUNK);
     if (messages->aborted == 0 && peer->recvs_failure.code == 0 &&
         frame->id.epoch == messages->settings.epoch) {
         if (frame->type == MT_FRAME_EAGER)
-            code = begin_eager(messages, peer, frame);
+            code = begin_eager(messages, peer, sink, frame);
         else if (frame->type == MT_FRAME_DATA)
-            code = begin_data(messages, peer, frame);
+            code = begin_data(messages, peer, sink, frame);
         else
             code = begin_rts(messages, peer, frame);
     }
-    if (code == 0 && peer->lacking == 0)
-        end_frame(messages, peer);
+    if (code == 0 && sink->lacking == 0)
+        end_frame(messages, peer, sink);
     return code;
 }
 
-int mt_messages_begin(struct mt_messages *messages, uint32_t peer_rank,
+int mt_messages_begin(struct mt_messages *messages, uint32_t peer_rank, uint32_t stream,
                       const struct mt_frame *frame)
 {
     int code = 0;
     struct mt_peer *peer = mt_peer_find(messages, peer_rank, &code);
     if (peer == NULL)
         return code;
+    if (stream > 0 && frame->type != MT_FRAME_DATA)
+        return mt_peer_violation(messages, peer, "no data on a stream for bulk", frame->type);
     if (mt_frame_is_forward(frame->type))
-        return begin_forward(messages, peer, frame);
+        return begin_forward(messages, peer, &peer->sinks[stream], frame);
     if (messages->aborted != 0 || peer->sends_failure.code != 0 ||
         frame->id.epoch != messages->settings.epoch)
         return 0;
@@ -210,18 +228,21 @@ int mt_messages_begin(struct mt_messages *messages, uint32_t peer_rank,
     }
 }
 
-uint64_t mt_messages_lacking(const struct mt_messages *messages, uint32_t peer)
+uint64_t mt_messages_lacking(const struct mt_messages *messages, uint32_t peer, uint32_t stream)
 {
     const struct mt_peer *state = messages->peers[peer];
-    return state == NULL || state->sink == MT_SINK_NONE ? 0 : state->lacking;
+    return state == NULL || state->sinks[stream].mode == MT_SINK_NONE
+               ? 0
+               : state->sinks[stream].lacking;
 }
 
-static uint32_t window_pieces(const struct mt_peer *peer, struct iovec *pieces, uint32_t capacity)
+static uint32_t window_pieces(const struct mt_peer *peer, const struct mt_sink *sink,
+                              struct iovec *pieces, uint32_t capacity)
 {
     uint32_t count = 0;
-    uint32_t offset = peer->sink_offset;
-    int32_t chunk = peer->sink_chunk;
-    for (uint64_t left = peer->lacking; left > 0 && count < capacity;) {
+    uint32_t offset = sink->offset;
+    int32_t chunk = sink->chunk;
+    for (uint64_t left = sink->lacking; left > 0 && count < capacity;) {
         uint64_t room = MT_MESSAGE_CHUNK - offset;
         uint64_t take = room < left ? room : left;
         pieces[count].iov_base = peer->window + (size_t)chunk * MT_MESSAGE_CHUNK + offset;
@@ -234,19 +255,19 @@ static uint32_t window_pieces(const struct mt_peer *peer, struct iovec *pieces, 
     return count;
 }
 
-uint32_t mt_messages_sink(const struct mt_messages *messages, uint32_t peer_rank,
+uint32_t mt_messages_sink(const struct mt_messages *messages, uint32_t peer_rank, uint32_t stream,
                           struct iovec *pieces, uint32_t capacity)
 {
     const struct mt_peer *peer = messages->peers[peer_rank];
-    if (peer == NULL || peer->lacking == 0)
+    if (peer == NULL || peer->sinks[stream].lacking == 0)
         return 0;
-    if (peer->sink == MT_SINK_WINDOW)
-        return window_pieces(peer, pieces, capacity);
-    if (peer->sink != MT_SINK_REQUEST)
+    const struct mt_sink *sink = &peer->sinks[stream];
+    if (sink->mode == MT_SINK_WINDOW)
+        return window_pieces(peer, sink, pieces, capacity);
+    if (sink->mode != MT_SINK_REQUEST)
         return 0;
-    const struct mt_work *work = mt_work_of(peer->sink_request);
-    uint32_t count = mt_work_pieces(work, work->done, pieces, capacity);
-    uint64_t left = peer->lacking;
+    uint32_t count = mt_work_pieces(mt_work_of(sink->request), sink->at, pieces, capacity);
+    uint64_t left = sink->lacking;
     for (uint32_t i = 0; i < count; i++) {
         if (pieces[i].iov_len >= left) {
             pieces[i].iov_len = left;
@@ -258,45 +279,49 @@ uint32_t mt_messages_sink(const struct mt_messages *messages, uint32_t peer_rank
 }
 
 /* The place of the next byte in the window moves on. */
-static void window_advance(struct mt_peer *peer, uint64_t bytes)
+static void window_advance(struct mt_peer *peer, struct mt_sink *sink, uint64_t bytes)
 {
-    peer->arrivals[peer->sink_arrival].received += bytes;
+    peer->arrivals[sink->arrival].received += bytes;
     while (bytes > 0) {
-        uint64_t room = MT_MESSAGE_CHUNK - peer->sink_offset;
+        uint64_t room = MT_MESSAGE_CHUNK - sink->offset;
         if (bytes < room) {
-            peer->sink_offset += (uint32_t)bytes;
+            sink->offset += (uint32_t)bytes;
             return;
         }
         bytes -= room;
-        peer->sink_offset = 0;
-        peer->sink_chunk = peer->chunk_next[peer->sink_chunk];
+        sink->offset = 0;
+        sink->chunk = peer->chunk_next[sink->chunk];
     }
 }
 
-void mt_messages_advance(struct mt_messages *messages, uint32_t peer_rank, uint64_t bytes)
-{
-    struct mt_peer *peer = messages->peers[peer_rank];
-    if (peer == NULL || peer->sink == MT_SINK_NONE || bytes == 0)
-        return;
-    if (bytes > peer->lacking)
-        bytes = peer->lacking;
-    peer->lacking -= bytes;
-    if (peer->sink == MT_SINK_REQUEST)
-        mt_work_of(peer->sink_request)->done += bytes;
-    else if (peer->sink == MT_SINK_WINDOW)
-        window_advance(peer, bytes);
-    if (peer->lacking == 0)
-        end_frame(messages, peer);
-}
-
-void mt_messages_deliver(struct mt_messages *messages, uint32_t peer, const void *payload,
+void mt_messages_advance(struct mt_messages *messages, uint32_t peer_rank, uint32_t stream,
                          uint64_t bytes)
 {
+    struct mt_peer *peer = messages->peers[peer_rank];
+    if (peer == NULL || peer->sinks[stream].mode == MT_SINK_NONE || bytes == 0)
+        return;
+    struct mt_sink *sink = &peer->sinks[stream];
+    if (bytes > sink->lacking)
+        bytes = sink->lacking;
+    sink->lacking -= bytes;
+    if (sink->mode == MT_SINK_REQUEST) {
+        mt_work_of(sink->request)->done += bytes;
+        sink->at += bytes;
+    } else if (sink->mode == MT_SINK_WINDOW) {
+        window_advance(peer, sink, bytes);
+    }
+    if (sink->lacking == 0)
+        end_frame(messages, peer, sink);
+}
+
+void mt_messages_deliver(struct mt_messages *messages, uint32_t peer, uint32_t stream,
+                         const void *payload, uint64_t bytes)
+{
     const uint8_t *from = payload;
-    while (bytes > 0 && mt_messages_lacking(messages, peer) > 0) {
+    while (bytes > 0 && mt_messages_lacking(messages, peer, stream) > 0) {
         struct iovec pieces[8];
-        uint32_t count = mt_messages_sink(messages, peer, pieces, 8);
-        uint64_t lacking = mt_messages_lacking(messages, peer);
+        uint32_t count = mt_messages_sink(messages, peer, stream, pieces, 8);
+        uint64_t lacking = mt_messages_lacking(messages, peer, stream);
         uint64_t moved = 0;
         for (uint32_t i = 0; i < count && moved < bytes; i++) {
             uint64_t take = pieces[i].iov_len < bytes - moved ? pieces[i].iov_len : bytes - moved;
@@ -305,7 +330,7 @@ void mt_messages_deliver(struct mt_messages *messages, uint32_t peer, const void
         }
         if (count == 0)
             moved = bytes < lacking ? bytes : lacking;
-        mt_messages_advance(messages, peer, moved);
+        mt_messages_advance(messages, peer, stream, moved);
         from += moved;
         bytes -= moved;
     }

@@ -15,7 +15,8 @@ struct mt_work {
     struct manta_transport_request *next, *previous;
     struct manta_transport_id id;
     uint64_t bytes;
-    uint64_t done;     /* handed over, or in place */
+    uint64_t done;     /* send: handed over; receive: in place */
+    uint64_t taken;    /* send: by streams; receive: by frames that have begun */
     uint8_t pieces;    /* in piece[] */
     uint8_t announced; /* send: RTS is out */
     uint8_t asked;     /* receive: RTR is out */
@@ -56,20 +57,41 @@ struct mt_offer {
 
 enum mt_sink_mode { MT_SINK_NONE, MT_SINK_DISCARD, MT_SINK_REQUEST, MT_SINK_WINDOW };
 
+/* The forward frame under way on a stream. */
+struct mt_sink {
+    enum mt_sink_mode mode;
+    struct mt_frame frame;
+    uint64_t lacking;
+    uint64_t at;      /* where the next byte goes in the request's message */
+    uint32_t charged; /* chunks of credit that the frame used */
+    struct manta_transport_request *request;
+    int32_t arrival;
+    int32_t chunk; /* where the next byte goes in the window, with `offset` in it */
+    uint32_t offset;
+};
+
+/* The stretch of a long message that a stream has taken. */
+struct mt_lane {
+    struct manta_transport_request *request; /* NULL: none */
+    uint64_t at, end;
+};
+
 struct mt_peer {
     uint32_t rank;
     /* Sending. */
     struct mt_request_list queued;  /* small: EAGER or RTS has to go out */
     struct mt_request_list waiting; /* for RTR: announced, or long */
-    struct mt_request_list ready;  /* RTR is here: DATA has to go out; the first may be under way */
-    struct mt_request_list handed; /* with the wire, which needs progress to get them out */
-    uint32_t credit;               /* chunks of the peer's window that are ours to use */
-    uint32_t announced;            /* RTS without answer */
+    struct mt_request_list ready;   /* RTR is here: DATA has to go out, or is under way */
+    struct mt_request_list handed;  /* with the wire, which needs progress to get them out */
+    uint32_t credit;                /* chunks of the peer's window that are ours to use */
+    uint32_t announced;             /* RTS without answer */
     struct mt_frame asked[MT_MESSAGE_ANNOUNCED]; /* RTR of long messages not posted here yet */
     uint32_t asked_count;
     struct mt_frame hints[MT_MESSAGE_ANNOUNCED]; /* the same of small messages */
     uint32_t hint_count;
     int sends_blocked; /* the wire refused a forward frame */
+    uint32_t streams;
+    struct mt_lane lanes[MT_MESSAGE_STREAMS];
 
     /* Receiving. */
     struct mt_request_list recvs;
@@ -93,15 +115,7 @@ struct mt_peer {
     int32_t arrival_first, arrival_last;
     struct manta_transport_id recent[MT_MESSAGE_RECENT]; /* arrived: call != 0 or epoch != 0 */
 
-    /* The forward frame under way. */
-    enum mt_sink_mode sink;
-    struct mt_frame frame;
-    uint64_t lacking;
-    uint32_t charged; /* chunks of credit that the frame used */
-    struct manta_transport_request *sink_request;
-    int32_t sink_arrival;
-    int32_t sink_chunk; /* where the next byte goes, with sink_offset in it */
-    uint32_t sink_offset;
+    struct mt_sink sinks[MT_MESSAGE_STREAMS];
 
     struct manta_transport_error sends_failure, recvs_failure; /* code 0: none */
 };

@@ -187,9 +187,11 @@ void mt_recv_end(struct mt_messages *messages, struct mt_peer *peer,
     mt_list_remove(&peer->recvs, request);
     peer->owing -= work->owed;
     peer->unasked -= work->unasked;
-    if (peer->sink_request == request) {
-        peer->sink_request = NULL;
-        peer->sink = MT_SINK_DISCARD;
+    for (uint32_t s = 0; s < MT_MESSAGE_STREAMS; s++) {
+        if (peer->sinks[s].request != request)
+            continue;
+        peer->sinks[s].request = NULL;
+        peer->sinks[s].mode = MT_SINK_DISCARD;
     }
     for (int32_t a = peer->arrival_first; status != 0 && a != MT_NO_CHUNK;
          a = peer->arrivals[a].next) {

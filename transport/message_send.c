@@ -97,32 +97,82 @@ static int push_announcements(struct mt_messages *messages, struct mt_peer *peer
     return moved;
 }
 
-/* DATA of the first message that was asked for: as much of it as the wire takes. */
-static int push_ready(struct mt_messages *messages, struct mt_peer *peer)
+/* Small messages that were asked for. Where long ones share their stream, in turn. */
+static int push_ready_small(struct mt_messages *messages, struct mt_peer *peer)
+{
+    int moved = 0;
+    struct manta_transport_request *request = peer->ready.first;
+    while (request != NULL) {
+        struct manta_transport_request *next = mt_work_of(request)->next;
+        if (mt_work_of(request)->bytes <= messages->settings.eager_bytes) {
+            if (put_whole(messages, peer, &peer->ready, request, MT_FRAME_DATA) != 0)
+                break;
+            moved = 1;
+        } else if (peer->streams == 1) {
+            break;
+        }
+        request = next;
+    }
+    return moved;
+}
+
+/* The stretch that a free stream would take next; its request is NULL if there is none. */
+static struct mt_lane next_stretch(const struct mt_messages *messages, const struct mt_peer *peer)
 {
     struct manta_transport_request *request = peer->ready.first;
-    if (request == NULL)
+    for (; request != NULL; request = mt_work_of(request)->next) {
+        const struct mt_work *work = mt_work_of(request);
+        if (work->bytes <= messages->settings.eager_bytes || work->taken == work->bytes)
+            continue;
+        uint64_t take = work->bytes - work->taken;
+        if (peer->streams > 2 && take > messages->settings.stretch_bytes)
+            take = messages->settings.stretch_bytes;
+        return (struct mt_lane){request, work->taken, work->taken + take};
+    }
+    return (struct mt_lane){0};
+}
+
+/* As much of its stretch as the stream takes. */
+static int push_lane(struct mt_messages *messages, struct mt_peer *peer, uint32_t stream)
+{
+    struct mt_lane *lane = &peer->lanes[stream];
+    struct mt_lane goes = lane->request != NULL ? *lane : next_stretch(messages, peer);
+    if (goes.request == NULL)
         return 0;
-    struct mt_work *work = mt_work_of(request);
-    if (work->bytes <= messages->settings.eager_bytes)
-        return put_whole(messages, peer, &peer->ready, request, MT_FRAME_DATA) == 0;
+    struct mt_work *work = mt_work_of(goes.request);
     struct mt_frame frame = frame_of(work, MT_FRAME_DATA);
     struct iovec pieces[MANTA_PLAN_LOCATIONS];
-    uint32_t count = mt_work_pieces(work, work->done, pieces, MANTA_PLAN_LOCATIONS);
+    uint32_t count = mt_work_pieces(work, goes.at, pieces, MANTA_PLAN_LOCATIONS);
     uint64_t accepted = 0;
-    if (messages->settings.wire->data(messages->settings.wire_arg, peer->rank, &frame, pieces,
-                                      count, work->done, &accepted) != 0) {
+    frame.bytes -= goes.at;
+    if (messages->settings.wire->data(messages->settings.wire_arg, peer->rank, stream, &frame,
+                                      pieces, count, goes.end - goes.at, &accepted) != 0) {
         peer->sends_blocked = 1;
         return 0;
     }
+    if (lane->request == NULL)
+        work->taken = goes.end;
+    goes.at += accepted;
+    *lane = goes.at < goes.end ? goes : (struct mt_lane){0};
     work->done += accepted;
     mt_count(&messages->sent_bytes, accepted);
     if (work->done == work->bytes) {
         mt_count(&messages->sent_messages, 1);
-        mt_list_remove(&peer->ready, request);
-        mt_request_end(request, 0);
+        mt_list_remove(&peer->ready, goes.request);
+        mt_request_end(goes.request, 0);
     }
-    return 1;
+    return accepted > 0;
+}
+
+/* What was asked for. */
+static int push_ready(struct mt_messages *messages, struct mt_peer *peer)
+{
+    if (peer->ready.first == NULL)
+        return 0;
+    int moved = push_ready_small(messages, peer);
+    for (uint32_t stream = peer->streams > 1; stream < peer->streams; stream++)
+        moved |= push_lane(messages, peer, stream);
+    return moved;
 }
 
 int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer)

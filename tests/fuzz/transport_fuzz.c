@@ -8,7 +8,7 @@
 
 #include "transport/message.h"
 
-enum { EPOCH = 3, EAGER = 1200, WINDOW = 4096, REQUESTS = 64, PAYLOAD = 2048 };
+enum { EPOCH = 3, EAGER = 1200, WINDOW = 4096, REQUESTS = 64, PAYLOAD = 2048, STREAMS = 3 };
 
 struct script {
     const uint8_t *bytes;
@@ -47,18 +47,19 @@ static int wire_put(void *wire, uint32_t peer, const struct mt_frame *frame,
     return wire_full & 1 ? MANTA_EAGAIN : wire_full & 2 ? MANTA_INPROGRESS : 0;
 }
 
-static int wire_data(void *wire, uint32_t peer, const struct mt_frame *frame,
-                     const struct iovec *payload, uint32_t pieces, uint64_t done,
+static int wire_data(void *wire, uint32_t peer, uint32_t stream, const struct mt_frame *frame,
+                     const struct iovec *payload, uint32_t pieces, uint64_t limit,
                      uint64_t *accepted_out)
 {
     uint64_t bytes = 0;
     (void)wire;
     (void)peer;
+    (void)stream;
     for (uint32_t i = 0; i < pieces; i++)
         bytes += payload[i].iov_len;
-    if (bytes != frame->bytes - done || bytes == 0)
+    if (bytes != frame->bytes || bytes == 0 || limit == 0 || limit > bytes)
         abort();
-    *accepted_out = (bytes + 1) / 2;
+    *accepted_out = (limit + 1) / 2;
     return wire_full & 1 ? MANTA_EAGAIN : 0;
 }
 
@@ -121,14 +122,15 @@ static int feed(struct mt_messages *messages, struct script *script, int raw)
         if (frame.type == MT_FRAME_EAGER || frame.type == MT_FRAME_DATA)
             frame.part = (uint32_t)(take(script) & 1 ? frame.bytes : small_bytes(script));
     }
-    if (mt_messages_begin(messages, 1, &frame) != 0)
+    uint32_t stream = frame.type == MT_FRAME_DATA ? frame.id.number % STREAMS : 0;
+    if (mt_messages_begin(messages, 1, stream, &frame) != 0)
         return 1;
-    while (mt_messages_lacking(messages, 1) > 0) {
-        uint64_t lacking = mt_messages_lacking(messages, 1);
+    while (mt_messages_lacking(messages, 1, stream) > 0) {
+        uint64_t lacking = mt_messages_lacking(messages, 1, stream);
         uint64_t some = 1 + take(script) * 8u;
         if (lacking > 100000)
             return 1; /* the stream ends here */
-        mt_messages_deliver(messages, 1, payload, some < lacking ? some : lacking);
+        mt_messages_deliver(messages, 1, stream, payload, some < lacking ? some : lacking);
     }
     return 0;
 }
@@ -147,14 +149,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
                                            .epoch = EPOCH,
                                            .eager_bytes = EAGER,
                                            .window_bytes = WINDOW,
+                                           .stretch_bytes = EAGER,
                                            .wire = &wire,
                                            .wire_arg = &sum};
     struct script script = {bytes, count};
     struct mt_messages *messages;
     size_t used = 0;
     wire_full = 0;
-    if (mt_messages_create(&settings, &messages) != 0)
+    if (mt_messages_create(&settings, &messages) != 0 || mt_messages_open(messages, 1) != 0)
         abort();
+    mt_messages_streams(messages, 1, count % 2 ? 1 : STREAMS);
     for (int over = 0; script.left > 0 && !over;) {
         uint8_t action = take(&script) % 16;
         if (action < 4 && used < REQUESTS)

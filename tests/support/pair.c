@@ -59,14 +59,13 @@ static int wire_put(void *wire, uint32_t peer, const struct mt_frame *frame,
     return end->pair->lazy && pair_draw(end->pair, 2) ? MANTA_INPROGRESS : 0;
 }
 
-static int wire_data(void *wire, uint32_t peer, const struct mt_frame *frame,
-                     const struct iovec *payload, uint32_t pieces, uint64_t done,
+static int wire_data(void *wire, uint32_t peer, uint32_t stream, const struct mt_frame *frame,
+                     const struct iovec *payload, uint32_t pieces, uint64_t left,
                      uint64_t *accepted_out)
 {
     struct pair_end *end = wire;
-    struct pair_pipe *pipe = &end->pair->ends[peer].pipes[1];
+    struct pair_pipe *pipe = &end->pair->ends[peer].pipes[1 + stream];
     struct mt_frame part = *frame;
-    uint64_t left = frame->bytes - done;
     uint64_t limit = 1 + pair_draw(end->pair, end->pair->fragment);
     part.part = (uint32_t)(left < limit ? left : limit);
     if (!has_room(pipe, MT_FRAME_BYTES + part.part))
@@ -99,6 +98,7 @@ struct pair *pair_create(uint64_t seed, size_t room)
     struct pair *pair = calloc(1, sizeof(*pair));
     pair->random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     pair->fragment = 5000;
+    pair->streams = seed % 2 ? PAIR_STREAMS : 1;
     for (uint32_t rank = 0; rank < 2; rank++) {
         struct pair_end *end = &pair->ends[rank];
         struct mt_message_settings settings = {.transport = "test",
@@ -108,13 +108,15 @@ struct pair *pair_create(uint64_t seed, size_t room)
                                                .epoch = PAIR_EPOCH,
                                                .eager_bytes = PAIR_EAGER,
                                                .window_bytes = PAIR_WINDOW,
+                                               .stretch_bytes = PAIR_STRETCH,
                                                .wire = &wire,
                                                .wire_arg = end};
         end->pair = pair;
         end->rank = rank;
         assert_int_equal(mt_messages_create(&settings, &end->messages), 0);
         assert_int_equal(mt_messages_open(end->messages, !rank), 0);
-        for (int i = 0; i < 2; i++) {
+        mt_messages_streams(end->messages, !rank, pair->streams);
+        for (int i = 0; i < 1 + PAIR_STREAMS; i++) {
             end->pipes[i].bytes = malloc(PAIR_PIPE);
             end->pipes[i].room = room;
         }
@@ -126,25 +128,26 @@ void pair_destroy(struct pair *pair)
 {
     for (int rank = 0; rank < 2; rank++) {
         mt_messages_destroy(pair->ends[rank].messages);
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 1 + PAIR_STREAMS; i++)
             free(pair->ends[rank].pipes[i].bytes);
     }
     free(pair);
 }
 
 /* Take some bytes from an arriving pipe; 1 if there were any. */
-static int pump_pipe(struct pair *pair, struct pair_end *end, int forward)
+static int pump_pipe(struct pair *pair, struct pair_end *end, uint32_t which)
 {
-    struct pair_pipe *pipe = &end->pipes[forward];
+    struct pair_pipe *pipe = &end->pipes[which];
+    uint32_t stream = which > 0 ? which - 1 : 0;
     size_t there = pipe->end - pipe->begin;
     const uint8_t *bytes = pipe->bytes + pipe->begin;
     if (there == 0)
         return 0;
-    uint64_t lacking = forward ? mt_messages_lacking(end->messages, !end->rank) : 0;
+    uint64_t lacking = which > 0 ? mt_messages_lacking(end->messages, !end->rank, stream) : 0;
     if (lacking > 0) {
         uint64_t most = there < lacking ? there : lacking;
         uint64_t take = 1 + pair_draw(pair, most);
-        mt_messages_deliver(end->messages, !end->rank, bytes, take);
+        mt_messages_deliver(end->messages, !end->rank, stream, bytes, take);
         pipe->begin += take;
         return 1;
     }
@@ -152,21 +155,21 @@ static int pump_pipe(struct pair *pair, struct pair_end *end, int forward)
     assert_true(there >= MT_FRAME_BYTES);
     assert_int_equal(mt_frame_decode(bytes, &frame), 0);
     pipe->begin += MT_FRAME_BYTES;
-    assert_int_equal(mt_messages_begin(end->messages, !end->rank, &frame), 0);
+    assert_int_equal(mt_messages_begin(end->messages, !end->rank, stream, &frame), 0);
     return 1;
 }
 
 int pair_pump_some(struct pair *pair)
 {
     struct pair_end *end = &pair->ends[pair_draw(pair, 2)];
-    int moved = pump_pipe(pair, end, (int)pair_draw(pair, 2));
+    int moved = pump_pipe(pair, end, (uint32_t)pair_draw(pair, 1 + pair->streams));
     mt_messages_flushed(end->messages, !end->rank);
     return moved | mt_messages_writable(end->messages, !end->rank);
 }
 
 void pair_pump_all(struct pair *pair)
 {
-    for (int idle = 0; idle < 64;)
+    for (int idle = 0; idle < 256;)
         idle = pair_pump_some(pair) ? 0 : idle + 1;
 }
 

@@ -15,6 +15,8 @@ enum {
     PAIR_EPOCH = 77,
     PAIR_EAGER = 3000,
     PAIR_WINDOW = 16384,
+    PAIR_STRETCH = 4000,
+    PAIR_STREAMS = 3,
     PAIR_PIPE = 1 << 22,
     PAIR_HASH = 0xabcd
 };
@@ -28,7 +30,7 @@ struct pair_pipe {
 
 struct pair_end {
     struct mt_messages *messages;
-    struct pair_pipe pipes[2]; /* arriving: [1] forward frames, [0] answers */
+    struct pair_pipe pipes[1 + PAIR_STREAMS]; /* arriving: [0] answers, the others forward frames */
     struct pair *pair;
     uint32_t rank;
     unsigned forward_frames[8];
@@ -37,6 +39,7 @@ struct pair_end {
 struct pair {
     struct pair_end ends[2];
     uint64_t random;
+    uint32_t streams;  /* 1, or, by the seed, PAIR_STREAMS */
     uint64_t fragment; /* longest part of DATA */
     int lazy;          /* the wire needs progress to get some frames out */
 };

@@ -176,19 +176,22 @@ static uint32_t part_of(const struct mt_shm_endpoint *endpoint, uint64_t left)
     return (uint32_t)(left < most ? left : most);
 }
 
-static int data(void *wire, uint32_t rank, const struct mt_frame *frame,
-                const struct iovec *payload, uint32_t pieces, uint64_t done, uint64_t *accepted_out)
+static int data(void *wire, uint32_t rank, uint32_t stream, const struct mt_frame *frame,
+                const struct iovec *payload, uint32_t pieces, uint64_t limit,
+                uint64_t *accepted_out)
 {
     struct mt_shm_endpoint *endpoint = wire;
     struct mt_shm_peer *peer = mt_shm_peer_of(endpoint, rank);
     struct mt_frame part = *frame;
     struct iovec first = payload[0];
     uint64_t accepted = 0;
+    (void)stream;
     if (peer == NULL || peer->state != MT_SHM_CONNECTED)
         return MANTA_EAGAIN;
-    for (int i = 0; i < PARTS && done + accepted < frame->bytes; i++) {
+    for (int i = 0; i < PARTS && accepted < limit; i++) {
         uint64_t start;
-        part.part = part_of(endpoint, frame->bytes - done - accepted);
+        part.part = part_of(endpoint, limit - accepted);
+        part.bytes = frame->bytes - accepted;
         if (find_room(endpoint, peer->channel, part.part, &start) != 0)
             break;
         uint8_t *to = place(endpoint, peer->channel, part.part, start);
@@ -295,13 +298,13 @@ static int take(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
         violation(endpoint, peer, "position");
         return MANTA_ETRANSPORT;
     }
-    int code = mt_messages_begin(endpoint->messages, peer->rank, &frame);
+    int code = mt_messages_begin(endpoint->messages, peer->rank, 0, &frame);
     if (code != 0) {
         peer->state = MT_SHM_LOST;
         return peer->failure = code;
     }
     if (frame.part > 0)
-        mt_messages_deliver(endpoint->messages, peer->rank, payload, frame.part);
+        mt_messages_deliver(endpoint->messages, peer->rank, 0, payload, frame.part);
     channel->received++;
     if (frame.part > MT_SHM_FRAME_INLINE ||
         channel->received - channel->reported >= channel->frames / 4)

@@ -55,10 +55,9 @@ static void word_reason(const struct mt_reach *reach, int is_open, char *text, s
     else if (reach->count > 1)
         snprintf(which, sizeof(which), "first %s of its %u addresses",
                  reach->how == MT_REACH_DIALLED ? "that answered" : "to try", reach->count);
-    if (reach->how != MT_REACH_DIALLED)
-        since = ", not dialled yet";
-    else if (!is_open)
-        since = ", dialled by the control plane so far";
+    if (!is_open)
+        since = reach->how == MT_REACH_DIALLED ? ", dialled by the control plane so far"
+                                               : ", not dialled yet";
     snprintf(text, text_bytes, "at %.46s, %s%s", host, which, since);
 }
 
@@ -74,7 +73,7 @@ void mt_tcp_describe(struct mt_tcp_endpoint *endpoint, uint32_t peer,
                        sizeof(properties->interface));
     else
         snprintf(properties->interface, sizeof(properties->interface), "no interface");
-    word_reason(&reach, endpoint->peers[peer].out.state == MT_TCP_OPEN, properties->reason,
+    word_reason(&reach, endpoint->peers[peer].link.state == MT_TCP_OPEN, properties->reason,
                 sizeof(properties->reason));
 }
 

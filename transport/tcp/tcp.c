@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -81,12 +82,20 @@ static struct mt_tcp_endpoint *endpoint_create(const struct manta_transport_open
     }
     memset(endpoint->peers, 0, params->ranks * sizeof(*endpoint->peers));
     for (uint32_t peer = 0; peer < params->ranks; peer++) {
-        endpoint->peers[peer].out.fd = endpoint->peers[peer].in.fd = -1;
-        endpoint->peers[peer].out.peer = endpoint->peers[peer].in.peer = peer;
-        endpoint->peers[peer].out.outgoing = 1;
-        atomic_init(&endpoint->peers[peer].accepted, -1);
+        mt_tcp_socket_init(&endpoint->peers[peer].link, peer, 0, 1, 1);
+        atomic_init(&endpoint->peers[peer].origin, MT_TCP_NOWHERE);
+        for (uint32_t stream = 0; stream < MT_TCP_STREAMS; stream++)
+            atomic_init(&endpoint->peers[peer].accepted[stream], -1);
     }
     return endpoint;
+}
+
+static void free_bulk(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *sock)
+{
+    if (sock == NULL)
+        return;
+    mt_tcp_socket_free(endpoint, sock);
+    endpoint->host->free(sock);
 }
 
 static void endpoint_free(struct mt_tcp_endpoint *endpoint)
@@ -95,11 +104,10 @@ static void endpoint_free(struct mt_tcp_endpoint *endpoint)
     close_descriptors(endpoint);
     mt_messages_destroy(endpoint->messages);
     for (uint32_t peer = 0; peer < endpoint->ranks; peer++) {
-        struct mt_tcp_socket *both[] = {&endpoint->peers[peer].out, &endpoint->peers[peer].in};
-        for (int i = 0; i < 2; i++) {
-            mt_tcp_socket_close(both[i]);
-            host->free(both[i]->in);
-            host->free(both[i]->out);
+        mt_tcp_socket_free(endpoint, &endpoint->peers[peer].link);
+        for (uint32_t stream = 1; stream < MT_TCP_STREAMS; stream++) {
+            free_bulk(endpoint, endpoint->peers[peer].out[stream]);
+            free_bulk(endpoint, endpoint->peers[peer].in[stream]);
         }
     }
     host->free(endpoint->peers);
@@ -123,6 +131,7 @@ static int open_endpoint(const struct manta_transport_open *params, void **endpo
         .epoch = params->epoch,
         .eager_bytes = MT_TCP_EAGER_BYTES,
         .window_bytes = MT_TCP_WINDOW_BYTES,
+        .stretch_bytes = MT_TCP_STRETCH_BYTES,
         .call_state = params->call_state,
         .host_arg = params->host_arg,
         .wire = &mt_tcp_wire,
@@ -175,7 +184,7 @@ static int send_op(void *handle, const struct manta_transport_message *message,
 {
     struct mt_tcp_endpoint *endpoint = handle;
     if (message->peer < endpoint->ranks &&
-        endpoint->peers[message->peer].out.state == MT_TCP_NONE &&
+        endpoint->peers[message->peer].link.state == MT_TCP_NONE &&
         message->peer != endpoint->rank) {
         int code = mt_tcp_dial(endpoint, message->peer);
         if (code != 0)
@@ -202,7 +211,7 @@ static void handle_event(struct mt_tcp_endpoint *endpoint, const struct epoll_ev
         return;
     }
     struct mt_tcp_socket *sock = event->data.ptr;
-    if (sock->state != MT_TCP_OPEN)
+    if (sock->fd < 0)
         return;
     if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         sock->hung_up = 1;
@@ -220,33 +229,40 @@ static int read_active(struct mt_tcp_endpoint *endpoint)
     endpoint->active = NULL;
     while (sock != NULL) {
         struct mt_tcp_socket *next = sock->next_active;
-        moved |= mt_tcp_socket_read(endpoint, sock);
-        if (sock->readable) {
-            sock->readable = 0;
-            mt_tcp_activate(endpoint, sock);
-        }
+        sock->listed = 0;
+        if (sock->readable)
+            moved |= mt_tcp_socket_read(endpoint, sock);
         sock = next;
     }
     return moved;
 }
 
+/* What the kernel has noticed. */
+static int ask_epoll(struct mt_tcp_endpoint *endpoint)
+{
+    struct epoll_event events[EVENTS];
+    /* Not epoll_wait(), which is a point of cancellation and pays for that. */
+    long count = syscall(SYS_epoll_pwait, endpoint->epoll_fd, events, EVENTS, 0, NULL, 8);
+    for (long i = 0; i < count; i++)
+        handle_event(endpoint, &events[i]);
+    return count > 0;
+}
+
 static int progress(void *handle)
 {
     struct mt_tcp_endpoint *endpoint = handle;
-    struct epoll_event events[EVENTS];
     /* Nothing to ask the kernel for: the ranks of one node do not pay for the others. */
     if (endpoint->attached == 0 && endpoint->dialling == 0 &&
         !atomic_load_explicit(&endpoint->has_mail, memory_order_relaxed))
         return 0;
-    int moved = mt_tcp_flush_answers(endpoint);
+    int moved = mt_tcp_next_round(endpoint);
     if (endpoint->dialling > 0)
         moved |= mt_tcp_dial_look(endpoint);
-    int count = epoll_wait(endpoint->epoll_fd, events, EVENTS, 0);
-    for (int i = 0; i < count; i++)
-        handle_event(endpoint, &events[i]);
-    moved |= count > 0;
+    moved |= ask_epoll(endpoint);
     moved |= read_active(endpoint);
-    moved |= mt_tcp_flush_answers(endpoint);
+    if (endpoint->is_wanted)
+        mt_tcp_dial_wanted(endpoint);
+    moved |= mt_tcp_next_round(endpoint);
     if (endpoint->failure && !endpoint->aborted)
         return endpoint->failure;
     int stray = mt_messages_stray(endpoint->messages);
@@ -261,8 +277,8 @@ static int wait_fd(void *handle)
 static int arm(void *handle)
 {
     struct mt_tcp_endpoint *endpoint = handle;
-    mt_tcp_flush_answers(endpoint);
-    if (endpoint->active != NULL)
+    mt_tcp_next_round(endpoint);
+    if (endpoint->active != NULL || endpoint->dirty != NULL)
         return 1;
     if (endpoint->dialling > 0) {
         const struct itimerspec soon = {.it_value = {.tv_nsec = MT_TCP_DIAL_SLEEP_NS}};
@@ -282,9 +298,9 @@ static int peer_status(void *handle, uint32_t peer)
     if (peer >= endpoint->ranks)
         return MANTA_EINVAL;
     const struct mt_tcp_peer *state = &endpoint->peers[peer];
-    if (state->out.state == MT_TCP_LOST || state->in.state == MT_TCP_LOST)
+    if (state->link.state == MT_TCP_LOST)
         return MANTA_EPEER;
-    return state->out.state == MT_TCP_OPEN || state->in.state == MT_TCP_OPEN ? 0 : MANTA_INPROGRESS;
+    return state->link.state == MT_TCP_OPEN ? 0 : MANTA_INPROGRESS;
 }
 
 static void error_op(void *handle, struct manta_transport_error *error_out)
@@ -297,6 +313,8 @@ static int abort_op(void *handle, int code)
     struct mt_tcp_endpoint *endpoint = handle;
     endpoint->aborted = 1;
     mt_messages_abort(endpoint->messages, code);
+    for (uint32_t peer = 0; peer < endpoint->ranks; peer++)
+        mt_tcp_gather_drop(&endpoint->peers[peer].link);
     mt_tcp_dial_cancel_all(endpoint);
     return 0;
 }
@@ -305,10 +323,10 @@ static int abort_op(void *handle, int code)
 static int drain_socket(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *sock)
 {
     int unacknowledged = 0;
-    if (sock->state != MT_TCP_OPEN || sock->broken || sock->shut)
+    if (sock == NULL || sock->state != MT_TCP_OPEN || sock->broken || sock->shut)
         return 0;
     mt_tcp_socket_flush(endpoint, sock);
-    if (sock->out_end > sock->out_begin)
+    if (sock->out_end > sock->out_begin || (sock->gather != NULL && sock->gather->frames > 0))
         return 1;
     if (ioctl(sock->fd, SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 0)
         return 1;
@@ -321,8 +339,13 @@ static int drain(void *handle)
 {
     struct mt_tcp_endpoint *endpoint = handle;
     int more = 0;
-    for (uint32_t peer = 0; peer < endpoint->ranks; peer++)
-        more |= drain_socket(endpoint, &endpoint->peers[peer].out);
+    for (uint32_t peer = 0; peer < endpoint->ranks; peer++) {
+        int bulk = 0;
+        for (uint32_t stream = 1; stream < MT_TCP_STREAMS; stream++)
+            bulk |= drain_socket(endpoint, endpoint->peers[peer].out[stream]);
+        /* The end of the link is the end of all: it comes last. */
+        more |= bulk || drain_socket(endpoint, &endpoint->peers[peer].link);
+    }
     return more;
 }
 

@@ -162,7 +162,7 @@ static void test_peer_lost(void **state)
 static void assert_violation(struct pair *pair, const struct mt_frame *frame)
 {
     struct manta_transport_error error = {.size = sizeof(error)};
-    assert_int_equal(mt_messages_begin(pair->ends[1].messages, 0, frame), MANTA_ETRANSPORT);
+    assert_int_equal(mt_messages_begin(pair->ends[1].messages, 0, 0, frame), MANTA_ETRANSPORT);
     mt_messages_error(pair->ends[1].messages, &error);
     assert_int_equal(error.code, MANTA_ETRANSPORT);
     assert_int_equal(error.peer, 0);
@@ -212,7 +212,7 @@ static void test_floods(void **state)
         uint64_t n = 0;
         for (; n < 1000 && code == 0; n++) {
             struct mt_frame frame = frame_make(types[i], n, 0, i == 1 ? PAIR_EAGER + 1 : 0);
-            code = mt_messages_begin(pair->ends[1].messages, 0, &frame);
+            code = mt_messages_begin(pair->ends[1].messages, 0, 0, &frame);
         }
         assert_int_equal(code, MANTA_ETRANSPORT);
         assert_true(n <= MT_MESSAGE_ANNOUNCED + 1);
@@ -244,9 +244,9 @@ static void test_random_frames(void **state)
                 frame.bytes = frame.part;
             if (frame.type == MT_FRAME_CREDIT)
                 frame.bytes = pair_draw(pair, 3);
-            if (mt_messages_begin(pair->ends[1].messages, 0, &frame) != 0)
+            if (mt_messages_begin(pair->ends[1].messages, 0, 0, &frame) != 0)
                 continue;
-            mt_messages_deliver(pair->ends[1].messages, 0, payload, frame.part);
+            mt_messages_deliver(pair->ends[1].messages, 0, 0, payload, frame.part);
         }
         for (uint32_t i = 0; i < 10; i++) {
             assert_int_equal(letters[i].target[letters[i].bytes], 0xee);
