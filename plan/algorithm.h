@@ -50,8 +50,33 @@ enum { PLAN_WORKING = 0xffffffff };
 void plan_reduce(struct mt_plan_builder *p, uint32_t target, uint32_t left, uint32_t right,
                  struct plan_interval blocks);
 
-/* A step that all members carry out together; the builder fills the declaration for the collective
- * over all ranks of the plan (members = 0 .. ranks - 1). */
+/* A step that all ranks carry out together; the builder declares it for the collective at hand. */
 void plan_fused(struct mt_plan_builder *p);
+
+/* Compositions. Some of the ranks, and the blocks that they work on, stand for the whole: within a
+ * view an algorithm is built as it is, and takes the view's members for its ranks, 0 .. count - 1,
+ * and what it gets for the partition that it asks for. */
+struct plan_view {
+    const uint32_t *ranks; /* of the plan; in any order, but ascending where the step is fused */
+    uint32_t count;
+    uint32_t root;                     /* index into ranks; broadcast, reduce */
+    uint32_t parameter;                /* of the algorithm; 0: its default */
+    struct plan_interval blocks;       /* cut evenly into the partition's blocks */
+    const struct plan_interval *parts; /* [count] instead of `blocks`: a part for each member */
+};
+/* Build the algorithm within the view. Nothing, where this rank is no member, or the only one.
+ * Views do not nest. */
+void plan_within(struct mt_plan_builder *p, const struct plan_view *view,
+                 const struct mt_algorithm *algorithm);
+/* The blocks that an algorithm asks for on so many ranks. */
+uint32_t plan_blocks_of(const struct mt_algorithm *algorithm, uint32_t ranks);
+/* The plan runs as one segment on all ranks, whether the steps of this one need it or not. */
+void plan_as_one(struct mt_plan_builder *p);
+/* Where the ranks sit; NULL: nobody knows. */
+const struct mt_topology *plan_topology(const struct mt_plan_builder *p);
+/* The composition has no memory for its lists. */
+void plan_no_memory(struct mt_plan_builder *p);
+/* 1 if steps among the ranks of a node can be fused. */
+uint32_t plan_fuses(const struct mt_plan_builder *p);
 
 #endif

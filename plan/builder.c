@@ -30,7 +30,7 @@ void *mt_plan_append(struct mt_plan_builder *b, void *array, uint32_t *count, ui
     return memset(items + item_bytes * (*count)++, 0, item_bytes);
 }
 
-static void refuse(struct mt_plan_builder *b, const char *reason)
+void mt_plan_refuse(struct mt_plan_builder *b, const char *reason)
 {
     if (mt_plan_going(b))
         mt_error_set(b->error, MANTA_EPLAN, "algorithm %s, rank %u of %u: %s", b->plan.algorithm,
@@ -39,46 +39,53 @@ static void refuse(struct mt_plan_builder *b, const char *reason)
 
 uint32_t plan_rank(const struct mt_plan_builder *p)
 {
-    return p->plan.rank;
+    return p->frame.rank;
 }
 
 uint32_t plan_ranks(const struct mt_plan_builder *p)
 {
-    return p->plan.ranks;
+    return p->frame.ranks;
 }
 
 uint32_t plan_root(const struct mt_plan_builder *p)
 {
-    return p->plan.root;
+    return p->frame.root;
 }
 
 uint32_t plan_parameter(const struct mt_plan_builder *p, uint32_t fallback)
 {
-    return p->parameter ? p->parameter : fallback;
+    return p->frame.parameter ? p->frame.parameter : fallback;
 }
 
 uint32_t plan_collective(const struct mt_plan_builder *p)
 {
-    return p->plan.collective;
+    return p->frame.collective;
 }
 
 void plan_blocks(struct mt_plan_builder *p, uint32_t blocks, uint32_t layout)
 {
-    if (p->op_count || p->plan.blocks)
-        refuse(p, "the partition is set once, before the first step");
+    struct mt_plan_frame *frame = &p->frame;
+    if (frame->blocks || (p->op_count && !frame->members))
+        mt_plan_refuse(p, "the partition is set once, before the first step");
     if (!blocks || blocks > MT_PLAN_BLOCKS_MAX)
-        refuse(p, "the number of blocks is 0 or too large");
-    else if (layout == MANTA_PLAN_RANKS && blocks % p->plan.ranks)
-        refuse(p, "the number of blocks is not a multiple of the ranks");
+        mt_plan_refuse(p, "the number of blocks is 0 or too large");
+    else if (layout == MANTA_PLAN_RANKS && blocks % frame->ranks)
+        mt_plan_refuse(p, "the number of blocks is not a multiple of the ranks");
+    else if (frame->parts && blocks != frame->ranks)
+        mt_plan_refuse(p, "the view's parts are no partition for this algorithm");
     /* After a refusal one block is as good as any, and soon gone through. */
-    p->plan.blocks = mt_plan_going(p) ? blocks : 1;
+    frame->blocks = mt_plan_going(p) ? blocks : 1;
+    if (frame->members)
+        return;
+    p->plan.blocks = frame->blocks;
     p->plan.layout = layout;
+    frame->within = plan_all(p);
 }
 
 void plan_lane(struct mt_plan_builder *p, uint32_t lane)
 {
     if (lane >= MT_PLAN_LANES_MAX) {
-        refuse(p, "too many lanes");
+        mt_plan_refuse(p, "too many lanes");
         return;
     }
     p->lane = lane;
@@ -88,7 +95,7 @@ void plan_lane(struct mt_plan_builder *p, uint32_t lane)
 
 struct plan_interval plan_block(const struct mt_plan_builder *p, int64_t index)
 {
-    int64_t blocks = p->plan.blocks ? p->plan.blocks : 1;
+    int64_t blocks = p->frame.blocks ? p->frame.blocks : 1;
     int64_t wrapped = (index % blocks + blocks) % blocks;
     return (struct plan_interval){(uint32_t)wrapped, 1, 0};
 }
@@ -105,7 +112,7 @@ struct plan_interval plan_range(uint32_t first, uint32_t count)
 
 struct plan_interval plan_all(const struct mt_plan_builder *p)
 {
-    return (struct plan_interval){0, p->plan.blocks, 0};
+    return (struct plan_interval){0, p->frame.blocks, 0};
 }
 
 static int is_region(const struct mt_plan_builder *b, uint32_t operand)
@@ -117,28 +124,35 @@ static int is_region(const struct mt_plan_builder *b, uint32_t operand)
 static int are_blocks(const struct mt_plan_builder *b, const struct mt_plan_op *op)
 {
     const struct plan_interval *blocks = &op->blocks;
-    if (!blocks->count || blocks->first >= b->plan.blocks)
+    if (!blocks->count || blocks->first >= b->frame.blocks)
         return 0;
-    if (blocks->count <= b->plan.blocks - blocks->first)
+    if (blocks->count <= b->frame.blocks - blocks->first)
         return 1;
-    return blocks->around && blocks->count <= b->plan.blocks && op->target >= b->region_count &&
+    return blocks->around && blocks->count <= b->frame.blocks && op->target >= b->region_count &&
            op->left >= b->region_count && op->right >= b->region_count;
 }
 
 static void append_op(struct mt_plan_builder *b, struct mt_plan_op op)
 {
-    if (!mt_plan_going(b))
+    if (!mt_plan_going(b) || b->only_measures)
         return;
     int message = op.verb <= MT_VERB_RECV_REDUCE;
     if (!are_blocks(b, &op))
-        refuse(b, "a step names blocks that do not exist");
-    else if (message && (op.peer >= b->plan.ranks || op.peer == b->plan.rank))
-        refuse(b, "a message goes to or comes from no other rank");
+        mt_plan_refuse(b, "a step names blocks that do not exist");
+    else if (message && (op.peer >= b->frame.ranks || op.peer == b->frame.rank))
+        mt_plan_refuse(b, "a message goes to or comes from no other rank");
     else if (!is_region(b, op.target) || !is_region(b, op.left) || !is_region(b, op.right))
-        refuse(b, "a step names a scratch region that does not exist");
+        mt_plan_refuse(b, "a step names a scratch region that does not exist");
     if (!mt_plan_going(b))
         return;
     op.lane = (uint16_t)b->lane;
+    op.blocks = mt_plan_place_of(b, op.blocks);
+    op.begin = b->frame.parts ? 0 : b->frame.within.first;
+    op.end = b->frame.parts ? b->plan.blocks : op.begin + b->frame.within.count;
+    if (message)
+        op.peer = mt_plan_member(b, op.peer);
+    if (!op.blocks.count)
+        return; /* for both ends */
     struct mt_plan_op *slot =
         mt_plan_append(b, &b->ops, &b->op_count, &b->op_capacity, sizeof(*b->ops));
     if (slot)
@@ -158,25 +172,25 @@ void plan_recv(struct mt_plan_builder *p, uint32_t peer, struct plan_interval bl
 void plan_recv_reduce(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks)
 {
     append_op(p, (struct mt_plan_op){MT_VERB_RECV_REDUCE, 0, peer, blocks, PLAN_WORKING,
-                                     PLAN_WORKING, MT_OPERAND_RECEIVED});
+                                     PLAN_WORKING, MT_OPERAND_RECEIVED, 0, 0});
 }
 
 void plan_recv_reduce_left(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks)
 {
     append_op(p, (struct mt_plan_op){MT_VERB_RECV_REDUCE, 0, peer, blocks, PLAN_WORKING,
-                                     MT_OPERAND_RECEIVED, PLAN_WORKING});
+                                     MT_OPERAND_RECEIVED, PLAN_WORKING, 0, 0});
 }
 
 uint32_t plan_scratch(struct mt_plan_builder *p, uint32_t blocks)
 {
-    if (!mt_plan_going(p))
+    if (!mt_plan_going(p) || p->only_measures)
         return 0;
     uint32_t index = p->region_count;
     struct mt_plan_scratch *region =
         mt_plan_append(p, &p->regions, &p->region_count, &p->region_capacity, sizeof(*p->regions));
     if (!region)
         return 0;
-    region->blocks = blocks;
+    region->blocks = mt_plan_room_for(p, blocks);
     region->origin = MANTA_PLAN_NONE;
     return index;
 }
@@ -184,63 +198,81 @@ uint32_t plan_scratch(struct mt_plan_builder *p, uint32_t blocks)
 void plan_recv_scratch(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks,
                        uint32_t region)
 {
-    append_op(
-        p, (struct mt_plan_op){MT_VERB_RECV, 0, peer, blocks, region, PLAN_WORKING, PLAN_WORKING});
+    append_op(p, (struct mt_plan_op){MT_VERB_RECV, 0, peer, blocks, region, PLAN_WORKING,
+                                     PLAN_WORKING, 0, 0});
 }
 
 void plan_send_scratch(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks,
                        uint32_t region)
 {
-    append_op(
-        p, (struct mt_plan_op){MT_VERB_SEND, 0, peer, blocks, PLAN_WORKING, region, PLAN_WORKING});
+    append_op(p, (struct mt_plan_op){MT_VERB_SEND, 0, peer, blocks, PLAN_WORKING, region,
+                                     PLAN_WORKING, 0, 0});
 }
 
 void plan_reduce(struct mt_plan_builder *p, uint32_t target, uint32_t left, uint32_t right,
                  struct plan_interval blocks)
 {
-    append_op(p,
-              (struct mt_plan_op){MT_VERB_REDUCE, 0, MANTA_PLAN_NONE, blocks, target, left, right});
+    append_op(p, (struct mt_plan_op){MT_VERB_REDUCE, 0, MANTA_PLAN_NONE, blocks, target, left,
+                                     right, 0, 0});
 }
 
 /* Who reads and writes what when the collective is carried out by all ranks in one step. */
-static struct manta_plan_fused_member declare_member(const struct mt_plan_builder *b, uint32_t rank)
+static struct manta_plan_fused_member declare_member(struct mt_plan_builder *b, uint32_t rank)
 {
-    struct manta_plan as_rank = b->plan;
-    as_rank.rank = rank;
-    struct manta_plan_fused_member member = {rank, 0, 0, 0, 0};
-    int copies_root = b->plan.collective == MANTA_BROADCAST && rank == b->plan.root;
-    for (uint32_t block = b->plan.blocks; block-- > 0;) {
-        if (mt_plan_owns_src(&as_rank, block) || copies_root) {
-            member.read_first = block;
-            member.read_count++;
-        }
-        if (mt_plan_owns_dst(&as_rank, block) && !copies_root) {
-            member.write_first = block;
-            member.write_count++;
-        }
+    const struct mt_plan_frame *frame = &b->frame;
+    const struct manta_plan as_rank = {.collective = frame->collective,
+                                       .rank = rank,
+                                       .ranks = frame->ranks,
+                                       .root = frame->root,
+                                       .blocks = frame->blocks};
+    struct plan_interval read = plan_range(0, 0), write = read;
+    int copies_root = frame->collective == MANTA_BROADCAST && rank == frame->root;
+    for (uint32_t block = frame->blocks; block-- > 0;) {
+        if (mt_plan_owns_src(&as_rank, block) || copies_root)
+            read = plan_range(block, read.count + 1);
+        if (mt_plan_owns_dst(&as_rank, block) && !copies_root)
+            write = plan_range(block, write.count + 1);
     }
-    return member;
+    read = read.count ? mt_plan_place_of(b, read) : read;
+    write = write.count ? mt_plan_place_of(b, write) : write;
+    return (struct manta_plan_fused_member){mt_plan_member(b, rank), read.first, read.count,
+                                            write.first, write.count};
+}
+
+/* The members' entries; 0 if there is no room for them. */
+static int declare_members(struct mt_plan_builder *b)
+{
+    for (uint32_t rank = 0; rank < b->frame.ranks && mt_plan_going(b); rank++) {
+        struct manta_plan_fused_member member = declare_member(b, rank);
+        if (rank && member.rank <= b->members[b->member_count - 1].rank)
+            mt_plan_refuse(b, "the members of a fused step do not ascend");
+        struct manta_plan_fused_member *slot = mt_plan_append(
+            b, &b->members, &b->member_count, &b->member_capacity, sizeof(*b->members));
+        if (slot)
+            *slot = member;
+    }
+    return mt_plan_going(b);
 }
 
 void plan_fused(struct mt_plan_builder *p)
 {
-    if (!mt_plan_going(p))
+    const struct mt_plan_frame *frame = &p->frame;
+    if (!mt_plan_going(p) || p->only_measures)
         return;
-    if (p->plan.fused_count || !p->plan.blocks) {
-        refuse(p, "a plan has one fused step, after its partition");
-        return;
-    }
-    p->members = calloc(p->plan.ranks, sizeof(*p->members));
-    if (!p->members) {
-        mt_error_set(p->error, MANTA_ENOMEM, "no memory for a plan of %u ranks; free some",
-                     p->plan.ranks);
+    if (!frame->blocks) {
+        mt_plan_refuse(p, "a fused step comes after the partition");
         return;
     }
-    for (uint32_t rank = 0; rank < p->plan.ranks; rank++)
-        p->members[rank] = declare_member(p, rank);
-    p->fused = (struct manta_plan_fused){p->plan.collective, p->plan.root, p->plan.ranks,
-                                         MANTA_PLAN_ORDER_BINARY, p->members};
-    p->plan.fused_count = 1;
-    append_op(p, (struct mt_plan_op){MT_VERB_FUSED, 0, MANTA_PLAN_NONE, plan_all(p), PLAN_WORKING,
-                                     PLAN_WORKING, PLAN_WORKING});
+    uint32_t index = p->plan.fused_count, first = p->member_count;
+    uint32_t root = frame->root == MANTA_PLAN_NONE ? frame->root : mt_plan_member(p, frame->root);
+    struct mt_plan_declared *declared =
+        mt_plan_append(p, &p->fused, &p->plan.fused_count, &p->fused_capacity, sizeof(*p->fused));
+    if (!declared || !declare_members(p))
+        return;
+    *declared = (struct mt_plan_declared){
+        {frame->collective, root, frame->ranks, MANTA_PLAN_ORDER_BINARY, NULL},
+        first,
+        first + frame->rank};
+    append_op(p, (struct mt_plan_op){MT_VERB_FUSED, 0, index, plan_all(p), PLAN_WORKING,
+                                     PLAN_WORKING, PLAN_WORKING, 0, 0});
 }

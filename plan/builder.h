@@ -32,6 +32,7 @@ struct mt_plan_request {
     uint32_t in_place;
     uint32_t parameter; /* algorithm's own, e.g. pieces of a pipeline; 0: its default */
     const struct mt_topology *topology; /* where the ranks sit; NULL: nobody knows */
+    uint32_t fuses; /* the ranks of each node share a transport that carries out fused steps */
 };
 
 struct mt_algorithm {
@@ -42,6 +43,8 @@ struct mt_algorithm {
     uint32_t fused;                /* needs a transport that carries out the fused step */
     const char *source;            /* the paper */
     void (*build)(struct mt_plan_builder *p);
+    /* Why it does not run where these ranks sit, in a sentence, or NULL; no function: it does. */
+    const char *(*unfit)(const struct mt_plan_request *request);
 };
 
 /* Compile the plan of one rank. The plan is one allocation; free with mt_plan_free. */

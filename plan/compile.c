@@ -39,28 +39,45 @@ int mt_plan_owns_dst(const struct manta_plan *plan, uint32_t block)
     }
 }
 
-static int has_gaps(const struct manta_plan_location *at)
+/* The parts of a fused step, one block each, are as good as one piece: they are looked for where they
+ * lie. Other blocks are not, in a layout with gaps. */
+static int in_single_parts(const struct manta_plan *plan, const struct manta_plan_step *step)
 {
-    return at->count > 1 || (at->buffer == MANTA_PLAN_SCRATCH && at->origin != at->first);
+    if (step->kind != MANTA_PLAN_FUSED)
+        return 0;
+    const struct manta_plan_fused *fused = &plan->fused[step->number];
+    return (fused->collective == MANTA_ALLGATHER && fused->members[0].read_count == 1) ||
+           (fused->collective == MANTA_REDUCE_SCATTER && fused->members[0].write_count == 1);
+}
+
+static int has_gaps(const struct manta_plan_location *at, int in_parts)
+{
+    if (at->buffer == MANTA_PLAN_SCRATCH)
+        return at->count > 1 || at->origin != at->first;
+    return at->count > 1 && !in_parts;
 }
 
 int mt_plan_needs_whole(const struct manta_plan *plan)
 {
-    if (plan->fused_count || plan->layout != MANTA_PLAN_RANKS)
-        return plan->fused_count > 0;
+    /* A transport cuts the whole vector as it likes. */
+    if (plan->step_count == 1 && plan->steps[0].kind == MANTA_PLAN_FUSED &&
+        plan->fused[0].member_count == plan->ranks)
+        return 1;
+    if (plan->layout != MANTA_PLAN_RANKS)
+        return 0;
     for (uint32_t i = 0; i < plan->step_count; i++) {
         const struct manta_plan_step *step = &plan->steps[i];
         /* The other end of a message may have as one what lies in several places here. */
         if (step->kind <= MANTA_PLAN_RECV && step->location_count > 1)
             return 1;
         for (uint32_t k = 0; k < step->location_count; k++)
-            if (has_gaps(&plan->locations[step->location_first + k]))
+            if (has_gaps(&plan->locations[step->location_first + k], in_single_parts(plan, step)))
                 return 1;
     }
     return 0;
 }
 
-static int takes_root(uint32_t collective)
+int mt_plan_takes_root(uint32_t collective)
 {
     return collective == MANTA_BROADCAST || collective == MANTA_REDUCE ||
            collective == MANTA_SEND || collective == MANTA_RECV;
@@ -89,13 +106,17 @@ static int check_request(const struct mt_algorithm *algorithm,
         return mt_error_set(error, MANTA_EALGORITHM, "algorithm %s is one of another collective",
                             algorithm->name);
     if (!request->ranks || request->rank >= request->ranks ||
-        (takes_root(request->collective) && request->root >= request->ranks))
+        (mt_plan_takes_root(request->collective) && request->root >= request->ranks))
         return mt_error_set(error, MANTA_EINVAL, "no plan for rank %u of %u with root or peer %u",
                             request->rank, request->ranks, request->root);
     if (request->ranks < least || (most && request->ranks > most))
         return mt_error_set(error, MANTA_EALGORITHM,
                             "algorithm %s does not run on %u ranks; see manta explain for others",
                             algorithm->name, request->ranks);
+    const char *reason = algorithm->unfit ? algorithm->unfit(request) : NULL;
+    if (reason)
+        return mt_error_set(error, MANTA_EALGORITHM, "algorithm %s does not run here: %s",
+                            algorithm->name, reason);
     return 0;
 }
 
@@ -119,7 +140,6 @@ static void number_messages(struct mt_plan_builder *b)
 /* The arrays of a packed plan; each starts where the one before ends, widest items first. */
 struct packed {
     struct manta_plan head;
-    struct manta_plan_fused fused;
     char arrays[];
 };
 
@@ -136,36 +156,46 @@ static void pack_steps(const struct mt_plan_builder *b, struct manta_plan_step *
     }
 }
 
+static void pack_fused(const struct mt_plan_builder *b, struct manta_plan_fused *fused,
+                       struct manta_plan_fused_member *members)
+{
+    if (b->member_count)
+        memcpy(members, b->members, b->member_count * sizeof(*members));
+    for (uint32_t i = 0; i < b->plan.fused_count; i++) {
+        fused[i] = b->fused[i].head;
+        fused[i].members = members + b->fused[i].first;
+    }
+}
+
 static struct manta_plan *pack(const struct mt_plan_builder *b)
 {
-    uint32_t locations = 0, members = b->plan.fused_count ? b->plan.ranks : 0;
+    uint32_t locations = 0;
     for (uint32_t i = 0; i < b->record_count; i++)
         locations += b->records[i].step.location_count;
     struct manta_plan_step *steps;
     struct manta_plan_location *places;
     struct manta_plan_region *regions;
+    struct manta_plan_fused *fused;
     struct manta_plan_fused_member *member;
     uint32_t *depends;
-    struct packed *packed =
-        malloc(sizeof(*packed) + b->record_count * sizeof(*steps) + locations * sizeof(*places) +
-               b->region_count * sizeof(*regions) + members * sizeof(*member) +
-               b->depend_count * sizeof(*depends));
+    struct packed *packed = malloc(
+        sizeof(*packed) + b->plan.fused_count * sizeof(*fused) + b->record_count * sizeof(*steps) +
+        locations * sizeof(*places) + b->region_count * sizeof(*regions) +
+        b->member_count * sizeof(*member) + b->depend_count * sizeof(*depends));
     if (!packed)
         return NULL;
-    steps = (void *)packed->arrays;
+    fused = (void *)packed->arrays;
+    steps = (void *)(fused + b->plan.fused_count);
     places = (void *)(steps + b->record_count);
     member = (void *)(places + locations);
-    regions = (void *)(member + members);
+    regions = (void *)(member + b->member_count);
     depends = (void *)(regions + b->region_count);
     pack_steps(b, steps, places);
-    if (members)
-        memcpy(member, b->members, members * sizeof(*member));
+    pack_fused(b, fused, member);
     for (uint32_t i = 0; i < b->region_count; i++)
         regions[i].block_count = b->regions[i].blocks;
     if (b->depend_count)
         memcpy(depends, b->depends, b->depend_count * sizeof(*depends));
-    packed->fused = b->fused;
-    packed->fused.members = member;
     packed->head = b->plan;
     packed->head.step_count = b->record_count;
     packed->head.location_count = locations;
@@ -175,8 +205,8 @@ static struct manta_plan *pack(const struct mt_plan_builder *b)
     packed->head.locations = places;
     packed->head.depends = depends;
     packed->head.regions = regions;
-    packed->head.fused = &packed->fused;
-    packed->head.whole = (uint32_t)mt_plan_needs_whole(&packed->head);
+    packed->head.fused = fused;
+    packed->head.whole |= (uint32_t)mt_plan_needs_whole(&packed->head);
     return &packed->head;
 }
 
@@ -202,17 +232,23 @@ int mt_plan_compile(const struct mt_algorithm *algorithm, const struct mt_plan_r
     error->code = 0;
     if (check_request(algorithm, request, error))
         return error->code;
-    struct mt_plan_builder b = {
-        .plan = {.size = sizeof(struct manta_plan),
-                 .algorithm = algorithm->name,
-                 .collective = request->collective,
-                 .rank = request->rank,
-                 .ranks = request->ranks,
-                 .root = takes_root(request->collective) ? request->root : MANTA_PLAN_NONE,
-                 .in_place = request->in_place && may_be_in_place(request),
-                 .lanes = 1},
-        .parameter = request->parameter,
-        .error = error};
+    uint32_t root = mt_plan_takes_root(request->collective) ? request->root : MANTA_PLAN_NONE;
+    struct mt_plan_builder b = {.plan = {.size = sizeof(struct manta_plan),
+                                         .algorithm = algorithm->name,
+                                         .collective = request->collective,
+                                         .rank = request->rank,
+                                         .ranks = request->ranks,
+                                         .root = root,
+                                         .in_place = request->in_place && may_be_in_place(request),
+                                         .lanes = 1},
+                                .topology = request->topology,
+                                .fuses = request->fuses,
+                                .frame = {.collective = request->collective,
+                                          .rank = request->rank,
+                                          .ranks = request->ranks,
+                                          .root = root,
+                                          .parameter = request->parameter},
+                                .error = error};
     run_passes(&b, algorithm);
     if (mt_plan_going(&b)) {
         *plan_out = pack(&b);
@@ -224,6 +260,7 @@ int mt_plan_compile(const struct mt_algorithm *algorithm, const struct mt_plan_r
     free(b.records);
     free(b.regions);
     free(b.depends);
+    free(b.fused);
     free(b.members);
     return error->code;
 }

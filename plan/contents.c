@@ -278,6 +278,21 @@ static int covers(uint32_t first, uint32_t count, uint32_t block)
     return block >= first && block - first < count;
 }
 
+/* Blocks first .. first + count - 1 where a member of a fused step reads or writes them. */
+static struct manta_plan_location fused_place(const struct mt_contents *c, uint32_t rank,
+                                              uint32_t number, int write, uint32_t first,
+                                              uint32_t count)
+{
+    const struct manta_plan *plan = c->plans[rank];
+    uint32_t step = mt_plan_find_fused(plan, number);
+    struct manta_plan_location at = *mt_plan_fused_place(plan, step, write);
+    /* Of the caller's buffers, a place has no origin but its own. */
+    at.origin = at.buffer == MANTA_PLAN_SCRATCH ? at.origin : first;
+    at.first = first;
+    at.count = count;
+    return at;
+}
+
 /* The first place after `block` where some member's interval begins or ends. */
 static uint32_t next_border(const struct manta_plan_fused *fused, uint32_t block, uint32_t blocks)
 {
@@ -298,12 +313,11 @@ static void run_fused_blocks(struct mt_contents *c, uint32_t rank, uint32_t step
                              uint32_t count)
 {
     const struct manta_plan *plan = c->plans[rank];
-    const struct manta_plan_fused *fused = &plan->fused[plan->steps[step].number];
+    uint32_t number = plan->steps[step].number;
+    const struct manta_plan_fused *fused = &plan->fused[number];
     int copies = fused->collective == MANTA_BROADCAST || fused->collective == MANTA_ALLGATHER;
-    struct manta_plan_location at = {MANTA_PLAN_SRC, 0, first, count, first};
+    struct manta_plan_location at;
     uint32_t readers = 0, writers = 0;
-    if (fused->collective == MANTA_BROADCAST)
-        at.buffer = MANTA_PLAN_DST;
     for (uint32_t i = 0; i < fused->member_count; i++) {
         const struct manta_plan_fused_member *m = &fused->members[i];
         writers += (uint32_t)covers(m->write_first, m->write_count, first);
@@ -311,6 +325,7 @@ static void run_fused_blocks(struct mt_contents *c, uint32_t rank, uint32_t step
             continue;
         struct mt_runs *operand = readers++ ? &c->right : &c->left;
         mt_runs_clear(operand);
+        at = fused_place(c, m->rank, number, 0, first, count);
         load(c, m->rank, MANTA_PLAN_NONE, &at, operand);
         if (readers == 1)
             continue;
@@ -321,10 +336,13 @@ static void run_fused_blocks(struct mt_contents *c, uint32_t rank, uint32_t step
     }
     if (writers && (!readers || (copies && readers > 1)))
         fault(c, rank, step, "%u members give a block", readers);
-    at.buffer = MANTA_PLAN_DST;
-    for (uint32_t i = 0; i < fused->member_count && writers; i++)
-        if (covers(fused->members[i].write_first, fused->members[i].write_count, first))
-            store(c, fused->members[i].rank, &at, &c->left);
+    for (uint32_t i = 0; i < fused->member_count && writers; i++) {
+        const struct manta_plan_fused_member *m = &fused->members[i];
+        if (!covers(m->write_first, m->write_count, first))
+            continue;
+        at = fused_place(c, m->rank, number, 1, first, count);
+        store(c, m->rank, &at, &c->left);
+    }
 }
 
 int mt_contents_run(struct mt_contents *c, uint32_t rank, uint32_t step, struct mt_error *error)

@@ -44,14 +44,9 @@ uint32_t mt_plan_accesses(const struct mt_plan_builder *b, const struct mt_plan_
 {
     uint32_t count = 0;
     if (record->step.kind == MANTA_PLAN_FUSED) {
-        const struct manta_plan_fused_member *me = &b->members[b->plan.rank];
-        uint32_t from = b->plan.collective == MANTA_BROADCAST ? MANTA_PLAN_DST : MANTA_PLAN_SRC;
-        if (me->read_count)
-            accesses[count++] = (struct mt_plan_access){
-                {from, 0, me->read_first, me->read_count, me->read_first}, 0};
-        if (me->write_count)
-            accesses[count++] = (struct mt_plan_access){
-                {MANTA_PLAN_DST, 0, me->write_first, me->write_count, me->write_first}, 1};
+        uint32_t reads = mt_plan_own_member(b, record->step.number)->read_count > 0;
+        for (; count < record->step.location_count; count++)
+            accesses[count] = (struct mt_plan_access){record->at[count], count >= reads};
     } else {
         int target_first =
             record->step.kind == MANTA_PLAN_COPY || record->step.kind == MANTA_PLAN_REDUCE;

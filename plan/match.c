@@ -102,3 +102,24 @@ void mt_plan_match_close(struct mt_plan_match *match)
     free(match->partner);
     free(match->first);
 }
+
+uint32_t mt_plan_find_fused(const struct manta_plan *plan, uint32_t number)
+{
+    for (uint32_t s = 0; plan && s < plan->step_count; s++)
+        if (plan->steps[s].kind == MANTA_PLAN_FUSED && plan->steps[s].number == number)
+            return s;
+    return MANTA_PLAN_NONE;
+}
+
+const struct manta_plan_location *mt_plan_fused_place(const struct manta_plan *plan, uint32_t step,
+                                                      int write)
+{
+    const struct manta_plan_step *at = &plan->steps[step];
+    const struct manta_plan_fused *fused = &plan->fused[at->number];
+    uint32_t i = 0;
+    while (fused->members[i].rank != plan->rank)
+        i++;
+    uint32_t index = write && fused->members[i].read_count > 0;
+    uint32_t count = write ? fused->members[i].write_count : fused->members[i].read_count;
+    return count ? &plan->locations[at->location_first + index] : NULL;
+}

@@ -20,4 +20,10 @@ int mt_plan_match_open(struct mt_plan_match *match, const struct manta_plan *con
                        uint32_t ranks);
 void mt_plan_match_close(struct mt_plan_match *match);
 
+/* The step of a plan that is the fused step of this number; NONE if there is none. */
+uint32_t mt_plan_find_fused(const struct manta_plan *plan, uint32_t number);
+/* Where the plan's rank has what it reads, or writes, in a fused step; NULL: it does not. */
+const struct manta_plan_location *mt_plan_fused_place(const struct manta_plan *plan, uint32_t step,
+                                                      int write);
+
 #endif

@@ -55,24 +55,23 @@ static void set_home(struct placement *p, uint32_t block, struct home home)
     p->homes[block] = home;
 }
 
-/* Blocks around the end of the vector are two pieces; others are one. */
-static uint32_t cut(const struct mt_plan_builder *b, struct plan_interval blocks,
-                    struct plan_interval pieces[2])
+/* Blocks around the end of what the algorithm works on are two pieces; others are one. */
+static uint32_t cut(const struct mt_plan_op *op, struct plan_interval pieces[2])
 {
-    uint32_t to_end = b->plan.blocks - blocks.first;
-    pieces[0] = blocks;
-    if (blocks.count <= to_end)
+    uint32_t to_end = op->end - op->blocks.first;
+    pieces[0] = op->blocks;
+    if (op->blocks.count <= to_end)
         return 1;
     pieces[0].count = to_end;
-    pieces[1] = (struct plan_interval){0, blocks.count - to_end, 0};
+    pieces[1] = (struct plan_interval){op->begin, op->blocks.count - to_end, 0};
     return 2;
 }
 
-/* Block `i` of these. */
-static uint32_t block_at(const struct mt_plan_builder *b, struct plan_interval blocks, uint32_t i)
+/* Block `i` of its blocks. */
+static uint32_t block_at(const struct mt_plan_op *op, uint32_t i)
 {
-    uint32_t to_end = b->plan.blocks - blocks.first;
-    return i < to_end ? blocks.first + i : i - to_end;
+    uint32_t to_end = op->end - op->blocks.first;
+    return i < to_end ? op->blocks.first + i : op->begin + i - to_end;
 }
 
 static struct mt_plan_record *append_record(struct placement *p, uint16_t kind,
@@ -148,6 +147,8 @@ static void append_runs(struct placement *p, struct mt_plan_record *record,
             return;
         }
         record->at[record->step.location_count++] = locate(home, first, next - first);
+        if (home.buffer == MANTA_PLAN_SCRATCH) /* what is on its way had better stay */
+            p->b->regions[home.region].used_at = p->op;
     }
 }
 
@@ -158,7 +159,7 @@ static void lower_send(struct placement *p, const struct mt_plan_op *op)
     if (!record)
         return;
     if (op->left == PLAN_WORKING) {
-        uint32_t count = cut(p->b, op->blocks, pieces);
+        uint32_t count = cut(op, pieces);
         for (uint32_t i = 0; i < count && mt_plan_going(p->b); i++)
             append_runs(p, record, pieces[i]);
         return;
@@ -204,7 +205,7 @@ static void lower_recv(struct placement *p, const struct mt_plan_op *op)
             locate(home, op->blocks.first, op->blocks.count);
         return;
     }
-    uint32_t count = cut(p->b, op->blocks, pieces);
+    uint32_t count = cut(op, pieces);
     for (uint32_t i = 0; i < count && mt_plan_going(p->b); i++)
         lower_recv_piece(p, record, pieces[i]);
 }
@@ -257,7 +258,7 @@ static void lower_reduce(struct placement *p, const struct mt_plan_op *op,
                          const struct home received[2])
 {
     struct plan_interval pieces[2];
-    uint32_t count = cut(p->b, op->blocks, pieces);
+    uint32_t count = cut(op, pieces);
     for (uint32_t i = 0; i < count && mt_plan_going(p->b); i++) {
         struct mt_plan_op piece = *op;
         piece.blocks = pieces[i];
@@ -270,7 +271,7 @@ static void lower_recv_reduce(struct placement *p, const struct mt_plan_op *op)
 {
     struct plan_interval pieces[2];
     struct home received[2];
-    uint32_t count = cut(p->b, op->blocks, pieces);
+    uint32_t count = cut(op, pieces);
     for (uint32_t i = 0; i < count; i++) {
         received[i] = choose_region(p, pieces[i].first, pieces[i].count);
         if (!mt_plan_going(p->b))
@@ -285,12 +286,34 @@ static void lower_recv_reduce(struct placement *p, const struct mt_plan_op *op)
     lower_reduce(p, op, received);
 }
 
+/* What a fused step writes is one piece of memory: DST if all of it is owned. */
+static struct home fused_home(struct placement *p, struct plan_interval write)
+{
+    for (uint32_t i = 0; i < write.count; i++)
+        if (!mt_plan_owns_dst(&p->b->plan, write.first + i))
+            return choose_region(p, write.first, write.count);
+    return in_dst;
+}
+
+/* So is what it reads. */
 static void lower_fused(struct placement *p, const struct mt_plan_op *op)
 {
-    const struct manta_plan_fused_member *me = &p->b->members[p->b->plan.rank];
-    append_record(p, MANTA_PLAN_FUSED, op);
-    for (uint32_t i = 0; i < me->write_count; i++)
-        set_home(p, me->write_first + i, in_dst);
+    const struct manta_plan_fused_member *me = mt_plan_own_member(p->b, op->peer);
+    const struct plan_interval read = {me->read_first, me->read_count, 0};
+    const struct plan_interval write = {me->write_first, me->write_count, 0};
+    struct home target = fused_home(p, write);
+    struct mt_plan_record *record = append_record(p, MANTA_PLAN_FUSED, op);
+    if (!record)
+        return;
+    record->step.number = op->peer;
+    append_runs(p, record, read);
+    if (record->step.location_count != (uint32_t)(read.count > 0))
+        fault(p, "a fused step reads in several places");
+    if (!mt_plan_going(p->b) || !write.count)
+        return;
+    for (uint32_t i = 0; i < write.count; i++)
+        set_home(p, write.first + i, target);
+    record->at[record->step.location_count++] = locate(target, write.first, write.count);
 }
 
 static void lower(struct placement *p, const struct mt_plan_op *op)
@@ -312,15 +335,30 @@ static void lower(struct placement *p, const struct mt_plan_op *op)
         lower_fused(p, op);
     }
     for (uint32_t i = 0; i < op->blocks.count && mt_plan_going(p->b); i++) {
-        uint32_t block = block_at(p->b, op->blocks, i);
+        uint32_t block = block_at(op, i);
         if (!p->live_now[i] && p->homes[block].buffer == MANTA_PLAN_SCRATCH)
             set_home(p, block, nowhere);
     }
     p->live_now += op->blocks.count;
 }
 
-static int reads_working(const struct mt_plan_op *op)
+static int writes_working(const struct mt_plan_builder *b, const struct mt_plan_op *op,
+                          uint32_t block)
 {
+    if (op->verb == MT_VERB_FUSED) {
+        const struct manta_plan_fused_member *me = mt_plan_own_member(b, op->peer);
+        return block >= me->write_first && block - me->write_first < me->write_count;
+    }
+    return op->verb != MT_VERB_SEND && op->target == PLAN_WORKING;
+}
+
+static int reads_working(const struct mt_plan_builder *b, const struct mt_plan_op *op,
+                         uint32_t block)
+{
+    if (op->verb == MT_VERB_FUSED) {
+        const struct manta_plan_fused_member *me = mt_plan_own_member(b, op->peer);
+        return block >= me->read_first && block - me->read_first < me->read_count;
+    }
     if (op->verb == MT_VERB_SEND)
         return op->left == PLAN_WORKING;
     return op->verb != MT_VERB_RECV && (op->left == PLAN_WORKING || op->right == PLAN_WORKING);
@@ -335,17 +373,18 @@ static void find_live(const struct mt_plan_builder *b, uint8_t *needed, uint8_t 
         const struct mt_plan_op *op = &b->ops[i];
         live_end -= op->blocks.count;
         for (uint32_t k = 0; k < op->blocks.count; k++) {
-            uint8_t *now = &needed[block_at(b, op->blocks, k)];
+            uint32_t block = block_at(op, k);
+            uint8_t *now = &needed[block];
             live_end[k] = *now;
-            if (op->verb != MT_VERB_SEND && op->target == PLAN_WORKING)
+            if (writes_working(b, op, block))
                 *now = 0;
-            if (reads_working(op))
+            if (reads_working(b, op, block))
                 *now = 1;
         }
     }
 }
 
-/* Results that still live in SRC are copied; a wanted block without a value is the algorithm's
+/* Results that live elsewhere than in DST are copied; a wanted block without a value is the algorithm's
  * fault. */
 static void finish(struct placement *p)
 {
@@ -360,7 +399,7 @@ static void finish(struct placement *p)
             continue;
         if (home.buffer == MANTA_PLAN_NONE)
             fault(p, "a block of the result is never made");
-        if (home.buffer != MANTA_PLAN_SRC || plan->in_place)
+        if (home.buffer == MANTA_PLAN_DST || (home.buffer == MANTA_PLAN_SRC && plan->in_place))
             continue;
         struct mt_plan_record *record = append_record(p, MANTA_PLAN_COPY, &op);
         if (!record)

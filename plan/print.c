@@ -50,8 +50,10 @@ static void add_message(struct text *text, const struct manta_plan *plan,
     add(text, " %s %u #%u", relation, step->peer, step->number);
 }
 
-static void add_fused(struct text *text, const struct manta_plan_fused *fused)
+static void add_fused(struct text *text, const struct manta_plan *plan,
+                      const struct manta_plan_step *step)
 {
+    const struct manta_plan_fused *fused = &plan->fused[step->number];
     static const char *const names[] = {"allreduce",      "broadcast", "reduce", "allgather",
                                         "reduce_scatter", "barrier",   "send",   "recv"};
     add(text, "fused %s of %u members",
@@ -59,6 +61,15 @@ static void add_fused(struct text *text, const struct manta_plan_fused *fused)
         fused->member_count);
     if (fused->root != MANTA_PLAN_NONE)
         add(text, ", root %u", fused->root);
+    if (fused->member_count == plan->ranks)
+        return;
+    for (uint32_t i = 0; i < fused->member_count; i++)
+        add(text, "%s%u", i ? " " : " (", fused->members[i].rank);
+    add(text, "):");
+    for (uint32_t i = 0; i < step->location_count; i++) {
+        add(text, i ? ", " : " ");
+        add_location(text, &plan->locations[step->location_first + i]);
+    }
 }
 
 static void add_body(struct text *text, const struct manta_plan *plan,
@@ -84,7 +95,7 @@ static void add_body(struct text *text, const struct manta_plan *plan,
         }
         break;
     case MANTA_PLAN_FUSED:
-        add_fused(text, &plan->fused[step->number]);
+        add_fused(text, plan, step);
         break;
     default:
         add(text, "unknown kind %u", step->kind);

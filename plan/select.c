@@ -130,6 +130,7 @@ int mt_select_pick(const struct mt_select_candidate *candidates, uint32_t count,
 }
 
 static const char *why_excluded(const struct mt_select_context *context,
+                                const struct mt_plan_request *request,
                                 const struct mt_algorithm *algorithm)
 {
     if (context->ranks < algorithm->ranks_min)
@@ -140,7 +141,7 @@ static const char *why_excluded(const struct mt_select_context *context,
         return "no transport carries out one fused step for all these ranks";
     if (context->reproducible && algorithm->order != MANTA_PLAN_ORDER_BINARY)
         return "MANTA_REPRODUCIBLE=1 allows the binary order only";
-    return NULL;
+    return algorithm->unfit ? algorithm->unfit(request) : NULL;
 }
 
 /* Price one algorithm on the first `ranks` ranks. */
@@ -201,21 +202,39 @@ static uint64_t extrapolate(const uint64_t prices[3], uint32_t ranks)
     return price;
 }
 
+/* The request for the first ranks of a group that is priced by three smaller ones. */
+static struct mt_plan_request first_of(const struct mt_plan_request *request, uint32_t i)
+{
+    struct mt_plan_request smaller = *request;
+    smaller.rank = 0;
+    smaller.root = 0;
+    smaller.ranks = PRICED_RANKS >> (2 - i);
+    return smaller;
+}
+
+/* Does the algorithm run in the smaller groups, too? The first ranks may be on one node. */
+static int has_smaller(const struct mt_algorithm *algorithm, const struct mt_plan_request *request)
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct mt_plan_request smaller = first_of(request, i);
+        if (algorithm->unfit && algorithm->unfit(&smaller))
+            return 0;
+    }
+    return 1;
+}
+
 static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
                  uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
 {
-    struct mt_plan_request smaller = *request;
     uint64_t prices[3];
     int too_much;
     if (is_too_much(candidate->algorithm, request, &too_much, error))
         return error->code;
-    if (!too_much)
+    if (!too_much || !has_smaller(candidate->algorithm, request))
         return price_exactly(context, candidate->algorithm, request, bytes,
                              &candidate->predicted_ns, error);
-    smaller.rank = 0;
-    smaller.root = 0;
     for (uint32_t i = 0; i < 3; i++) {
-        smaller.ranks = PRICED_RANKS >> (2 - i);
+        const struct mt_plan_request smaller = first_of(request, i);
         if (price_exactly(context, candidate->algorithm, &smaller, bytes, &prices[i], error))
             return error->code;
     }
@@ -253,7 +272,7 @@ int mt_select(const struct mt_select_context *context, const struct mt_plan_requ
         struct mt_select_candidate candidate = {context->catalogue[i], 0, NULL};
         if (candidate.algorithm->collective != priced.collective)
             continue;
-        candidate.excluded = why_excluded(context, candidate.algorithm);
+        candidate.excluded = why_excluded(context, &priced, candidate.algorithm);
         if (!candidate.excluded && price(context, &priced, priced_bytes, &candidate, error))
             return error->code;
         uint32_t at = count++;

@@ -62,24 +62,15 @@ const struct manta_plan_fused_member *mt_verify_member(const struct manta_plan_f
     return NULL;
 }
 
-static struct mt_verify_access access_of(uint32_t buffer, uint32_t first, uint32_t count, int write)
-{
-    return (struct mt_verify_access){{buffer, 0, first, count, first}, write};
-}
-
 uint32_t mt_verify_accesses(const struct manta_plan *plan, const struct manta_plan_step *step,
                             struct mt_verify_access accesses[MT_VERIFY_ACCESSES])
 {
     const struct manta_plan_location *at = plan->locations + step->location_first;
     uint32_t count = 0;
     if (step->kind == MANTA_PLAN_FUSED) {
-        const struct manta_plan_fused *fused = &plan->fused[step->number];
-        const struct manta_plan_fused_member *me = mt_verify_member(fused, plan->rank);
-        uint32_t from = fused->collective == MANTA_BROADCAST ? MANTA_PLAN_DST : MANTA_PLAN_SRC;
-        if (me->read_count)
-            accesses[count++] = access_of(from, me->read_first, me->read_count, 0);
-        if (me->write_count)
-            accesses[count++] = access_of(MANTA_PLAN_DST, me->write_first, me->write_count, 1);
+        uint32_t reads = mt_verify_member(&plan->fused[step->number], plan->rank)->read_count > 0;
+        for (; count < step->location_count; count++)
+            accesses[count] = (struct mt_verify_access){at[count], count >= reads};
     } else if (step->kind == MANTA_PLAN_SEND || step->kind == MANTA_PLAN_RECV) {
         for (; count < step->location_count; count++)
             accesses[count] = (struct mt_verify_access){at[count], step->kind == MANTA_PLAN_RECV};
@@ -92,6 +83,20 @@ uint32_t mt_verify_accesses(const struct manta_plan *plan, const struct manta_pl
         if (accesses[i].at.buffer == MANTA_PLAN_SRC)
             accesses[i].at.buffer = MANTA_PLAN_DST;
     return count;
+}
+
+int mt_plan_turn_next(struct mt_plan_turn *turn, uint32_t fused_count, uint64_t segments)
+{
+    while (turn->wave < segments + MT_PLAN_DEPTH) {
+        turn->number++;
+        if (turn->number == fused_count) {
+            turn->number = 0;
+            turn->wave++;
+        }
+        if (mt_plan_turn_segment(turn, fused_count) < segments)
+            return 1;
+    }
+    return 0;
 }
 
 static void count_steps(struct mt_verify *v)

@@ -12,6 +12,22 @@
 
 enum { MT_PLAN_DEPTH = 2 }; /* segments under way at once; scratch slots */
 
+/* Whose turn it is among the fused steps of a rank, in the order of plan.h. It begins with zeros.
+ */
+struct mt_plan_turn {
+    uint64_t wave;
+    uint32_t number;
+};
+/* Segment whose fused step has its turn, of plans with so many of them; of the first waves it may
+ * be none, then UINT64_MAX. */
+static inline uint64_t mt_plan_turn_segment(const struct mt_plan_turn *turn, uint32_t fused_count)
+{
+    uint64_t behind = (uint64_t)turn->number * MT_PLAN_DEPTH / fused_count;
+    return turn->wave < behind ? UINT64_MAX : turn->wave - behind;
+}
+/* That step has been issued: the next one, of so many segments; 0 when there is none. */
+int mt_plan_turn_next(struct mt_plan_turn *turn, uint32_t fused_count, uint64_t segments);
+
 struct mt_verify_result {
     uint64_t order; /* MANTA_PLAN_ORDER_BINARY, or a fingerprint of the expression trees */
     uint64_t messages, steps;

@@ -46,14 +46,23 @@ static void check_location(struct mt_verify *v, uint32_t rank, uint32_t step,
     }
 }
 
+/* The first location that is written; of a local step that is the one. */
+static uint32_t first_written(const struct manta_plan *plan, const struct manta_plan_step *step)
+{
+    if (step->kind == MANTA_PLAN_FUSED)
+        return mt_verify_member(&plan->fused[step->number], plan->rank)->read_count > 0;
+    return step->kind == MANTA_PLAN_SEND ? step->location_count : 0;
+}
+
 static void check_locations(struct mt_verify *v, uint32_t rank, uint32_t index)
 {
     const struct manta_plan *plan = v->plans[rank];
     const struct manta_plan_step *step = &plan->steps[index];
     const struct manta_plan_location *at = plan->locations + step->location_first;
     int local = step->kind == MANTA_PLAN_COPY || step->kind == MANTA_PLAN_REDUCE;
+    uint32_t reads = local ? 0 : first_written(plan, step);
     for (uint32_t i = 0; i < step->location_count && !v->code; i++) {
-        check_location(v, rank, index, &at[i], step->kind == MANTA_PLAN_RECV || (local && i == 0));
+        check_location(v, rank, index, &at[i], local ? i == 0 : i >= reads);
         if (!v->code && local && (at[i].first != at[0].first || at[i].count != at[0].count))
             mt_verify_fault(v, rank, index, "combines or copies blocks of unequal numbers");
     }
@@ -62,8 +71,22 @@ static void check_locations(struct mt_verify *v, uint32_t rank, uint32_t index)
 static int location_count_fits(const struct manta_plan_step *step)
 {
     static const uint32_t least[] = {1, 1, 2, 3, 0};
-    static const uint32_t most[] = {MANTA_PLAN_LOCATIONS, MANTA_PLAN_LOCATIONS, 2, 3, 0};
+    static const uint32_t most[] = {MANTA_PLAN_LOCATIONS, MANTA_PLAN_LOCATIONS, 2, 3, 2};
     return step->location_count >= least[step->kind] && step->location_count <= most[step->kind];
+}
+
+/* What a member reads and writes is what the declaration says that it does. */
+static void check_own_blocks(struct mt_verify *v, uint32_t rank, uint32_t index)
+{
+    const struct manta_plan *plan = v->plans[rank];
+    const struct manta_plan_step *step = &plan->steps[index];
+    const struct manta_plan_location *at = plan->locations + step->location_first;
+    const struct manta_plan_fused_member *me = mt_verify_member(&plan->fused[step->number], rank);
+    uint32_t reads = me->read_count > 0, writes = me->write_count > 0;
+    if (step->location_count != reads + writes ||
+        (reads && (at[0].first != me->read_first || at[0].count != me->read_count)) ||
+        (writes && (at[reads].first != me->write_first || at[reads].count != me->write_count)))
+        mt_verify_fault(v, rank, index, "its blocks are not those that it declares");
 }
 
 static void check_step(struct mt_verify *v, uint32_t rank, uint32_t index)
@@ -85,30 +108,49 @@ static void check_step(struct mt_verify *v, uint32_t rank, uint32_t index)
     for (uint32_t i = 0; i < step->depend_count; i++)
         if (plan->depends[step->depend_first + i] >= index)
             mt_verify_fault(v, rank, index, "depends on itself or on a later step");
-    check_locations(v, rank, index);
+    if (step->kind == MANTA_PLAN_FUSED)
+        check_own_blocks(v, rank, index);
+    if (!v->code)
+        check_locations(v, rank, index);
 }
 
-static void check_member(struct mt_verify *v, uint32_t rank, const struct manta_plan_fused *fused,
+static void check_member(struct mt_verify *v, uint32_t rank,
                          const struct manta_plan_fused_member *member)
 {
-    struct manta_plan as_member = *v->plans[rank];
-    uint32_t from = fused->collective == MANTA_BROADCAST ? MANTA_PLAN_DST : MANTA_PLAN_SRC;
-    as_member.rank = member->rank;
-    if (member->rank >= v->ranks) {
+    uint32_t blocks = v->plans[rank]->blocks;
+    if (member->rank >= v->ranks)
         mt_verify_fault(v, rank, MANTA_PLAN_NONE, "a fused step names no rank of the plan");
-        return;
-    }
-    int reads = member->read_count > 0, writes = member->write_count > 0;
-    if ((reads && (!within(member->read_first, member->read_count, as_member.blocks) ||
-                   !owns(&as_member, from, member->read_first, member->read_count))) ||
-        (writes && (!within(member->write_first, member->write_count, as_member.blocks) ||
-                    !owns(&as_member, MANTA_PLAN_DST, member->write_first, member->write_count))))
+    else if ((member->read_count && !within(member->read_first, member->read_count, blocks)) ||
+             (member->write_count && !within(member->write_first, member->write_count, blocks)))
         mt_verify_fault(v, rank, MANTA_PLAN_NONE,
-                        "a fused step uses blocks that member %u does not own", member->rank);
+                        "a fused step has member %u use blocks outside the vector", member->rank);
+}
+
+/* The parts of an allgather or a reduce_scatter, in the order of members. */
+static int parts_fit(const struct manta_plan_fused *fused)
+{
+    const struct manta_plan_fused_member *head = &fused->members[0];
+    int gathers = fused->collective == MANTA_ALLGATHER;
+    uint32_t first = gathers ? head->read_first : head->write_first;
+    uint32_t count = gathers ? head->read_count : head->write_count;
+    for (uint32_t i = 0; i < fused->member_count; i++) {
+        const struct manta_plan_fused_member *m = &fused->members[i];
+        struct manta_plan_fused_member parts = {m->rank, m->write_first, m->write_count,
+                                                m->read_first, m->read_count};
+        if (gathers)
+            parts = *m;
+        if (parts.read_first != first + (uint64_t)i * count || parts.read_count != count ||
+            parts.write_first != first ||
+            parts.write_count != (uint64_t)fused->member_count * count)
+            return 0;
+    }
+    return 1;
 }
 
 static void check_fused(struct mt_verify *v, uint32_t rank, const struct manta_plan_fused *fused)
 {
+    int in_parts =
+        fused->collective == MANTA_ALLGATHER || fused->collective == MANTA_REDUCE_SCATTER;
     if (fused->collective > MANTA_BARRIER || !fused->member_count ||
         fused->member_count > v->ranks || fused->order != MANTA_PLAN_ORDER_BINARY) {
         mt_verify_fault(v, rank, MANTA_PLAN_NONE, "a fused step is not declared soundly");
@@ -117,10 +159,13 @@ static void check_fused(struct mt_verify *v, uint32_t rank, const struct manta_p
     for (uint32_t i = 0; i < fused->member_count && !v->code; i++) {
         if (i > 0 && fused->members[i].rank <= fused->members[i - 1].rank)
             mt_verify_fault(v, rank, MANTA_PLAN_NONE, "a fused step's members do not ascend");
-        check_member(v, rank, fused, &fused->members[i]);
+        check_member(v, rank, &fused->members[i]);
     }
     if (!v->code && !mt_verify_member(fused, rank))
         mt_verify_fault(v, rank, MANTA_PLAN_NONE, "a fused step leaves out its own rank");
+    if (!v->code && in_parts && !parts_fit(fused))
+        mt_verify_fault(v, rank, MANTA_PLAN_NONE,
+                        "a fused step's members have no equal parts side by side");
 }
 
 static int pair_of(uint32_t x, uint32_t y)

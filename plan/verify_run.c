@@ -28,6 +28,7 @@ struct run {
     uint32_t *lane_head;        /* [instance][lane]: the lane's next step to issue */
     uint32_t *lane_outstanding; /* [instance][lane] */
     struct instance *instances; /* [segment][rank] */
+    struct mt_plan_turn *turns; /* [rank] */
     uint64_t *queue;            /* instances to look at; each is in it at most once */
     uint64_t queue_first, queue_count, queue_size;
     uint32_t lanes;
@@ -72,22 +73,13 @@ static int same_fused(const struct manta_plan_fused *x, const struct manta_plan_
            memcmp(x->members, y->members, x->member_count * sizeof(*x->members)) == 0;
 }
 
-/* The step of `rank` that is the fused step of this number, or NONE. */
-static uint32_t find_fused(const struct mt_verify *v, uint32_t rank, uint32_t number)
-{
-    const struct manta_plan *plan = v->plans[rank];
-    for (uint32_t s = 0; plan && s < plan->step_count; s++)
-        if (plan->steps[s].kind == MANTA_PLAN_FUSED && plan->steps[s].number == number)
-            return s;
-    return MANTA_PLAN_NONE;
-}
-
 static void try_fused(struct run *run, uint32_t segment, uint32_t rank, uint32_t step)
 {
     uint32_t number = run->v->plans[rank]->steps[step].number;
     const struct manta_plan_fused *fused = &run->v->plans[rank]->fused[number];
     for (uint32_t i = 0; i < fused->member_count; i++) {
-        uint32_t member = fused->members[i].rank, theirs = find_fused(run->v, member, number);
+        uint32_t member = fused->members[i].rank;
+        uint32_t theirs = mt_plan_find_fused(run->v->plans[member], number);
         if (theirs == MANTA_PLAN_NONE || *state_of(run, segment, member, theirs) != ISSUED)
             return;
     }
@@ -96,11 +88,14 @@ static void try_fused(struct run *run, uint32_t segment, uint32_t rank, uint32_t
         if (!same_fused(&run->v->plans[member]->fused[number], fused))
             mt_verify_fault(run->v, rank, step, "rank %u declares this fused step otherwise",
                             member);
+        else if (run->v->plans[member]->fused_count != run->v->plans[rank]->fused_count)
+            mt_verify_fault(run->v, rank, step, "rank %u has another number of fused steps",
+                            member);
     }
     note_event(run, segment, rank, step);
     for (uint32_t i = 0; i < fused->member_count; i++)
         complete(run, segment, fused->members[i].rank,
-                 find_fused(run->v, fused->members[i].rank, number));
+                 mt_plan_find_fused(run->v->plans[fused->members[i].rank], number));
 }
 
 static void try_message(struct run *run, uint32_t segment, uint32_t rank, uint32_t step)
@@ -117,6 +112,22 @@ static void try_message(struct run *run, uint32_t segment, uint32_t rank, uint32
     complete(run, segment, at->peer, partner);
 }
 
+/* Another segment's fused step may be the next. */
+static void pass_turn(struct run *run, uint32_t rank)
+{
+    struct mt_plan_turn *turn = &run->turns[rank];
+    uint32_t fused = run->v->plans[rank]->fused_count;
+    if (mt_plan_turn_next(turn, fused, SEGMENTS))
+        enqueue(run, (uint32_t)mt_plan_turn_segment(turn, fused), rank);
+}
+
+static int has_turn(const struct run *run, uint32_t segment, uint32_t rank, uint32_t number)
+{
+    const struct mt_plan_turn *turn = &run->turns[rank];
+    return turn->number == number &&
+           mt_plan_turn_segment(turn, run->v->plans[rank]->fused_count) == segment;
+}
+
 static void issue(struct run *run, uint32_t segment, uint32_t rank, uint32_t step)
 {
     *state_of(run, segment, rank, step) = ISSUED;
@@ -126,6 +137,7 @@ static void issue(struct run *run, uint32_t segment, uint32_t rank, uint32_t ste
         try_message(run, segment, rank, step);
         break;
     case MANTA_PLAN_FUSED:
+        pass_turn(run, rank);
         try_fused(run, segment, rank, step);
         break;
     default:
@@ -141,7 +153,7 @@ static int ready(struct run *run, uint32_t segment, uint32_t rank, uint32_t step
     for (uint32_t i = 0; i < at->depend_count; i++)
         if (*state_of(run, segment, rank, plan->depends[at->depend_first + i]) != COMPLETE)
             return 0;
-    return 1;
+    return at->kind != MANTA_PLAN_FUSED || has_turn(run, segment, rank, at->number);
 }
 
 static void advance(struct run *run, uint64_t instance)
@@ -194,10 +206,11 @@ static int open_run(struct run *run)
     run->lane_head = malloc(instances * run->lanes * sizeof(*run->lane_head));
     run->lane_outstanding = calloc(instances, run->lanes * sizeof(*run->lane_outstanding));
     run->instances = calloc(instances, sizeof(*run->instances));
+    run->turns = calloc(v->ranks, sizeof(*run->turns));
     run->queue = malloc(instances * sizeof(*run->queue));
     v->events = malloc((run->steps + 1) * sizeof(*v->events));
     if (!run->states || !run->next_in_lane || !run->lane_head || !run->lane_outstanding ||
-        !run->instances || !run->queue || !v->events)
+        !run->instances || !run->turns || !run->queue || !v->events)
         return MANTA_ENOMEM;
     for (uint32_t r = 0; r < v->ranks; r++)
         find_lanes(run, r);
@@ -246,5 +259,6 @@ void mt_verify_run(struct mt_verify *v)
     free(run.lane_head);
     free(run.lane_outstanding);
     free(run.instances);
+    free(run.turns);
     free(run.queue);
 }

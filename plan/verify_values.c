@@ -167,11 +167,6 @@ static void run_local(struct values *s, uint32_t rank, uint32_t step)
     }
 }
 
-static int covers(uint32_t first, uint32_t count, uint32_t block)
-{
-    return block >= first && block - first < count;
-}
-
 /* Combine present[0 .. count - 1] in the canonical order. */
 static struct value combine(struct values *s, uint32_t rank, uint32_t step,
                             const struct value *present, uint32_t count)
@@ -183,44 +178,61 @@ static struct value combine(struct values *s, uint32_t rank, uint32_t step,
     return join(s, rank, step, left, combine(s, rank, step, present + half, count - half));
 }
 
-static void run_fused_block(struct values *s, uint32_t rank, uint32_t step, uint32_t block,
-                            struct value *present)
+static int covers(const struct manta_plan_location *at, uint32_t block)
 {
-    const struct manta_plan *plan = s->v->plans[rank];
-    const struct manta_plan_fused *fused = &plan->fused[plan->steps[step].number];
+    return at && block >= at->first && block - at->first < at->count;
+}
+
+/* A member of a fused step, and where it has what it reads and writes, or NULL. */
+struct party {
+    uint32_t rank, step;
+    const struct manta_plan_location *read, *write;
+};
+
+static void run_fused_block(struct values *s, const struct manta_plan_fused *fused,
+                            const struct party *parties, uint32_t block, struct value *present)
+{
     int copies = fused->collective == MANTA_BROADCAST || fused->collective == MANTA_ALLGATHER;
-    struct manta_plan_location at = {MANTA_PLAN_SRC, 0, block, 1, block};
     uint32_t readers = 0, writers = 0;
-    if (fused->collective == MANTA_BROADCAST)
-        at.buffer = MANTA_PLAN_DST;
     for (uint32_t i = 0; i < fused->member_count; i++) {
-        const struct manta_plan_fused_member *member = &fused->members[i];
-        writers += (uint32_t)covers(member->write_first, member->write_count, block);
-        if (covers(member->read_first, member->read_count, block))
-            present[readers++] = load(s, member->rank, MANTA_PLAN_NONE, &at, 0);
+        const struct party *party = &parties[i];
+        writers += (uint32_t)covers(party->write, block);
+        if (covers(party->read, block))
+            present[readers++] =
+                load(s, party->rank, party->step, party->read, block - party->read->first);
     }
     if (!writers)
         return;
     if (!readers || (copies && readers > 1)) {
-        mt_verify_fault(s->v, rank, step, "%u members give block %u", readers, block);
+        mt_verify_fault(s->v, parties->rank, parties->step, "%u members give block %u", readers,
+                        block);
         return;
     }
-    struct value value = combine(s, rank, step, present, readers);
-    at.buffer = MANTA_PLAN_DST;
+    struct value value = combine(s, parties->rank, parties->step, present, readers);
     for (uint32_t i = 0; i < fused->member_count; i++)
-        if (covers(fused->members[i].write_first, fused->members[i].write_count, block))
-            store(s, fused->members[i].rank, &at, 0, value);
+        if (covers(parties[i].write, block))
+            store(s, parties[i].rank, parties[i].write, block - parties[i].write->first, value);
 }
 
 static void run_fused(struct values *s, uint32_t rank, uint32_t step)
 {
     const struct manta_plan *plan = s->v->plans[rank];
-    struct value *present =
-        malloc(plan->fused[plan->steps[step].number].member_count * sizeof(*present));
-    if (!present)
+    uint32_t number = plan->steps[step].number;
+    const struct manta_plan_fused *fused = &plan->fused[number];
+    struct value *present = malloc(fused->member_count * sizeof(*present));
+    struct party *parties = malloc(fused->member_count * sizeof(*parties));
+    if (!present || !parties)
         mt_verify_no_memory(s->v);
+    for (uint32_t i = 0; i < fused->member_count && !s->v->code; i++) {
+        uint32_t member = fused->members[i].rank;
+        const struct manta_plan *theirs = s->v->plans[member];
+        uint32_t at = mt_plan_find_fused(theirs, number);
+        parties[i] = (struct party){member, at, mt_plan_fused_place(theirs, at, 0),
+                                    mt_plan_fused_place(theirs, at, 1)};
+    }
     for (uint32_t block = 0; block < plan->blocks && !s->v->code; block++)
-        run_fused_block(s, rank, step, block, present);
+        run_fused_block(s, fused, parties, block, present);
+    free(parties);
     free(present);
 }
 

@@ -22,7 +22,10 @@
  *
  * Order. The steps of one lane are issued in the order in which they stand, each after the steps it
  * depends on are complete; they complete in any order. A lane has at least MANTA_PLAN_WINDOW steps
- * outstanding. A send may complete only when its receive has been posted (rendezvous).
+ * outstanding. A send may complete only when its receive has been posted (rendezvous). The fused
+ * steps of all segments are issued in one order, whatever their lanes: in *waves*, step f of the F
+ * of segment k in wave k + floor(f * depth / F), those of one wave by f. So members post alike what
+ * they share, and a segment's first steps go before the last ones of the segment before it.
  */
 #ifndef MANTA_PLAN_H
 #define MANTA_PLAN_H
@@ -50,7 +53,9 @@ enum manta_plan_kind {
     MANTA_PLAN_COPY = 2, /* locations: target, source */
     MANTA_PLAN_REDUCE =
         3, /* locations: target, left, right; target = left op right, may equal either */
-    MANTA_PLAN_FUSED = 4 /* no locations; see struct manta_plan_fused */
+    MANTA_PLAN_FUSED =
+        4 /* locations: where this member's blocks are that it reads, if it reads any;
+                            then of those that it writes; see struct manta_plan_fused */
 };
 
 /* An interval of blocks of one buffer. */
@@ -84,14 +89,17 @@ struct manta_plan_region {
 
 /*
  * A step that several ranks of one node carry out together over a transport. It is declared data
- * and an axiom for the verifier: for every block of the interval, DST of each writer becomes the
- * combination of SRC of all readers (allreduce, reduce, reduce_scatter), or the reader's block
- * (broadcast, allgather). All members hold an equal declaration.
+ * and an axiom for the verifier: every block of the interval becomes, at each writer, the
+ * combination of what all readers have of it (allreduce, reduce, reduce_scatter), or the reader's
+ * block (broadcast, allgather). Where a member's blocks are, its step says: what it reads may be
+ * what it writes. All members hold an equal declaration, and equally many of them. In allgather and
+ * reduce_scatter the members have one part each, of equally many blocks, side by side in the order
+ * of members.
  */
 struct manta_plan_fused_member {
     uint32_t rank;
     uint32_t read_first, read_count;   /* blocks this member contributes */
-    uint32_t write_first, write_count; /* blocks of DST this member receives */
+    uint32_t write_first, write_count; /* blocks this member receives */
 };
 
 struct manta_plan_fused {

@@ -49,7 +49,7 @@ struct session {
 
 static void name_mutant(const struct session *s, const struct mutant *m, char *text, size_t bytes)
 {
-    char name[96], step[160] = "";
+    char name[192], step[160] = "";
     plans_name(&s->what, name, sizeof(name));
     if (m->step < s->plans[m->rank]->step_count)
         mt_plan_describe(s->plans[m->rank], m->step, step, sizeof(step));
@@ -152,7 +152,7 @@ static void mutate_algorithm(struct session *s, const struct mt_algorithm *algor
     char name[64];
     memset(&s->tally, 0, sizeof(s->tally));
     for (uint32_t ranks = 2; ranks <= RANKS; ranks++) {
-        for (uint32_t at = 0; plans_next(algorithm, ranks, &at, &s->what);) {
+        for (uint32_t at = 0; plans_next(algorithm, ranks, NULL, &at, &s->what);) {
             struct mt_verify_result result;
             s->what.parameter = PIECES;
             plans_compile(&s->what, s->plans);

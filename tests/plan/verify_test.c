@@ -21,7 +21,7 @@ static void prove(const struct plans_case *what)
 {
     struct manta_plan **plans = calloc(what->ranks, sizeof(*plans));
     struct mt_verify_result result;
-    char name[96];
+    char name[192];
     plans_name(what, name, sizeof(name));
     plans_compile(what, plans);
     if (mt_plan_verify((const struct manta_plan *const *)plans, what->ranks, &result))
@@ -39,7 +39,7 @@ static void prove_all(uint32_t ranks)
 {
     for (uint32_t i = 0; mt_catalogue[i]; i++) {
         struct plans_case what;
-        for (uint32_t at = 0; plans_next(mt_catalogue[i], ranks, &at, &what);)
+        for (uint32_t at = 0; plans_next(mt_catalogue[i], ranks, NULL, &at, &what);)
             prove(&what);
     }
 }
@@ -61,7 +61,7 @@ static void test_other_parameters(void **state)
     for (uint32_t ranks = 1; ranks <= 20; ranks++) {
         for (uint32_t i = 0; mt_catalogue[i]; i++) {
             struct plans_case what;
-            for (uint32_t at = 0; plans_next(mt_catalogue[i], ranks, &at, &what);) {
+            for (uint32_t at = 0; plans_next(mt_catalogue[i], ranks, NULL, &at, &what);) {
                 for (uint32_t k = 0; k < sizeof(parameters) / sizeof(*parameters); k++) {
                     what.parameter = parameters[k];
                     prove(&what);
@@ -78,7 +78,7 @@ static void test_above_64_ranks(void **state)
     for (uint32_t k = 0; k < sizeof(sizes) / sizeof(*sizes); k++) {
         for (uint32_t i = 0; mt_catalogue[i]; i++) {
             struct plans_case what;
-            for (uint32_t at = 0; plans_next(mt_catalogue[i], sizes[k], &at, &what);)
+            for (uint32_t at = 0; plans_next(mt_catalogue[i], sizes[k], NULL, &at, &what);)
                 if (what.root < 2 || what.root == sizes[k] - 1)
                     prove(&what);
         }
@@ -87,12 +87,12 @@ static void test_above_64_ranks(void **state)
 
 static void test_in_random_orders(void **state)
 {
-    char why[128], name[96];
+    char why[128], name[192];
     (void)state;
     for (uint32_t ranks = 1; ranks <= 11; ranks++) {
         for (uint32_t i = 0; mt_catalogue[i]; i++) {
             struct plans_case what;
-            for (uint32_t at = 0; plans_next(mt_catalogue[i], ranks, &at, &what);) {
+            for (uint32_t at = 0; plans_next(mt_catalogue[i], ranks, NULL, &at, &what);) {
                 struct manta_plan *plans[11];
                 plans_compile(&what, plans);
                 plans_name(&what, name, sizeof(name));

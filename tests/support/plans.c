@@ -23,8 +23,47 @@ static int paired(uint32_t collective)
     return collective == MANTA_SEND || collective == MANTA_RECV;
 }
 
-int plans_next(const struct mt_algorithm *algorithm, uint32_t ranks, uint32_t *at,
-               struct plans_case *case_out)
+void plans_seat_open(struct plans_seat *seat, const char *text, uint32_t fuses)
+{
+    uint64_t nodes[128];
+    uint32_t ranks = (uint32_t)strcspn(text, "/");
+    snprintf(seat->name, sizeof(seat->name), "%s%s", text, fuses ? " fused" : "");
+    seat->fuses = fuses;
+    for (uint32_t r = 0; r < ranks; r++)
+        nodes[r] = (uint64_t)text[r];
+    if (mt_topology_of_nodes(ranks, nodes, &seat->topology))
+        fail_msg("no memory");
+    if (text[ranks] == '\0')
+        return;
+    assert_int_equal(strlen(text), 2 * (size_t)ranks + 1);
+    uint32_t *racks = seat->topology->group[MT_LEVEL_RACK], count = 0;
+    for (uint32_t r = 0; r < ranks; r++) {
+        uint32_t first = 0;
+        while (text[ranks + 1 + first] != text[ranks + 1 + r])
+            first++;
+        racks[r] = first < r ? racks[first] : count++;
+    }
+    seat->topology->groups[MT_LEVEL_RACK] = count;
+}
+
+void plans_seat_close(struct plans_seat *seat)
+{
+    mt_topology_free(seat->topology);
+}
+
+static struct mt_plan_request request_of(const struct plans_case *what)
+{
+    return (struct mt_plan_request){.collective = what->algorithm->collective,
+                                    .ranks = what->ranks,
+                                    .root = what->root,
+                                    .in_place = what->places == PLANS_IN_PLACE,
+                                    .parameter = what->parameter,
+                                    .topology = what->seat ? what->seat->topology : NULL,
+                                    .fuses = what->seat ? what->seat->fuses : 0};
+}
+
+int plans_next(const struct mt_algorithm *algorithm, uint32_t ranks, const struct plans_seat *seat,
+               uint32_t *at, struct plans_case *case_out)
 {
     uint32_t collective = algorithm->collective;
     uint32_t one_buffer = paired(collective) || collective == MANTA_BROADCAST;
@@ -32,20 +71,17 @@ int plans_next(const struct mt_algorithm *algorithm, uint32_t ranks, uint32_t *a
     uint32_t places = one_buffer ? 1 : collective == MANTA_REDUCE ? 2 : PLANS_PLACES;
     if (ranks < algorithm->ranks_min || *at >= roots * places)
         return 0;
-    *case_out = (struct plans_case){algorithm, ranks, *at / places, *at % places, 0};
+    *case_out = (struct plans_case){algorithm, ranks, *at / places, *at % places, 0, seat};
     case_out->root += paired(collective);
     ++*at;
-    return 1;
+    const struct mt_plan_request request = request_of(case_out);
+    return !algorithm->unfit || !algorithm->unfit(&request);
 }
 
 void plans_compile(const struct plans_case *what, struct manta_plan **plans_out)
 {
     struct mt_error error = {0};
-    struct mt_plan_request request = {.collective = what->algorithm->collective,
-                                      .ranks = what->ranks,
-                                      .root = what->root,
-                                      .in_place = what->places == PLANS_IN_PLACE,
-                                      .parameter = what->parameter};
+    struct mt_plan_request request = request_of(what);
     if (mt_plan_compile_all(what->algorithm, &request, plans_out, &error))
         fail_msg("%s", error.sentence);
     for (uint32_t r = 1; what->places == PLANS_MIXED && r < what->ranks; r += 2) {
@@ -63,9 +99,10 @@ void plans_name(const struct plans_case *what, char *text, size_t text_bytes)
     char root[24] = "";
     if (rooted(what->algorithm->collective) || paired(what->algorithm->collective))
         snprintf(root, sizeof(root), " root=%u", what->root);
-    int used = snprintf(text, text_bytes, "%s/%s n=%u%s%s",
+    int used = snprintf(text, text_bytes, "%s/%s n=%u%s%s%s%s",
                         mt_collective_name((int)what->algorithm->collective), what->algorithm->name,
-                        what->ranks, root, places[what->places]);
+                        what->ranks, root, places[what->places], what->seat ? " " : "",
+                        what->seat ? what->seat->name : "");
     if (what->parameter && (size_t)used < text_bytes)
         snprintf(text + used, text_bytes - (size_t)used, " parameter=%u", what->parameter);
 }
@@ -184,9 +221,8 @@ static void see(struct play *play, struct player *player, uint32_t step)
     player->states[step] = SEEN;
     if (at->kind == MANTA_PLAN_FUSED) {
         const struct manta_plan_fused_member *me = own_member(player, step);
-        int copies = plan->fused[at->number].collective == MANTA_BROADCAST;
-        memcpy(operands, (copies ? player->dst : player->src) + me->read_first,
-               me->read_count * sizeof(*operands));
+        if (me->read_count)
+            memcpy(operands, place(player, location), me->read_count * sizeof(*operands));
         return;
     }
     for (uint32_t i = 0; i < at->location_count; i++) {
@@ -224,6 +260,9 @@ static void write_fused(struct play *play, struct player *player, uint32_t step)
 {
     const struct manta_plan_fused *fused = &player->plan->fused[player->plan->steps[step].number];
     const struct manta_plan_fused_member *me = own_member(player, step);
+    const struct manta_plan_location *at =
+        player->plan->locations + player->plan->steps[step].location_first + (me->read_count > 0);
+    uint64_t *written = me->write_count ? place(player, at) : NULL;
     for (uint32_t b = me->write_first; b < me->write_first + me->write_count; b++) {
         uint64_t sum = 0;
         for (uint32_t i = 0; i < fused->member_count; i++) {
@@ -234,7 +273,7 @@ static void write_fused(struct play *play, struct player *player, uint32_t step)
                               theirs->operands[counterpart(play, player, step, from->rank)]
                                               [b - from->read_first]);
         }
-        player->dst[b] = sum;
+        *written++ = sum;
     }
 }
 

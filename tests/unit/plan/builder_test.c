@@ -132,10 +132,8 @@ static void build_many_lanes(struct mt_plan_builder *p)
     plan_lane(p, MT_PLAN_LANES_MAX);
 }
 
-static void build_two_fused(struct mt_plan_builder *p)
+static void build_early_fused(struct mt_plan_builder *p)
 {
-    plan_blocks(p, 1, MANTA_PLAN_VECTOR);
-    plan_fused(p);
     plan_fused(p);
 }
 
@@ -178,7 +176,7 @@ static void test_refuses(void **state)
     refused(build_unwritten, "before it is written");
     refused(build_small_region, "too small");
     refused(build_many_lanes, "lanes");
-    refused(build_two_fused, "one fused step");
+    refused(build_early_fused, "after the partition");
     refused(build_9_runs, "too many locations");
 }
 

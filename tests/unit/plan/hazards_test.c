@@ -34,7 +34,7 @@ static void test_no_dependency_is_redundant(void **state)
     (void)state;
     for (uint32_t i = 0; mt_catalogue[i]; i++) {
         struct plans_case what;
-        for (uint32_t at = 0; plans_next(mt_catalogue[i], 7, &at, &what);) {
+        for (uint32_t at = 0; plans_next(mt_catalogue[i], 7, NULL, &at, &what);) {
             struct manta_plan *plans[7];
             plans_compile(&what, plans);
             for (uint32_t r = 0; r < 7; r++) {

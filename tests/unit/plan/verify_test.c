@@ -346,6 +346,25 @@ static void test_scratch_larger_than_the_vector(void **state)
     expect_fault(&set, "larger than the vector");
 }
 
+/* In one rank's declaration, and in its step. */
+static void stop_reading(struct set *set, uint32_t rank, uint32_t member)
+{
+    struct manta_plan *plan = set->plans[rank];
+    struct manta_plan_step *step = (struct manta_plan_step *)(uintptr_t)plan->steps;
+    ((struct manta_plan_fused_member *)(uintptr_t)plan->fused->members)[member].read_count = 0;
+    if (rank != member)
+        return;
+    step->location_first++;
+    step->location_count--;
+}
+
+static void build_three_fused(struct mt_plan_builder *p)
+{
+    plan_blocks(p, 2, MANTA_PLAN_VECTOR);
+    for (int i = 0; i < 3; i++)
+        plan_fused(p);
+}
+
 static void test_fused(void **state)
 {
     struct set set;
@@ -368,11 +387,14 @@ static void test_fused(void **state)
     FUSED(MANTA_ALLREDUCE, f->member_count = 2, "otherwise");
     FUSED(MANTA_ALLREDUCE, m[2].rank = 1, "ascend");
     FUSED(MANTA_ALLREDUCE, m[2].rank = 3, "no rank of the plan");
-    FUSED(MANTA_ALLREDUCE, m[1].read_first = 1, "does not own");
-    FUSED(MANTA_REDUCE, m[1].write_count = 1, "does not own");
-    FUSED(MANTA_ALLREDUCE, m[1].read_count = 0, "otherwise");
+    FUSED(MANTA_ALLREDUCE, m[1].read_first = 1, "outside the vector");
+    FUSED(MANTA_REDUCE, m[1].write_count = 1, "not those that it declares");
+    FUSED(MANTA_ALLREDUCE, m[1].read_count = 0, "not those that it declares");
+    FUSED(MANTA_ALLREDUCE, m[2].read_count = 0, "otherwise");
     FUSED(MANTA_ALLREDUCE, f->collective = MANTA_BARRIER, "otherwise");
-    FUSED(MANTA_ALLGATHER, m[1].write_count = 2, "otherwise");
+    FUSED(MANTA_ALLGATHER, m[1].write_count = 2, "no equal parts");
+    FUSED(MANTA_ALLGATHER, m[1].read_first = 2, "no equal parts");
+    FUSED(MANTA_REDUCE_SCATTER, m[0].write_count = 2, "no equal parts");
 #undef FUSED
     set = compile(MANTA_ALLREDUCE, "fused", 3);
     set.plans[2]->step_count = 0;
@@ -380,15 +402,18 @@ static void test_fused(void **state)
     /* All agree that rank 2 is left out of the sum. */
     set = compile(MANTA_ALLREDUCE, "fused", 3);
     for (uint32_t r = 0; r < 3; r++)
-        ((struct manta_plan_fused_member *)(uintptr_t)set.plans[r]->fused->members)[2].read_count =
-            0;
+        stop_reading(&set, r, 2);
     expect_fault(&set, "does not count every rank once");
-    /* All agree that nobody gives block 1. */
-    set = compile(MANTA_ALLGATHER, "fused", 3);
-    for (uint32_t r = 0; r < 3; r++)
-        ((struct manta_plan_fused_member *)(uintptr_t)set.plans[r]->fused->members)[1].read_count =
-            0;
-    expect_fault(&set, "0 members give block 1");
+    /* All agree that nobody gives anything. */
+    set = compile(MANTA_ALLREDUCE, "fused", 3);
+    for (uint32_t r = 0; r < 9; r++)
+        stop_reading(&set, r / 3, r % 3);
+    expect_fault(&set, "0 members give block 0");
+    /* One of them lacks the third step. */
+    set = compile_built(build_three_fused, 3);
+    set.plans[1]->fused_count = 2;
+    set.plans[1]->step_count = 2;
+    expect_fault(&set, "another number of fused steps");
 }
 
 int main(void)
