@@ -175,6 +175,22 @@ static void cut(const struct mt_shm_team *team, struct mt_shm_op *op)
     op->chunks = (uint32_t)((op->elements + op->chunk_elements - 1) / op->chunk_elements);
 }
 
+/* op->elements are those of all parts. If they lie side by side, they may differ in length; else
+ * each of them is as long as the others. */
+static void find_parts(const struct mt_shm_team *team, struct mt_shm_op *op)
+{
+    uint64_t all = op->elements, longest = 0;
+    op->elements /= team->count;
+    if (mt_shm_part(op, team->count) - mt_shm_part(op, 0) != all * op->size)
+        return;
+    for (uint32_t i = 0; i < team->count; i++) {
+        uint64_t length = (mt_shm_part(op, i + 1) - mt_shm_part(op, i)) / op->size;
+        op->uneven |= length != op->elements;
+        longest = length > longest ? length : longest;
+    }
+    op->elements = longest;
+}
+
 /* Where the operation's data begin, and how much of it there is. */
 static int place(const struct mt_shm_team *team, const struct manta_transport_fused_call *call,
                  struct mt_shm_op *op)
@@ -200,8 +216,8 @@ static int place(const struct mt_shm_team *team, const struct manta_transport_fu
         return 0;
     }
     }
-    op->elements /= team->count;
-    return op->elements * team->count == call->count ? 0 : MANTA_EINVAL;
+    find_parts(team, op);
+    return op->uneven || op->elements * team->count == call->count ? 0 : MANTA_EINVAL;
 }
 
 /* What the call's private words hold from its first post on. */
@@ -229,7 +245,8 @@ void mt_shm_op_shape(const struct mt_shm_endpoint *endpoint, const struct mt_shm
     if (op->two_phase)
         op->publishes = 1;
     cut(team, op);
-    op->line = op->chunks == 1 && bytes <= MT_SHM_INLINE && op->collective != MANTA_REDUCE_SCATTER;
+    op->line = op->chunks == 1 && bytes <= MT_SHM_INLINE &&
+               op->collective != MANTA_REDUCE_SCATTER && !op->uneven;
 }
 
 static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transport_fused_call *call,

@@ -25,7 +25,7 @@ struct mt_shm_op {
     const uint64_t
         *offsets;      /* of the members' parts (allgather, reduce_scatter), every stride-th */
     uint64_t at;       /* where the vector begins, from the call's src and dst */
-    uint64_t elements; /* of the vector, or of one member's part */
+    uint64_t elements; /* of the vector, or of one member's part; of the longest if they differ */
     uint64_t chunk_elements;
     struct mt_memory_place lent_src; /* what is published of src lies there, from its first byte */
     struct mt_memory_place lent_dst; /* the same of results */
@@ -46,6 +46,7 @@ struct mt_shm_op {
     uint8_t grouped;              /* in two levels, see group.h */
     uint8_t lends_src, lends_dst; /* what is published of them may be read in place */
     uint8_t finished;             /* but for what others read in place */
+    uint8_t uneven;               /* parts differ in length; then they lie side by side */
 } __attribute__((may_alias));
 
 _Static_assert(sizeof(struct mt_shm_op) <=
@@ -68,6 +69,21 @@ static inline uint64_t mt_shm_chunk_length(const struct mt_shm_op *op, uint32_t 
 static inline uint64_t mt_shm_part(const struct mt_shm_op *op, uint32_t member)
 {
     return op->offsets[(uint64_t)member * op->stride];
+}
+
+/* Elements of a member's part; and of this chunk of it. */
+static inline uint64_t mt_shm_part_length(const struct mt_shm_op *op, uint32_t member)
+{
+    return op->uneven ? (mt_shm_part(op, member + 1) - mt_shm_part(op, member)) / op->size
+                      : op->elements;
+}
+
+static inline uint64_t mt_shm_part_chunk(const struct mt_shm_op *op, uint32_t member,
+                                         uint32_t chunk)
+{
+    uint64_t length = mt_shm_part_length(op, member), first = mt_shm_chunk_first(op, chunk);
+    uint64_t left = length > first ? length - first : 0;
+    return left < op->chunk_elements ? left : op->chunk_elements;
 }
 
 /* Does the member contribute to the operation? */

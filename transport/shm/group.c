@@ -121,6 +121,8 @@ int mt_shm_group_takes(const struct mt_shm_team *team, const struct mt_shm_op *o
     uint64_t bytes = op->elements * op->size;
     if (op->collective != MANTA_ALLGATHER)
         return op->collective != MANTA_REDUCE_SCATTER;
+    if (op->uneven)
+        return 0;
     for (uint32_t i = 1; i < team->count; i++)
         if (mt_shm_part(op, i) != mt_shm_part(op, 0) + i * bytes)
             return 0;

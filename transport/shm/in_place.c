@@ -61,14 +61,15 @@ void mt_shm_op_lend(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *
                     struct mt_shm_op *op)
 {
     const uint8_t *from = op->src;
-    uint64_t bytes = op->elements * op->size;
+    uint64_t bytes = mt_shm_part_length(op, team->me) * op->size;
     mt_shm_lend_forget(endpoint);
     if (is_short_allreduce(op) && op->dst == op->src)
         return;
     if (op->offsets != NULL)
         from += mt_shm_part(op, op->collective == MANTA_ALLGATHER ? team->me : 0);
     if (op->collective == MANTA_REDUCE_SCATTER)
-        bytes += mt_shm_part(op, team->count - 1) - mt_shm_part(op, 0);
+        bytes = mt_shm_part(op, team->count - 1) - mt_shm_part(op, 0) +
+                mt_shm_part_length(op, team->count - 1) * op->size;
     op->lent_src = mt_shm_lend(endpoint, team, from, bytes);
     if (had_better_be_staged(endpoint, team, op)) /* but the peers know the segment from now on */
         op->lent_src.segment = 0;

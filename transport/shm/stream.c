@@ -27,8 +27,10 @@ static void pack(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *tea
     uint64_t bytes = mt_shm_chunk_length(op, chunk) * op->size;
     if (op->collective != MANTA_REDUCE_SCATTER) {
         const uint8_t *from = op->src;
-        if (op->collective == MANTA_ALLGATHER)
+        if (op->collective == MANTA_ALLGATHER) {
             from += mt_shm_part(op, team->me);
+            bytes = mt_shm_part_chunk(op, team->me, chunk) * op->size;
+        }
         mt_shm_copy_in(&team->distance, payload, from + first, bytes);
         mt_count(&endpoint->copied_bytes, bytes);
         return;
@@ -36,7 +38,8 @@ static void pack(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *tea
     for (uint32_t i = 0; i < team->count; i++)
         if (i != team->me)
             mt_shm_copy_in(&team->distance, payload + i * bytes,
-                           op->src + mt_shm_part(op, i) + first, bytes);
+                           op->src + mt_shm_part(op, i) + first,
+                           mt_shm_part_chunk(op, i, chunk) * op->size);
     mt_count(&endpoint->copied_bytes, (team->count - 1) * bytes);
 }
 
@@ -45,7 +48,8 @@ static void keep(const struct mt_shm_team *team, const struct mt_shm_op *op, uin
 {
     uint64_t at = mt_shm_part(op, team->me) + mt_shm_chunk_first(op, chunk) * op->size;
     if (op->dst != op->src)
-        mt_shm_copy_own(op, op->dst + at, op->src + at, mt_shm_chunk_length(op, chunk) * op->size);
+        mt_shm_copy_own(op, op->dst + at, op->src + at,
+                        mt_shm_part_chunk(op, team->me, chunk) * op->size);
 }
 
 /* The payload, in place or copied. */
@@ -104,7 +108,8 @@ static void take(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
         mt_shm_copy_out(op, op->dst + first, payload, bytes);
         break;
     case MANTA_ALLGATHER:
-        mt_shm_copy_out(op, op->dst + mt_shm_part(op, member) + first, payload, bytes);
+        mt_shm_copy_out(op, op->dst + mt_shm_part(op, member) + first, payload,
+                        mt_shm_part_chunk(op, member, op->chunk) * op->size);
         break;
     default:
         team->sources[member] = payload;
@@ -127,6 +132,7 @@ static void finish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
         return;
     case MANTA_REDUCE_SCATTER:
         own = mt_shm_part(op, team->me);
+        length = mt_shm_part_chunk(op, team->me, op->chunk);
         break;
     case MANTA_ALLREDUCE:
     case MANTA_REDUCE:
@@ -143,12 +149,16 @@ static void finish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
 }
 
 /* What this rank takes of a member's payload. */
-static struct mt_shm_want wanted(const struct mt_shm_team *team, const struct mt_shm_op *op)
+static struct mt_shm_want wanted(const struct mt_shm_team *team, const struct mt_shm_op *op,
+                                 uint32_t member)
 {
     struct mt_shm_want want = {.bytes = mt_shm_chunk_length(op, op->chunk) * op->size};
     if (op->collective == MANTA_REDUCE_SCATTER) {
         want.staged_at = team->me * want.bytes;
         want.in_place_at = mt_shm_part(op, team->me) - mt_shm_part(op, 0);
+        want.bytes = mt_shm_part_chunk(op, team->me, op->chunk) * op->size;
+    } else if (op->collective == MANTA_ALLGATHER) {
+        want.bytes = mt_shm_part_chunk(op, member, op->chunk) * op->size;
     }
     return want;
 }
@@ -158,7 +168,7 @@ static int find(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                 const struct mt_shm_op *op, uint32_t member, const uint8_t **payload_out)
 {
     uint64_t tick = team->tick + op->chunk;
-    const struct mt_shm_want want = wanted(team, op);
+    const struct mt_shm_want want = wanted(team, op, member);
     const uint8_t *entry;
     int code = mt_shm_team_look(endpoint, team, member, tick, op->hash, &entry);
     if (code != 0)

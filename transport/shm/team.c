@@ -368,6 +368,9 @@ int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, struct mt_shm_team *tea
         const struct mt_memory_place place = {where.segment,
                                               (where.at & ~MT_SHM_IN_PLACE) + want->in_place_at};
         team->owes_report = 1;
+        *payload_out = entry;
+        if (want->bytes == 0) /* of a part that is shorter than others */
+            return 0;
         if (mt_shm_lend_find(endpoint, from->peer, &place, want->bytes, payload_out) != 0)
             return nonsense(endpoint, from->rank, "place");
         return 0;
