@@ -85,7 +85,8 @@ static struct mt_entry *entry_create(struct manta_plan *plan)
         entry->region_first[i] = entry->scratch_blocks;
         entry->scratch_blocks += plan->regions[i].block_count;
     }
-    entry->direct = plan->step_count == 1 && plan->steps[0].kind == MANTA_PLAN_FUSED;
+    entry->direct = plan->step_count == 1 && plan->steps[0].kind == MANTA_PLAN_FUSED &&
+                    plan->fused[0].member_count == plan->ranks;
     sort_lanes(entry);
     collect_peers(entry);
     return entry;
@@ -176,13 +177,8 @@ static int entry_compile(struct manta_comm *comm, const struct mt_algorithm *alg
                          const struct mt_arguments *arguments, int in_place,
                          struct mt_entry **entry_out, struct mt_error *error)
 {
-    const struct mt_plan_request request = {
-        .collective = arguments->collective,
-        .rank = comm->rank,
-        .ranks = comm->ranks,
-        .root = arguments->root,
-        .in_place = (uint32_t)in_place,
-    };
+    struct mt_plan_request request = mt_choose_request(comm, arguments);
+    request.in_place = (uint32_t)in_place;
     struct manta_plan *plan;
     int rc = mt_plan_compile(algorithm, &request, &plan, error);
     if (rc)

@@ -177,6 +177,7 @@ static void fill(struct manta_request *request, struct manta_comm *comm,
     request->next_segment = request->done_segments = request->segments = 0;
     request->result = MANTA_INPROGRESS;
     request->posted = request->queued = 0;
+    request->fused_turn = (struct mt_plan_turn){0, 0};
 }
 
 /* A short call that ended when it was looked at took no time worth another reading of the clock. */

@@ -12,23 +12,30 @@ static uint64_t bytes_of(const struct mt_arguments *arguments)
     return arguments->count * manta_dtype_size((int)arguments->dtype);
 }
 
+struct mt_plan_request mt_choose_request(const struct manta_comm *comm,
+                                         const struct mt_arguments *arguments)
+{
+    return (struct mt_plan_request){.collective = arguments->collective,
+                                    .rank = comm->rank,
+                                    .ranks = comm->ranks,
+                                    .root = arguments->root,
+                                    .topology = comm->topology,
+                                    .fuses = comm->fused_endpoint != MT_ROUTE_NONE};
+}
+
 int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arguments,
                          struct mt_select_candidate *candidates, uint32_t capacity,
                          uint32_t *count_out, const char **forced_out, struct mt_error *error)
 {
     const struct mt_select_context context = {
         .ranks = comm->ranks,
-        .fused_available = comm->fused_endpoint != MT_ROUTE_NONE,
+        .fused_available =
+            comm->fused_endpoint != MT_ROUTE_NONE && comm->topology->groups[MT_LEVEL_NODE] == 1,
         .reproducible = (uint32_t)comm->settings.reproducible,
         .cost = &comm->cost,
         .catalogue = mt_catalogue,
     };
-    const struct mt_plan_request request = {
-        .collective = arguments->collective,
-        .rank = comm->rank,
-        .ranks = comm->ranks,
-        .root = arguments->root,
-    };
+    const struct mt_plan_request request = mt_choose_request(comm, arguments);
     uint64_t bytes = bytes_of(arguments);
     *forced_out = mt_select_forced(&comm->settings.overrides[arguments->collective], bytes);
     return mt_select(&context, &request, bytes, candidates, capacity, count_out, error);

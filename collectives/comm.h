@@ -159,7 +159,8 @@ struct manta_request {
     int32_t result;  /* MANTA_INPROGRESS until finished */
     uint32_t posted; /* the caller went on: waits on other communicators may help */
     uint32_t queued; /* it has a fused step that its transport has not been given yet */
-    uint64_t token;  /* the barrier's one byte lives here */
+    struct mt_plan_turn fused_turn; /* of its fused steps, where there is more than one */
+    uint64_t token;                 /* the barrier's one byte lives here */
     struct manta_transport_request transfer;
 };
 
@@ -192,7 +193,8 @@ struct manta_comm {
     uint32_t endpoint_count;
     struct mt_endpoint endpoints[MT_ENDPOINTS];
     uint8_t *route;          /* [ranks] index of the endpoint that reaches a rank */
-    uint32_t fused_endpoint; /* carries out fused steps over all ranks, or MT_ROUTE_NONE */
+    uint32_t fused_endpoint; /* carries out fused steps over the ranks of this node; or
+                              * MT_ROUTE_NONE on all ranks, where some node has none */
     int sleep_fd;            /* epoll over the endpoints' wait_fds and the control plane's */
 
     uint64_t sequence;                           /* of the last collective */
@@ -266,6 +268,9 @@ void mt_trace_check(const struct mt_settings *settings, int rank);
 /* The communicator has failed: leave its trace in MANTA_TRACE_DIR, if there is one. */
 void mt_trace_failure(const struct manta_comm *comm);
 
+/* choose.c: what the plan of this call is made for. */
+struct mt_plan_request mt_choose_request(const struct manta_comm *comm,
+                                         const struct mt_arguments *arguments);
 /* routes.c */
 int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error);
 void mt_routes_close(struct manta_comm *comm);

@@ -56,26 +56,80 @@ static int issue_message(struct manta_request *request, uint32_t slot_index,
     return transfer->status;
 }
 
+/* The blocks that a fused step's members read, from the first to the last of them, in elements; and
+ * whether this rank does. */
+static uint64_t fused_elements(const struct manta_request *request, const struct mt_slot *slot,
+                               const struct manta_plan_fused *fused, uint32_t *reads_out)
+{
+    uint32_t first = UINT32_MAX, end = 0;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < fused->member_count; i++) {
+        const struct manta_plan_fused_member *member = &fused->members[i];
+        if (member->rank == request->entry->plan->rank)
+            *reads_out = member->read_count > 0;
+        if (member->read_count == 0)
+            continue;
+        first = member->read_first < first ? member->read_first : first;
+        if (member->read_first + member->read_count > end)
+            end = member->read_first + member->read_count;
+    }
+    for (uint32_t block = first; block < end; block++)
+        bytes += slot->block_bytes[block];
+    return bytes / request->element_bytes;
+}
+
+/* Blocks lie where block_start says, from one base for what is read and one for what is written. */
+static void set_bases(const struct manta_request *request, uint32_t slot_index,
+                      const struct manta_plan_step *step, uint32_t reads,
+                      struct manta_transport_fused_call *call)
+{
+    const struct mt_slot *slot = &request->instance->slots[slot_index];
+    for (uint32_t i = 0; i < step->location_count; i++) {
+        const struct manta_plan_location *location =
+            &request->entry->plan->locations[step->location_first + i];
+        uint64_t bytes;
+        uintptr_t at = (uintptr_t)mt_bind_location(request, slot_index, location, &bytes);
+        at -= slot->block_start[location->first];
+        if (i < reads)
+            call->src = (const void *)at;
+        else
+            call->dst = (void *)at;
+    }
+}
+
 static int issue_fused(struct manta_request *request, uint32_t slot_index,
                        const struct manta_plan_step *step, struct manta_transport_request *transfer)
 {
     const struct mt_slot *slot = &request->instance->slots[slot_index];
     const struct manta_plan *plan = request->entry->plan;
+    const struct manta_plan_fused *fused = &plan->fused[step->number];
     const struct mt_endpoint *endpoint = &request->comm->endpoints[request->comm->fused_endpoint];
+    if (request->fused_turn.number != step->number ||
+        mt_plan_turn_segment(&request->fused_turn, plan->fused_count) != slot->segment)
+        return MANTA_EAGAIN;
     struct manta_transport_fused_call call = {
         .id = request->id,
-        .fused = &plan->fused[step->number],
+        .fused = fused,
         .src = request->src,
         .dst = request->dst,
-        .count = (slot->block_start[plan->blocks] - slot->block_start[0]) / request->element_bytes,
         .dtype = request->dtype,
         .op = plan_op(request),
         .block_offsets = slot->block_start,
         .blocks = plan->blocks,
         .crowd = request->comm->cost.crowd,
     };
+    uint32_t reads = 0;
+    call.count = fused_elements(request, slot, fused, &reads);
+    set_bases(request, slot_index, step, reads, &call);
     call.id.segment = (uint32_t)slot->segment;
-    int rc = endpoint->transport->fused_post(endpoint->handle, &call, transfer);
+    call.id.number = step->number;
+    transfer->status = STEP_DONE;
+    int rc = call.count == 0 ? 0 /* for all members */
+                             : endpoint->transport->fused_post(endpoint->handle, &call, transfer);
+    if (rc == MANTA_EAGAIN)
+        return rc;
+    if (!mt_plan_turn_next(&request->fused_turn, plan->fused_count, request->segments))
+        mt_engine_unqueue(request);
     return rc ? rc : transfer->status;
 }
 
@@ -337,7 +391,6 @@ static int advance(struct manta_request *request, uint32_t *peer_out)
         if (rc <= 0)
             return rc;
     }
-    mt_engine_unqueue(request);
     for (uint32_t i = 0; i < MT_PLAN_DEPTH; i++) {
         uint32_t slot_index = (uint32_t)((request->done_segments + i) % MT_PLAN_DEPTH);
         struct mt_slot *slot = &request->instance->slots[slot_index];

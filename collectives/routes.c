@@ -170,34 +170,88 @@ static void choose_route(struct manta_comm *comm, const struct offer *offers, ui
     }
 }
 
-/* The transport that carries out fused steps over all ranks: the one that reaches them all. */
-static int choose_fused(struct manta_comm *comm, struct mt_error *error)
+/* The transport that reaches all ranks of this node; MT_ROUTE_NONE: several do, or there is no
+ * other rank. */
+static uint32_t node_route(const struct manta_comm *comm, uint32_t *members_out)
 {
-    uint32_t first = comm->ranks > 1 ? comm->route[comm->rank == 0 ? 1 : 0] : 0;
-    comm->fused_endpoint = MT_ROUTE_NONE;
+    uint32_t route = MT_ROUTE_NONE;
+    *members_out = 1;
     for (uint32_t r = 0; r < comm->ranks; r++) {
-        if (r != comm->rank && comm->route[r] != first)
-            return 0;
+        if (r == comm->rank || comm->nodes[r] != comm->nodes[comm->rank])
+            continue;
+        if (++*members_out > 2 && comm->route[r] != route)
+            return MT_ROUTE_NONE;
+        route = comm->route[r];
     }
-    const struct mt_endpoint *endpoint = &comm->endpoints[first];
+    return route;
+}
+
+/* Does the transport carry out fused steps among the ranks of this node? */
+static int fuses_node(struct manta_comm *comm, uint32_t route, uint32_t count,
+                      struct mt_error *error)
+{
+    const struct mt_endpoint *endpoint = &comm->endpoints[route];
     if (!endpoint->transport->fused_query || !endpoint->transport->fused_post)
         return 0;
-    struct manta_plan_fused_member *members = calloc(comm->ranks, sizeof(*members));
+    struct manta_plan_fused_member *members = calloc(count, sizeof(*members));
     if (!members)
-        return mt_error_set(error, MANTA_ENOMEM, "no memory for %u members", comm->ranks);
-    for (uint32_t r = 0; r < comm->ranks; r++)
-        members[r] = (struct manta_plan_fused_member){.rank = r, .read_count = 1, .write_count = 1};
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for %u members", count);
+    for (uint32_t r = 0, i = 0; r < comm->ranks; r++)
+        if (comm->nodes[r] == comm->nodes[comm->rank])
+            members[i++] =
+                (struct manta_plan_fused_member){.rank = r, .read_count = 1, .write_count = 1};
     const struct manta_plan_fused fused = {
         .collective = MANTA_ALLREDUCE,
         .root = MANTA_PLAN_NONE,
-        .member_count = comm->ranks,
+        .member_count = count,
         .order = MANTA_PLAN_ORDER_BINARY,
         .members = members,
     };
-    if (endpoint->transport->fused_query(endpoint->handle, &fused) == 0)
-        comm->fused_endpoint = first;
+    int rc = endpoint->transport->fused_query(endpoint->handle, &fused);
     free(members);
-    return 0;
+    return rc == 0;
+}
+
+/* Plans fuse the steps of all nodes or of none, so that all ranks can tell what the others do: each
+ * says how it is on its node. Where one transport reaches all members, all of a node say the same.
+ */
+static int agree_fused(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error)
+{
+    uint8_t mine = comm->fused_endpoint != MT_ROUTE_NONE;
+    const void **parts = calloc(comm->ranks, sizeof(*parts));
+    size_t *lengths = calloc(comm->ranks, sizeof(*lengths));
+    void *storage = NULL;
+    int rc = parts && lengths
+                 ? mt_control_allgather(comm->control, NULL, &mine, 1, parts, lengths, &storage,
+                                        deadline_ns, error)
+                 : mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", comm->ranks);
+    for (uint32_t r = 0; !rc && r < comm->ranks; r++)
+        mine &= lengths[r] == 1 && *(const uint8_t *)parts[r] == 1;
+    if (!mine)
+        comm->fused_endpoint = MT_ROUTE_NONE;
+    free(storage);
+    free(lengths);
+    free(parts);
+    return rc;
+}
+
+/* The transport that carries out fused steps over the ranks of this node. */
+static int choose_fused(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error)
+{
+    uint32_t members, route = node_route(comm, &members);
+    int is_apart = comm->topology->groups[MT_LEVEL_NODE] > 1, fuses = 0;
+    if (members == 1)
+        route = 0; /* with others elsewhere, it has no such step to carry out */
+    if (members == 1 && is_apart)
+        fuses = 1;
+    else if (route != MT_ROUTE_NONE)
+        fuses = fuses_node(comm, route, members, error);
+    if (fuses < 0)
+        return fuses;
+    comm->fused_endpoint = fuses ? route : MT_ROUTE_NONE;
+    if (!is_apart)
+        return 0;
+    return agree_fused(comm, deadline_ns, error);
 }
 
 /* Everything that can end a sleep, in one epoll. */
@@ -396,7 +450,7 @@ int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_erro
     if (!rc)
         rc = connect_routes(comm, offers, count, place, error);
     if (!rc)
-        rc = choose_fused(comm, error);
+        rc = choose_fused(comm, deadline_ns, error);
     if (!rc && open_sleep_fd(comm))
         rc = mt_error_set(error, MANTA_ESYSTEM, "epoll: raise the limit of open files (ulimit -n)");
     free(offers);
