@@ -28,6 +28,25 @@ extern const struct mt_algorithm mt_barrier_dissemination;
 extern const struct mt_algorithm mt_send_direct;
 extern const struct mt_algorithm mt_recv_direct;
 
+extern const struct mt_algorithm mt_allreduce_leaders_doubling;
+extern const struct mt_algorithm mt_allreduce_leaders_ring;
+extern const struct mt_algorithm mt_allreduce_rails_doubling;
+extern const struct mt_algorithm mt_allreduce_rails_ring;
+extern const struct mt_algorithm mt_allreduce_ordered_ring;
+extern const struct mt_algorithm mt_broadcast_leaders_binomial;
+extern const struct mt_algorithm mt_broadcast_leaders_chain;
+extern const struct mt_algorithm mt_broadcast_rails_binomial;
+extern const struct mt_algorithm mt_broadcast_rails_chain;
+extern const struct mt_algorithm mt_reduce_leaders_binomial;
+extern const struct mt_algorithm mt_reduce_rails_binomial;
+extern const struct mt_algorithm mt_allgather_leaders_ring;
+extern const struct mt_algorithm mt_allgather_rails_ring;
+extern const struct mt_algorithm mt_allgather_ordered_ring;
+extern const struct mt_algorithm mt_reduce_scatter_leaders_ring;
+extern const struct mt_algorithm mt_reduce_scatter_rails_ring;
+extern const struct mt_algorithm mt_reduce_scatter_ordered_ring;
+extern const struct mt_algorithm mt_barrier_leaders_dissemination;
+
 extern const struct mt_algorithm mt_allreduce_fused;
 extern const struct mt_algorithm mt_broadcast_fused;
 extern const struct mt_algorithm mt_reduce_fused;

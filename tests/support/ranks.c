@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "topology/topology.h"
+
 struct rank_thread {
     const struct ranks_options *options;
     const char *session;
@@ -27,6 +29,24 @@ int rank_fail(struct manta_comm *comm, const char *format, ...)
     return 1;
 }
 
+static int node_of(const struct ranks_options *options, int rank)
+{
+    int nodes = options->nodes > 1 ? options->nodes : 1;
+    return options->seats ? options->seats[rank] : rank * nodes / options->ranks;
+}
+
+struct mt_topology *ranks_topology(const struct ranks_options *options)
+{
+    uint64_t *nodes = calloc((size_t)options->ranks, sizeof(*nodes));
+    struct mt_topology *topology = NULL;
+    for (int r = 0; nodes && r < options->ranks; r++)
+        nodes[r] = (uint64_t)node_of(options, r);
+    if (nodes && mt_topology_of_nodes((uint32_t)options->ranks, nodes, &topology))
+        topology = NULL;
+    free(nodes);
+    return topology;
+}
+
 int rank_run(const struct ranks_options *options, const char *session, int rank, rank_fn *fn,
              void *arg)
 {
@@ -43,8 +63,8 @@ int rank_run(const struct ranks_options *options, const char *session, int rank,
     config.session = session;
     config.timeout_ns = options->timeout_ns ? options->timeout_ns : 20000000000u;
     config.transports = options->transports;
-    if (options->nodes > 1) {
-        snprintf(node, sizeof(node), "node%d", rank * options->nodes / options->ranks);
+    if (options->nodes > 1 || options->seats) {
+        snprintf(node, sizeof(node), "node%d", node_of(options, rank));
         config.node = node;
     }
     int rc = manta_comm_create(&config, &comm);

@@ -13,10 +13,15 @@ struct ranks_options {
     int ranks;
     const char *transports;            /* NULL: default */
     int nodes;                         /* > 1: rank r counts as being on node r * nodes / ranks */
+    const char *seats;                 /* or a letter for each rank, equal ones of one node */
     uint64_t timeout_ns;               /* 0: 20 s */
     int keep;                          /* 1: fn destroys (or not) the communicator itself */
     int (*enter)(int rank, void *arg); /* before a rank joins; NULL: nothing; not 0: it fails */
 };
+
+struct mt_topology;
+/* Where these ranks sit, as they will find out themselves; NULL: no memory. Free it. */
+struct mt_topology *ranks_topology(const struct ranks_options *options);
 
 /* Run fn on every rank; 0 if all succeeded, else the number of ranks that failed. Bounded by the
  * communicators' deadlines. */

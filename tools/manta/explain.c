@@ -22,7 +22,9 @@ static const char help[] =
     "recv\n"
     "  -n, --ranks N   number of ranks\n"
     "  --bytes SIZE    of one rank's vector: 4, 64k, 1M (default 1M)\n"
-    "  --nodes N       nodes that the ranks are spread over (default 1)\n"
+    "  --nodes NODES   nodes that the ranks are spread over, or the ranks of each of them: 2, 2x4, "
+    "3+1\n"
+    "                  (default 1)\n"
     "  --dtype NAME    default float32\n"
     "  --op NAME       default sum\n"
     "  --root RANK     of broadcast and reduce (default 0)\n"
@@ -91,6 +93,8 @@ static int explain(const struct call_options *options, const struct mt_settings 
         .collective = (uint32_t)options->collective,
         .ranks = options->ranks,
         .root = call_options_root(options),
+        .topology = topology,
+        .fuses = strstr(settings->transports, "shm") != NULL,
     };
     if (mt_select(&context, &request, options->bytes, candidates, MT_SELECT_CANDIDATES, &count,
                   &error) != 0) {
@@ -128,10 +132,8 @@ int command_explain(int argc, char **argv)
         fprintf(stderr, "manta explain: %s\n", error.sentence);
         return EXIT_PROBLEM;
     }
-    uint64_t *nodes = calloc(options.ranks, sizeof *nodes);
     struct mt_topology *topology = NULL;
-    for (uint64_t r = 0; nodes != NULL && r < options.ranks; r++)
-        nodes[r] = r * options.nodes / options.ranks;
+    uint64_t *nodes = call_options_nodes(&options);
     if (nodes != NULL && mt_topology_of_nodes(options.ranks, nodes, &topology) == 0) {
         print_head(&options);
         rc = explain(&options, &settings, topology);

@@ -24,10 +24,13 @@ struct call_options {
     int dtype, op, root;
     uint64_t bytes;
     uint32_t ranks, nodes;
-    const char *algorithm; /* NULL: not given */
-    int rank;              /* -1: all */
-    int peer;              /* of send and recv; -1: not given */
-    const char *topology;  /* NULL: not given, as the following */
+    const char *node_sizes; /* "2x4", "3+1", or NULL: as equal as can be */
+    uint32_t node_ranks;    /* of all of them */
+    int plain;              /* no transport fuses steps */
+    const char *algorithm;  /* NULL: not given */
+    int rank;               /* -1: all */
+    int peer;               /* of send and recv; -1: not given */
+    const char *topology;   /* NULL: not given, as the following */
     const char *trace, *fail;
     int json;
 };
@@ -35,6 +38,8 @@ struct call_options {
 /* What a plan calls its root: the root of broadcast and reduce, the peer of send and recv (by
  * default 1, or 0 of the others), MANTA_PLAN_NONE for the rest. */
 uint32_t call_options_root(const struct call_options *options);
+/* The node of each rank; NULL: no memory. Free it. */
+uint64_t *call_options_nodes(const struct call_options *options);
 
 /* What must be checked again when the number of ranks has come from elsewhere: 0, or -1 after a
  * message. */

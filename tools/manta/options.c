@@ -14,14 +14,23 @@
 #include "core/dtype.h"
 
 static const struct option longs[] = {
-    {"coll", required_argument, NULL, 'c'},  {"bytes", required_argument, NULL, 'b'},
-    {"ranks", required_argument, NULL, 'n'}, {"nodes", required_argument, NULL, 'N'},
-    {"dtype", required_argument, NULL, 'd'}, {"op", required_argument, NULL, 'o'},
-    {"root", required_argument, NULL, 'r'},  {"peer", required_argument, NULL, 'p'},
-    {"rank", required_argument, NULL, 'k'},  {"algorithm", required_argument, NULL, 'a'},
-    {"help", no_argument, NULL, 'h'},        {"topology", required_argument, NULL, 't'},
-    {"trace", required_argument, NULL, 'T'}, {"fail", required_argument, NULL, 'f'},
-    {"json", no_argument, NULL, 'j'},        {NULL, 0, NULL, 0},
+    {"coll", required_argument, NULL, 'c'},
+    {"bytes", required_argument, NULL, 'b'},
+    {"ranks", required_argument, NULL, 'n'},
+    {"nodes", required_argument, NULL, 'N'},
+    {"dtype", required_argument, NULL, 'd'},
+    {"op", required_argument, NULL, 'o'},
+    {"root", required_argument, NULL, 'r'},
+    {"peer", required_argument, NULL, 'p'},
+    {"rank", required_argument, NULL, 'k'},
+    {"algorithm", required_argument, NULL, 'a'},
+    {"help", no_argument, NULL, 'h'},
+    {"topology", required_argument, NULL, 't'},
+    {"trace", required_argument, NULL, 'T'},
+    {"fail", required_argument, NULL, 'f'},
+    {"json", no_argument, NULL, 'j'},
+    {"plain", no_argument, NULL, 'P'},
+    {NULL, 0, NULL, 0},
 };
 
 static int refuse(const char *command, const char *option, const char *must)
@@ -58,6 +67,43 @@ static void apply_text(struct call_options *options, int option)
     }
 }
 
+/* One size in "2x4+3": how often and how much; returns what follows, or NULL. */
+static const char *next_size(const char *text, long *times_out, long *size_out)
+{
+    char *end;
+    *times_out = 1;
+    if (*text < '0' || *text > '9')
+        return NULL;
+    *size_out = strtol(text, &end, 10);
+    if (*end == 'x' && end[1] >= '0' && end[1] <= '9') {
+        *times_out = *size_out;
+        *size_out = strtol(end + 1, &end, 10);
+    }
+    if (*times_out < 1 || *times_out > 65536 || *size_out < 1 || *size_out > 65536)
+        return NULL;
+    return *end == '+' ? end + 1 : *end == '\0' ? end : NULL;
+}
+
+/* "4": so many nodes; "2x4", "3+1": of so many ranks. */
+static int parse_nodes(struct call_options *options, const char *text)
+{
+    long times, size, value;
+    if (parse_number(text, 1, 65536, &value)) {
+        options->nodes = (uint32_t)value;
+        return 0;
+    }
+    options->node_sizes = text;
+    options->nodes = options->node_ranks = 0;
+    do {
+        text = next_size(text, &times, &size);
+        if (text == NULL || options->node_ranks + (uint64_t)(times * size) > 65536)
+            return -1;
+        options->nodes += (uint32_t)times;
+        options->node_ranks += (uint32_t)(times * size);
+    } while (*text != '\0');
+    return text[-1] == '+' ? -1 : 0;
+}
+
 static int apply(struct call_options *options, const char *command, int option)
 {
     long value;
@@ -87,9 +133,13 @@ static int apply(struct call_options *options, const char *command, int option)
         options->ranks = (uint32_t)value;
         return 0;
     case 'N':
-        if (!parse_number(optarg, 1, 65536, &value))
-            return refuse(command, "--nodes", "a number of nodes from 1 to the number of ranks");
-        options->nodes = (uint32_t)value;
+        if (parse_nodes(options, optarg))
+            return refuse(command, "--nodes",
+                          "a number of nodes from 1 to the number of ranks, or the ranks of each "
+                          "node: 2x4 or 3+1");
+        return 0;
+    case 'P':
+        options->plain = 1;
         return 0;
     case 'r':
         if (!parse_number(optarg, 0, 65535, &value))
@@ -130,6 +180,8 @@ int call_options_check(const struct call_options *options, const char *command)
         wrong = "-n is missing";
     else if (options->nodes > options->ranks)
         wrong = "there are more nodes than ranks";
+    else if (options->node_sizes != NULL && options->node_ranks != options->ranks)
+        wrong = "--nodes has another number of ranks than -n";
     else if (is_pair && options->ranks < 2)
         wrong = "send and recv need two ranks: -n 2 or more";
     else if (is_pair ? options->root != 0 : options->peer >= 0)
@@ -233,4 +285,21 @@ void format_bytes(uint64_t bytes, char *text, size_t text_bytes)
     for (; value >= 1024 && unit < 4; unit++)
         value /= 1024;
     snprintf(text, text_bytes, "%.4g %s", value, units[unit]);
+}
+
+uint64_t *call_options_nodes(const struct call_options *options)
+{
+    uint64_t *nodes = calloc(options->ranks, sizeof *nodes);
+    const char *sizes = options->node_sizes;
+    long times, size;
+    uint32_t rank = 0;
+    for (uint64_t r = 0; nodes != NULL && sizes == NULL && r < options->ranks; r++)
+        nodes[r] = r * options->nodes / options->ranks;
+    for (uint64_t node = 0; nodes != NULL && sizes != NULL && rank < options->ranks;) {
+        sizes = next_size(sizes, &times, &size);
+        for (; times > 0; times--, node++)
+            for (long i = 0; i < size; i++)
+                nodes[rank++] = node;
+    }
+    return nodes;
 }

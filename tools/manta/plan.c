@@ -19,6 +19,10 @@ static const char help[] =
     "  --coll NAME        the collective, as in manta explain\n"
     "  --algorithm NAME   one that manta info lists for it\n"
     "  -n, --ranks N      number of ranks\n"
+    "  --nodes NODES      nodes that the ranks are spread over, or the ranks of each of them: 2, "
+    "2x4,\n"
+    "                     3+1 (default 1)\n"
+    "  --plain            no transport fuses the steps of a node\n"
     "  --root RANK        of broadcast and reduce (default 0)\n"
     "  --rank RANK        print this rank only; of send and recv: the rank that calls (default "
     "0)\n"
@@ -32,20 +36,36 @@ static void list_algorithms(uint32_t collective)
     fputc('\n', stderr);
 }
 
+static struct mt_topology *find_topology(const struct call_options *options)
+{
+    uint64_t *nodes = call_options_nodes(options);
+    struct mt_topology *topology = NULL;
+    if (nodes == NULL || mt_topology_of_nodes(options->ranks, nodes, &topology) != 0)
+        perror("manta plan");
+    free(nodes);
+    return topology;
+}
+
 static int compile_all(const struct mt_algorithm *algorithm, const struct call_options *options,
                        struct manta_plan **plans)
 {
     struct mt_error error;
+    struct mt_topology *topology = find_topology(options);
+    if (topology == NULL)
+        return -1;
     const struct mt_plan_request request = {
         .collective = (uint32_t)options->collective,
         .rank = options->rank < 0 ? 0 : (uint32_t)options->rank,
         .ranks = options->ranks,
         .root = call_options_root(options),
+        .topology = topology,
+        .fuses = !options->plain,
     };
-    if (mt_plan_compile_all(algorithm, &request, plans, &error) == 0)
-        return 0;
-    fprintf(stderr, "manta plan: %s\n", error.sentence);
-    return -1;
+    int rc = mt_plan_compile_all(algorithm, &request, plans, &error);
+    if (rc != 0)
+        fprintf(stderr, "manta plan: %s\n", error.sentence);
+    mt_topology_free(topology);
+    return rc;
 }
 
 static int verify(const struct call_options *options, struct manta_plan **plans)
@@ -87,8 +107,8 @@ static int show(const struct call_options *options, const struct mt_algorithm *a
 int command_plan(int argc, char **argv)
 {
     struct call_options options;
-    int rc = call_options_parse(&options, "plan", "coll algorithm ranks root rank peer", help, argc,
-                                argv);
+    int rc = call_options_parse(&options, "plan", "coll algorithm ranks nodes plain root rank peer",
+                                help, argc, argv);
     if (rc != 0)
         return rc > 0 ? 0 : EXIT_USAGE;
     const struct mt_algorithm *algorithm =

@@ -102,7 +102,8 @@ static struct mt_plan_request request_of(const struct simulation *simulation)
                                     .rank = 0,
                                     .ranks = options->ranks,
                                     .root = call_options_root(options),
-                                    .topology = simulation->topology};
+                                    .topology = simulation->topology,
+                                    .fuses = 1};
 }
 
 /* The plans of all ranks, unless they are too many. 0, or -1 and why. */

@@ -206,7 +206,24 @@ static int sweep(struct manta_comm *comm, void *arg)
     return 0;
 }
 
-static void sweep_all(const char *transports, int nodes, int ranks)
+/* Can the algorithm run on these ranks? */
+static int fits(const struct mt_algorithm *algorithm, const struct ranks_options *options)
+{
+    int fused_possible = strcmp(options->transports, "tcp") != 0 && options->nodes < 2 &&
+                         !options->seats && options->ranks > 1;
+    struct mt_topology *topology = ranks_topology(options);
+    const struct mt_plan_request request = {.collective = algorithm->collective,
+                                            .ranks = (uint32_t)options->ranks,
+                                            .topology = topology};
+    assert_non_null(topology);
+    int fits =
+        (!algorithm->fused || fused_possible) && (!algorithm->unfit || !algorithm->unfit(&request));
+    mt_topology_free(topology);
+    return fits;
+}
+
+/* Every algorithm that can run there; or those only whose plans depend on where ranks sit. */
+static int sweep_on(const struct ranks_options *options, int placed_only)
 {
     static const char *const variables[] = {
         [MANTA_ALLREDUCE] = "MANTA_ALLREDUCE",
@@ -216,23 +233,29 @@ static void sweep_all(const char *transports, int nodes, int ranks)
         [MANTA_REDUCE_SCATTER] = "MANTA_REDUCE_SCATTER",
         [MANTA_BARRIER] = "MANTA_BARRIER",
     };
-    const struct ranks_options options = {.ranks = ranks, .transports = transports, .nodes = nodes};
-    int fused_possible = strcmp(transports, "tcp") != 0 && nodes < 2 && ranks > 1;
     int ran = 0;
     for (int i = 0; mt_catalogue[i]; i++) {
         int collective = (int)mt_catalogue[i]->collective;
-        if (collective >= MANTA_SEND || (mt_catalogue[i]->fused && !fused_possible))
+        if (collective >= MANTA_SEND || (placed_only && !mt_catalogue[i]->unfit) ||
+            !fits(mt_catalogue[i], options))
             continue;
         setenv(variables[collective], mt_catalogue[i]->name, 1);
-        int failed = ranks_run(&options, sweep, &collective);
+        int failed = ranks_run(options, sweep, &collective);
         unsetenv(variables[collective]);
         if (failed)
-            fail_msg("%s by %s, %d ranks, %s, %d nodes: %d ranks failed",
-                     mt_collective_name(collective), mt_catalogue[i]->name, ranks, transports,
-                     nodes, failed);
+            fail_msg("%s by %s, %d ranks, %s, %d nodes, %s: %d ranks failed",
+                     mt_collective_name(collective), mt_catalogue[i]->name, options->ranks,
+                     options->transports, options->nodes, options->seats ? options->seats : "",
+                     failed);
         ran++;
     }
-    assert_true(ran >= 6);
+    return ran;
+}
+
+static void sweep_all(const char *transports, int nodes, int ranks)
+{
+    const struct ranks_options options = {.ranks = ranks, .transports = transports, .nodes = nodes};
+    assert_true(sweep_on(&options, 0) >= 6);
 }
 
 /* The sanitizers' runs (TEST_QUICK) take every other one. */
@@ -262,6 +285,26 @@ static void test_mixed(void **state)
     (void)state;
     sweep_all("shm,tcp", 2, 5);
     sweep_all("shm,tcp", 3, 3);
+}
+
+/* Hierarchical ones, with fused steps on each node and without, where nodes are alike and not, side
+ * by side and in turn; in one segment, and in several that overlap. */
+static void test_hierarchical(void **state)
+{
+    static const char *const seats[] = {"aabb",   "aab",    "abab",  "abbb",
+                                        "aaabbc", "aabbcc", "abcabc"};
+    static const char *const segments[] = {"1M", "4k"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(seats) / sizeof(seats[0]); i++) {
+        struct ranks_options options = {
+            .ranks = (int)strlen(seats[i]), .transports = "shm,tcp", .seats = seats[i]};
+        setenv("MANTA_SEGMENT", segments[i % 2], 1);
+        assert_true(sweep_on(&options, 1) >= 8);
+        options.transports = "tcp";
+        if (i % step_of_sizes() == 0 && i < 3)
+            assert_true(sweep_on(&options, 1) >= 8);
+        unsetenv("MANTA_SEGMENT");
+    }
 }
 
 /* The chosen algorithm, without override. */
@@ -362,9 +405,13 @@ static void test_posted_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tcp),       cmocka_unit_test(test_shm),
-        cmocka_unit_test(test_mixed),     cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_send_recv), cmocka_unit_test(test_posted_at_once),
+        cmocka_unit_test(test_tcp),
+        cmocka_unit_test(test_shm),
+        cmocka_unit_test(test_hierarchical),
+        cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_send_recv),
+        cmocka_unit_test(test_posted_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

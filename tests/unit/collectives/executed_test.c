@@ -157,7 +157,8 @@ static void run_all(const char *inner)
     setenv("MANTA_FAULT", "delay=100us,reorder", 1);
     setenv("MANTA_SEGMENT", "16k", 1);
     for (int i = 0; mt_catalogue[i]; i++) {
-        if (mt_catalogue[i]->fused || mt_catalogue[i]->collective >= MANTA_SEND)
+        if (mt_catalogue[i]->fused || mt_catalogue[i]->unfit ||
+            mt_catalogue[i]->collective >= MANTA_SEND)
             continue;
         for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
             const struct ranks_options options = {.ranks = sizes[s], .transports = "sim"};

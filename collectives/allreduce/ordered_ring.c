@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ring over the ranks in the order of their places, so that it goes from node to node, and from
+ * rack to rack, as seldom as a ring can, however the ranks are numbered. */
+#include "collectives/algorithms.h"
+#include "collectives/hierarchy.h"
+
+static void build(struct mt_plan_builder *p)
+{
+    struct mt_order order;
+    plan_blocks(p, plan_ranks(p), MANTA_PLAN_VECTOR);
+    if (mt_order_open(&order, p))
+        mt_order_all(p, &order, &mt_allreduce_ring);
+    mt_order_close(&order);
+}
+
+const struct mt_algorithm mt_allreduce_ordered_ring = {
+    .name = "ordered_ring",
+    .collective = MANTA_ALLREDUCE,
+    .source = "Patarasuk, Yuan 2009",
+    .build = build,
+    .unfit = mt_unfit_order,
+};
