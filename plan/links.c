@@ -98,8 +98,6 @@ uint64_t mt_links_enter(struct mt_links *links, const struct mt_links_way *way, 
 {
     const struct mt_topology_link *link = &links->model->topology->links[way->meet];
     uint64_t wire = mt_links_duration(way->bytes, link->beta_ps_per_byte);
-    struct mt_link *core = &links->core[way->to]; /* its work stands in nobody's way */
-    core->busy_ns = mt_links_plus(core->busy_ns, link->core_ns);
     return mt_links_later(take(&links->in[way->to], now_ns, wire),
                           cross(links, links->down, way->to, way, now_ns));
 }

@@ -152,6 +152,14 @@ static void issue_send(struct mt_simulating *s, const struct mt_simulate_at *at)
         start_message(s, at, &way);
 }
 
+/* The message is there and wanted: the receiver's core does its part. */
+static void take_in(struct mt_simulating *s, const struct mt_simulate_at *at,
+                    const struct mt_links_way *way)
+{
+    uint64_t core_ns = link_of(s, way)->core_ns;
+    complete_at(s, at, s->now_ns, mt_links_spend(&s->links, at->rank, core_ns, s->now_ns));
+}
+
 static void issue_recv(struct mt_simulating *s, const struct mt_simulate_at *at)
 {
     struct mt_simulate_at from = partner_of(s, at);
@@ -159,11 +167,10 @@ static void issue_recv(struct mt_simulating *s, const struct mt_simulate_at *at)
     if (!flags || from.step == MANTA_PLAN_NONE)
         return;
     struct mt_links_way way = way_of(s, &from, at);
-    const struct mt_topology_link *link = link_of(s, &way);
     if (*flags & MT_SIMULATE_ARRIVED)
-        complete_at(s, at, s->now_ns, mt_links_plus(s->now_ns, link->core_ns));
+        take_in(s, at, &way);
     else if (waits_for_word(s, &way))
-        push(s, mt_links_plus(s->now_ns, link->alpha_ns), &from, WORD, 0);
+        push(s, mt_links_plus(s->now_ns, link_of(s, &way)->alpha_ns), &from, WORD, 0);
 }
 
 static void issue_local(struct mt_simulating *s, const struct mt_simulate_at *at)
@@ -335,14 +342,9 @@ static void enter(struct mt_simulating *s, const struct mt_simulate_at *at, uint
 {
     struct mt_simulate_at from = partner_of(s, at);
     struct mt_links_way way = way_of(s, &from, at);
-    const struct mt_topology_link *link = link_of(s, &way);
     uint64_t through = mt_links_later(left_ns, mt_links_enter(&s->links, &way, s->now_ns));
-    uint64_t arrival = mt_links_plus(mt_links_plus(through, link->alpha_ns), turns(s));
-    const uint8_t *flags = mt_simulating_flags(s, at);
-    if (flags && (*flags & MT_SIMULATE_ISSUED))
-        complete_at(s, at, s->now_ns, mt_links_plus(arrival, link->core_ns));
-    else if (flags)
-        push(s, arrival, at, ARRIVE, 0);
+    uint64_t alpha_ns = mt_links_plus(link_of(s, &way)->alpha_ns, turns(s));
+    push(s, mt_links_plus(through, alpha_ns), at, ARRIVE, 0);
     if (waits_for_word(s, &way))
         complete_at(s, &from, s->now_ns, through);
 }
@@ -356,7 +358,7 @@ static void arrive(struct mt_simulating *s, const struct mt_simulate_at *at)
         return;
     *flags |= MT_SIMULATE_ARRIVED;
     if (*flags & MT_SIMULATE_ISSUED)
-        complete_at(s, at, s->now_ns, mt_links_plus(s->now_ns, link_of(s, &way)->core_ns));
+        take_in(s, at, &way);
 }
 
 /* Word of a receive has come to the sender. */

@@ -62,13 +62,13 @@ static void on_stuck(void *arg, const struct mt_simulate_stuck *stuck)
     one->on_dead += (uint32_t)on_dead;
     one->in_turn += (uint32_t)!on_dead;
     /* Those that wait for the dead come first: they are why the others wait. */
-    uint32_t at = one->stuck_count;
-    if (at == STUCK_SHOWN && on_dead && one->on_dead <= STUCK_SHOWN)
-        at = one->on_dead - 1;
+    uint32_t at = on_dead ? one->on_dead - 1 : one->stuck_count;
     if (at >= STUCK_SHOWN)
         return;
     if (one->stuck_count < STUCK_SHOWN)
         one->stuck_count++;
+    for (uint32_t i = one->stuck_count - 1; i > at; i--)
+        one->stuck[i] = one->stuck[i - 1];
     one->stuck[at] = (struct stuck_rank){.rank = stuck->rank, .on = stuck->on};
     if (stuck->step != MANTA_PLAN_NONE)
         mt_plan_describe(w->plans[stuck->rank], stuck->step, one->stuck[at].step,
@@ -285,17 +285,14 @@ static int read_topology(struct call_options *options, struct mt_topology **topo
         fprintf(stderr, "manta simulate: --topology is missing; see manta simulate --help\n");
         return -1;
     }
-    if (topo_load_ranks(options->topology, topology_out, &error) != 0) {
+    if (topo_load_ranks(options->topology, options->ranks, topology_out, &error) != 0) {
         fprintf(stderr, "manta simulate: --topology: %s\n", error.sentence);
         return -1;
     }
-    if (options->ranks > (*topology_out)->ranks) {
-        fprintf(stderr, "manta simulate: the topology has %u ranks only\n", (*topology_out)->ranks);
-        return -1;
-    }
-    if (options->ranks == 0)
-        options->ranks = (*topology_out)->ranks;
+    options->ranks = (*topology_out)->ranks;
     options->nodes = (*topology_out)->groups[MT_LEVEL_NODE];
+    if (options->collective == MANTA_BARRIER)
+        options->bytes = 1; /* its token */
     return 0;
 }
 

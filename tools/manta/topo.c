@@ -47,13 +47,16 @@ int topo_load(const char *text, struct mt_cluster *cluster_out, struct mt_error 
     return mt_cluster_parse(text, cluster_out, error);
 }
 
-int topo_load_ranks(const char *text, struct mt_topology **topology_out, struct mt_error *error)
+int topo_load_ranks(const char *text, uint32_t size, struct mt_topology **topology_out,
+                    struct mt_error *error)
 {
     struct mt_cluster cluster;
     *topology_out = NULL;
     int rc = topo_load(text, &cluster, error);
     if (rc)
         return rc;
+    if (size)
+        cluster.size = size;
     rc = mt_cluster_topology(&cluster, topology_out, error);
     mt_cluster_close(&cluster);
     return rc;

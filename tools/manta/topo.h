@@ -11,8 +11,9 @@
  * mt_cluster_close. 0, or a code and a sentence. */
 int topo_load(const char *text, struct mt_cluster *cluster_out, struct mt_error *error);
 
-/* The same with ranks on it; free with mt_topology_free. */
-int topo_load_ranks(const char *text, struct mt_topology **topology_out, struct mt_error *error);
+/* The same with the first `size` ranks on it (0: all); free with mt_topology_free. */
+int topo_load_ranks(const char *text, uint32_t size, struct mt_topology **topology_out,
+                    struct mt_error *error);
 
 /* Names of enum mt_placement. */
 extern const char *const topo_placements[];
