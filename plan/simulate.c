@@ -17,8 +17,6 @@ enum {
     COMPLETE
 };
 enum { KIND_BITS = 3, SEGMENT_BITS = 6, STEP_BITS = 32, RANKS_MOST = 1 << 23 };
-/* Before the rate of the segments is taken, it settles for so many. */
-enum { SETTLE = 4 };
 
 static void push(struct mt_simulating *s, uint64_t time_ns, const struct mt_simulate_at *at,
                  uint32_t kind, uint64_t value)
@@ -27,14 +25,6 @@ static void push(struct mt_simulating *s, uint64_t time_ns, const struct mt_simu
                    ((uint64_t)at->rank << SEGMENT_BITS | at->segment) << STEP_BITS | at->step;
     if (mt_events_push(&s->events, (struct mt_event){time_ns, key, value}))
         s->code = MANTA_ENOMEM;
-}
-
-static struct mt_simulate_at partner_of(const struct mt_simulating *s,
-                                        const struct mt_simulate_at *at)
-{
-    uint32_t peer = mt_simulating_step(s, at)->peer;
-    uint32_t partner = s->match->partner[s->match->first[at->rank] + at->step];
-    return (struct mt_simulate_at){s->what->as ? s->what->as[peer] : peer, at->segment, partner};
 }
 
 uint8_t *mt_simulating_flags(struct mt_simulating *s, const struct mt_simulate_at *at)
@@ -54,50 +44,6 @@ uint8_t *mt_simulating_flags(struct mt_simulating *s, const struct mt_simulate_a
     made->flags = (uint8_t *)made->heads + heads;
     *slot = made;
     return made->flags + at->step;
-}
-
-static uint64_t part(uint64_t bytes, uint64_t index, uint64_t parts)
-{
-    return bytes / parts * index + bytes % parts * index / parts;
-}
-
-static uint64_t interval_bytes(const struct manta_plan *plan, uint64_t whole, uint32_t first,
-                               uint32_t count)
-{
-    uint64_t parts = plan->blocks;
-    if (plan->layout == MANTA_PLAN_VECTOR)
-        return part(whole, first + (uint64_t)count, parts) - part(whole, first, parts);
-    return mt_links_times(count, whole) / (parts / plan->ranks);
-}
-
-static uint64_t bytes_of_segment(const struct mt_simulating *s, uint32_t segment)
-{
-    return segment + 1 == s->simulated ? s->last_bytes : s->segment_bytes;
-}
-
-static uint64_t step_bytes(const struct mt_simulating *s, const struct mt_simulate_at *at)
-{
-    const struct manta_plan *plan = s->what->plans[at->rank];
-    const struct manta_plan_step *step = &plan->steps[at->step];
-    uint64_t whole = bytes_of_segment(s, at->segment), bytes = 0;
-    uint32_t locations = step->location_count;
-    if (step->kind == MANTA_PLAN_COPY || step->kind == MANTA_PLAN_REDUCE)
-        locations = 1;
-    for (uint32_t i = 0; i < locations; i++) {
-        const struct manta_plan_location *to = &plan->locations[step->location_first + i];
-        bytes = mt_links_plus(bytes, interval_bytes(plan, whole, to->first, to->count));
-    }
-    return bytes;
-}
-
-/* The way of a message, as its sender declares it. Both ends are ranks as simulated. */
-static struct mt_links_way way_of(const struct mt_simulating *s, const struct mt_simulate_at *from,
-                                  const struct mt_simulate_at *to)
-{
-    const struct mt_topology *topology = s->what->model->topology;
-    uint32_t peer = mt_simulating_step(s, from)->peer;
-    return (struct mt_links_way){from->rank, to->rank, mt_topology_meet(topology, from->rank, peer),
-                                 step_bytes(s, from)};
 }
 
 static const struct mt_topology_link *link_of(const struct mt_simulating *s,
@@ -145,8 +91,7 @@ static void start_message(struct mt_simulating *s, const struct mt_simulate_at *
 
 static void issue_send(struct mt_simulating *s, const struct mt_simulate_at *at)
 {
-    struct mt_simulate_at to = partner_of(s, at);
-    struct mt_links_way way = way_of(s, at, &to);
+    struct mt_links_way way = mt_transfers_way(s, at, 1);
     const uint8_t *flags = mt_simulating_flags(s, at);
     if (flags && (!waits_for_word(s, &way) || (*flags & MT_SIMULATE_WORD)))
         start_message(s, at, &way);
@@ -162,11 +107,11 @@ static void take_in(struct mt_simulating *s, const struct mt_simulate_at *at,
 
 static void issue_recv(struct mt_simulating *s, const struct mt_simulate_at *at)
 {
-    struct mt_simulate_at from = partner_of(s, at);
+    struct mt_simulate_at from = mt_transfers_partner(s, at);
     const uint8_t *flags = mt_simulating_flags(s, at);
     if (!flags || from.step == MANTA_PLAN_NONE)
         return;
-    struct mt_links_way way = way_of(s, &from, at);
+    struct mt_links_way way = mt_transfers_way(s, at, 0);
     if (*flags & MT_SIMULATE_ARRIVED)
         take_in(s, at, &way);
     else if (waits_for_word(s, &way))
@@ -175,7 +120,7 @@ static void issue_recv(struct mt_simulating *s, const struct mt_simulate_at *at)
 
 static void issue_local(struct mt_simulating *s, const struct mt_simulate_at *at)
 {
-    uint64_t done = mt_links_work(&s->links, at->rank, step_bytes(s, at), s->now_ns);
+    uint64_t done = mt_links_work(&s->links, at->rank, mt_transfers_bytes(s, at), s->now_ns);
     complete_at(s, at, s->now_ns, done);
 }
 
@@ -204,7 +149,7 @@ static void issue_fused(struct mt_simulating *s, const struct mt_simulate_at *at
     const struct mt_cost_model *model = s->what->model;
     uint32_t number = plan->steps[at->step].number;
     const struct manta_plan_fused *fused = &plan->fused[number];
-    uint64_t whole = bytes_of_segment(s, at->segment), bytes = 0;
+    uint64_t bytes = 0;
     struct mt_simulate_at member = *at;
     for (uint32_t i = 0; i < fused->member_count; i++) {
         const struct manta_plan_fused_member *m = &fused->members[i];
@@ -212,8 +157,10 @@ static void issue_fused(struct mt_simulating *s, const struct mt_simulate_at *at
         member.step = mt_simulating_fused(s, m->rank, number);
         if (!mt_simulating_issued(s, &member))
             return;
-        bytes = mt_links_plus(bytes, interval_bytes(plan, whole, m->read_first, m->read_count));
-        bytes = mt_links_plus(bytes, interval_bytes(plan, whole, m->write_first, m->write_count));
+        bytes = mt_links_plus(
+            bytes, mt_transfers_interval(s, plan, at->segment, m->read_first, m->read_count));
+        bytes = mt_links_plus(
+            bytes, mt_transfers_interval(s, plan, at->segment, m->write_first, m->write_count));
     }
     uint64_t each = mt_links_times(fused->member_count, model->fused_alpha_ns);
     uint64_t moved = mt_links_duration(bytes, model->memory_ps_per_byte);
@@ -327,8 +274,8 @@ static void complete(struct mt_simulating *s, const struct mt_simulate_at *at)
 
 static void leave(struct mt_simulating *s, const struct mt_simulate_at *at)
 {
-    struct mt_simulate_at to = partner_of(s, at);
-    struct mt_links_way way = way_of(s, at, &to);
+    struct mt_simulate_at to = mt_transfers_partner(s, at);
+    struct mt_links_way way = mt_transfers_way(s, at, 1);
     uint64_t through = mt_links_leave(&s->links, &way, s->now_ns);
     if (s->contents && at->segment == 0)
         s->code = mt_contents_send(s->contents, at->rank, at->step, s->error);
@@ -340,8 +287,8 @@ static void leave(struct mt_simulating *s, const struct mt_simulate_at *at)
 
 static void enter(struct mt_simulating *s, const struct mt_simulate_at *at, uint64_t left_ns)
 {
-    struct mt_simulate_at from = partner_of(s, at);
-    struct mt_links_way way = way_of(s, &from, at);
+    struct mt_simulate_at from = mt_transfers_partner(s, at);
+    struct mt_links_way way = mt_transfers_way(s, at, 0);
     uint64_t through = mt_links_later(left_ns, mt_links_enter(&s->links, &way, s->now_ns));
     uint64_t alpha_ns = mt_links_plus(link_of(s, &way)->alpha_ns, turns(s));
     push(s, mt_links_plus(through, alpha_ns), at, ARRIVE, 0);
@@ -351,8 +298,7 @@ static void enter(struct mt_simulating *s, const struct mt_simulate_at *at, uint
 
 static void arrive(struct mt_simulating *s, const struct mt_simulate_at *at)
 {
-    struct mt_simulate_at from = partner_of(s, at);
-    struct mt_links_way way = way_of(s, &from, at);
+    struct mt_links_way way = mt_transfers_way(s, at, 0);
     uint8_t *flags = mt_simulating_flags(s, at);
     if (!flags)
         return;
@@ -364,8 +310,7 @@ static void arrive(struct mt_simulating *s, const struct mt_simulate_at *at)
 /* Word of a receive has come to the sender. */
 static void hear(struct mt_simulating *s, const struct mt_simulate_at *at)
 {
-    struct mt_simulate_at to = partner_of(s, at);
-    struct mt_links_way way = way_of(s, at, &to);
+    struct mt_links_way way = mt_transfers_way(s, at, 1);
     uint8_t *flags = s->dead[at->rank] ? NULL : mt_simulating_flags(s, at);
     if (!flags)
         return;
@@ -419,28 +364,6 @@ static void run(struct mt_simulating *s)
     }
 }
 
-/* How many segments there are, and which of them are simulated. */
-static void cut(struct mt_simulating *s)
-{
-    const struct mt_simulate *what = s->what;
-    uint64_t segment = what->model->segment_bytes, most = what->segments_most;
-    for (uint32_t r = 0; r < what->ranks; r++)
-        if (what->plans[r] && what->plans[r]->whole)
-            segment = UINT64_MAX;
-        else if (what->plans[r] && what->plans[r]->layout == MANTA_PLAN_RANKS)
-            segment = mt_links_later(what->model->segment_bytes / what->ranks, 1);
-    s->segments = 1;
-    if (segment < what->bytes)
-        s->segments = what->bytes / segment + (what->bytes % segment != 0);
-    if (!most || most > MT_SIMULATE_SEGMENTS)
-        most = MT_SIMULATE_SEGMENTS;
-    s->simulated = (uint32_t)(s->segments < most ? s->segments : most);
-    s->segment_bytes = s->segments > 1 ? segment : what->bytes;
-    s->last_bytes = s->segments > 1 ? what->bytes - segment * (s->segments - 1) : what->bytes;
-    if (s->simulated < s->segments && s->simulated < 2 * SETTLE)
-        s->last_bytes = segment;
-}
-
 static int open_simulating(struct mt_simulating *s)
 {
     const struct mt_simulate *what = s->what;
@@ -452,6 +375,8 @@ static int open_simulating(struct mt_simulating *s)
         return MANTA_ENOMEM;
     s->match = what->match ? what->match : &s->own_match;
     if (!what->match && mt_plan_match_open(&s->own_match, what->plans, what->ranks))
+        return MANTA_ENOMEM;
+    if (mt_transfers_open(s))
         return MANTA_ENOMEM;
     if (what->check && mt_contents_open(what->plans, what->ranks, s->match, &s->contents))
         return MANTA_ENOMEM;
@@ -471,6 +396,7 @@ static void close_simulating(struct mt_simulating *s)
     if (!s->what->match)
         mt_plan_match_close(&s->own_match);
     mt_links_close(&s->links);
+    free(s->transfers);
     free(s->instances);
     free(s->done);
     free(s->dead);
@@ -504,32 +430,11 @@ static int break_things(struct mt_simulating *s)
  * ones, measured over an even number, since two are under way at a time. */
 static uint64_t whole_ns(const struct mt_simulating *s, uint64_t simulated_ns)
 {
-    if (s->segments == s->simulated || s->simulated < 2 * SETTLE)
+    if (s->segments == s->simulated || s->simulated < 2 * MT_SIMULATE_SETTLE)
         return simulated_ns;
-    uint32_t last = s->simulated - 2, span = (last - SETTLE) / 2 * 2;
+    uint32_t last = s->simulated - 2, span = (last - MT_SIMULATE_SETTLE) / 2 * 2;
     uint64_t rate = (s->end_ns[last] - s->end_ns[last - span]) / span;
     return mt_links_plus(simulated_ns, mt_links_times(s->segments - s->simulated, rate));
-}
-
-/* Bytes and messages of all ranks, whole vectors. */
-static void count_messages(const struct mt_simulating *s, uint32_t rank,
-                           struct mt_simulate_result *result)
-{
-    const struct manta_plan *plan = s->what->plans[rank];
-    struct mt_simulate_at at = {rank, 0, 0};
-    for (; at.step < plan->step_count; at.step++) {
-        struct mt_simulate_at to;
-        if (plan->steps[at.step].kind != MANTA_PLAN_SEND)
-            continue;
-        to = partner_of(s, &at);
-        struct mt_links_way way = way_of(s, &at, &to);
-        uint64_t all = mt_links_times(s->segments - 1, way.bytes);
-        at.segment = s->simulated - 1;
-        all = mt_links_plus(all, step_bytes(s, &at));
-        at.segment = 0;
-        result->level_bytes[way.meet] = mt_links_plus(result->level_bytes[way.meet], all);
-        result->messages++;
-    }
 }
 
 static void report(struct mt_simulating *s, struct mt_simulate_result *result)
@@ -539,13 +444,7 @@ static void report(struct mt_simulating *s, struct mt_simulate_result *result)
     result->ns = whole_ns(s, result->simulated_ns);
     result->segments = s->segments;
     result->segments_simulated = s->simulated;
-    for (uint32_t r = 0; r < s->what->ranks; r++) {
-        uint32_t as = s->what->as ? s->what->as[r] : r;
-        if (!s->what->plans[as])
-            continue;
-        result->steps += s->what->plans[as]->step_count;
-        count_messages(s, as, result);
-    }
+    mt_transfers_count(s, result);
     result->busiest_ns = mt_links_busiest(&s->links, &result->busiest);
     if (s->finished < s->expected)
         mt_simulating_report_stuck(s, &result->stuck);
@@ -560,7 +459,7 @@ int mt_simulate(const struct mt_simulate *what, struct mt_simulate_result *resul
     if (what->ranks > RANKS_MOST)
         return mt_error_set(error, MANTA_EINVAL, "more than %d ranks cannot be simulated",
                             RANKS_MOST);
-    cut(&s);
+    mt_transfers_cut(&s);
     s.code = open_simulating(&s);
     if (!s.code)
         s.code = break_things(&s);

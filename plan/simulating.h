@@ -4,6 +4,7 @@
  *   links.c     what carries bytes and does work;
  *   events.c    what happens, in the order of time;
  *   contents.c  what the blocks hold;
+ *   transfers.c who sends how much to whom;
  *   simulate.c  the steps;
  *   stuck.c     who waits for whom, when nothing happens any more.
  */
@@ -22,6 +23,9 @@ enum {
     MT_SIMULATE_COMPLETE = 8
 };
 
+/* Before the rate of the segments is taken, it settles for so many. */
+enum { MT_SIMULATE_SETTLE = 4 };
+
 /* A step of a segment. */
 struct mt_simulate_at {
     uint32_t rank, segment, step;
@@ -34,12 +38,20 @@ struct mt_simulate_instance {
     uint8_t *flags;    /* [steps] */
 };
 
+/* What a step moves. A receive moves what its send does. */
+struct mt_transfer {
+    uint32_t peer, partner; /* of a message: the other rank, as simulated, and its step, or NONE */
+    uint64_t bytes : 56;    /* of a segment that is not the last */
+    uint64_t meet : 8;      /* enum mt_level */
+};
+
 struct mt_simulating {
     const struct mt_simulate *what;
     const struct mt_plan_match *match;
     struct mt_plan_match own_match;
     uint64_t segments, segment_bytes, last_bytes;
-    uint32_t simulated; /* segments; the last one of them has last_bytes */
+    struct mt_transfer *transfers; /* [step of all ranks], as in the match */
+    uint32_t simulated;            /* segments; the last one of them has last_bytes */
     struct mt_links links;
     struct mt_events events;
     struct mt_contents *contents;            /* or NULL */
@@ -58,6 +70,22 @@ static inline const struct manta_plan_step *mt_simulating_step(const struct mt_s
 {
     return &s->what->plans[at->rank]->steps[at->step];
 }
+/* Cut the vector into segments. */
+void mt_transfers_cut(struct mt_simulating *s);
+/* 0 or MANTA_ENOMEM. */
+int mt_transfers_open(struct mt_simulating *s);
+/* The other end of a message; its step may be NONE. */
+struct mt_simulate_at mt_transfers_partner(const struct mt_simulating *s,
+                                           const struct mt_simulate_at *at);
+/* The way of a message, from the step that sends it or the one that receives it. */
+struct mt_links_way mt_transfers_way(const struct mt_simulating *s, const struct mt_simulate_at *at,
+                                     int sends);
+uint64_t mt_transfers_bytes(const struct mt_simulating *s, const struct mt_simulate_at *at);
+/* The bytes of an interval of blocks in a segment. */
+uint64_t mt_transfers_interval(const struct mt_simulating *s, const struct manta_plan *plan,
+                               uint32_t segment, uint32_t first, uint32_t count);
+/* Steps, messages and bytes of all ranks. */
+void mt_transfers_count(const struct mt_simulating *s, struct mt_simulate_result *result);
 /* The flags of a step; NULL (and the code kept) when out of memory. */
 uint8_t *mt_simulating_flags(struct mt_simulating *s, const struct mt_simulate_at *at);
 /* The step of a rank that is the fused step of this number, or MANTA_PLAN_NONE. */
