@@ -8,7 +8,7 @@
 /* Do two ranks meet at this level? */
 static int is_met(const struct mt_topology *topology, int level)
 {
-    return level > 0 && topology->groups[level] < topology->groups[level - 1];
+    return topology->groups[level] < (level > 0 ? topology->groups[level - 1] : topology->ranks);
 }
 
 /* The fastest way of a rank to others outside of its group of a level. */
@@ -93,7 +93,7 @@ struct mt_bound mt_bound_of(const struct mt_cost_model *model, uint32_t collecti
 {
     const struct mt_topology *topology = model->topology;
     struct mt_bound bound = {0, MT_BOUND_LATENCY, MT_LEVEL_CORE};
-    for (int level = MT_LEVELS - 1; level > 0; level--) {
+    for (int level = MT_LEVELS - 1; level >= 0; level--) {
         const struct mt_topology_link *link = &topology->links[level];
         if (!is_met(topology, level))
             continue;

@@ -18,7 +18,7 @@ struct mt_cost_model {
     uint64_t fused_alpha_ns;            /* fused step, for each member */
     uint32_t crowd;                     /* of the fullest node: ranks for each CPU, rounded up */
     uint64_t turn_ns;     /* how long a rank keeps a CPU that others wait for, and gives it away */
-    uint64_t eager_bytes; /* longer messages between nodes wait for word of their receive */
+    uint64_t eager_bytes; /* longer messages wait for word of their receive */
     uint64_t segment_bytes;
 };
 /* Defaults for this machine class, a CPU for each rank. */

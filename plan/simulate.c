@@ -54,7 +54,7 @@ static const struct mt_topology_link *link_of(const struct mt_simulating *s,
 
 static int waits_for_word(const struct mt_simulating *s, const struct mt_links_way *way)
 {
-    return way->meet > MT_LEVEL_NODE && way->bytes > s->what->model->eager_bytes;
+    return way->bytes > s->what->model->eager_bytes;
 }
 
 /* Where ranks share CPUs, who waits for another waits until all others of its CPU had a turn. */
@@ -426,15 +426,23 @@ static int break_things(struct mt_simulating *s)
     return 0;
 }
 
-/* The end of all segments: of those that were simulated, and the others at the rate of the later
- * ones, measured over an even number, since two are under way at a time. */
+/* The end of all segments: of those that were simulated, and the others at their rate. The first
+ * ones still fill the links, the last ones have less and less beside them; of those between, the
+ * middle of the later half has come after that of the earlier half, for segments may end by turns
+ * early and late. */
 static uint64_t whole_ns(const struct mt_simulating *s, uint64_t simulated_ns)
 {
-    if (s->segments == s->simulated || s->simulated < 2 * MT_SIMULATE_SETTLE)
+    if (s->segments == s->simulated || s->simulated < 4 * MT_SIMULATE_SETTLE)
         return simulated_ns;
-    uint32_t last = s->simulated - 2, span = (last - MT_SIMULATE_SETTLE) / 2 * 2;
-    uint64_t rate = (s->end_ns[last] - s->end_ns[last - span]) / span;
-    return mt_links_plus(simulated_ns, mt_links_times(s->segments - s->simulated, rate));
+    uint32_t half = s->simulated / 2 - MT_SIMULATE_SETTLE;
+    const uint64_t *earlier = s->end_ns + MT_SIMULATE_SETTLE, *later = earlier + half;
+    uint64_t apart = 0;
+    for (uint32_t i = 0; i < half; i++)
+        apart = mt_links_plus(apart, later[i] > earlier[i] ? later[i] - earlier[i] : 0);
+    uint64_t others = s->segments - s->simulated, squared = (uint64_t)half * half;
+    uint64_t rest = mt_links_times(apart, others % squared) / squared;
+    rest = mt_links_plus(rest, mt_links_times(apart, others / squared));
+    return mt_links_plus(simulated_ns, rest);
 }
 
 static void report(struct mt_simulating *s, struct mt_simulate_result *result)

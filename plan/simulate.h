@@ -3,7 +3,7 @@
  * The plans of all ranks as discrete events over the links of a topology. A lane issues in order,
  * each step when those that it depends on are complete; messages, reductions and fused steps occupy
  * links (plan/links.h). Receives are posted ahead, so a short message waits for nobody; a longer
- * one between nodes starts when word of its receive has come. Long vectors run through in segments,
+ * one starts when word of its receive has come. Long vectors run through in segments,
  * MT_PLAN_DEPTH of a rank's at a time; when there are many, the first ones tell the rate at which
  * the others follow. Equal inputs give equal times, event by event.
  */
@@ -63,7 +63,7 @@ struct mt_simulate_result {
     uint32_t stuck;      /* ranks that wait for ever; the dead are not among them */
 };
 
-enum { MT_SIMULATE_SEGMENTS = 48 }; /* the most that can be simulated one by one */
+enum { MT_SIMULATE_SEGMENTS = 62 }; /* the most that can be simulated one by one */
 
 /* 0, MANTA_EPLAN (the contents are wrong: the sentence tells where), MANTA_EINVAL (a fault that
  * names nothing), MANTA_ENOMEM. Ranks that are stuck are no error: see the result. */

@@ -26,7 +26,7 @@ void mt_transfers_cut(struct mt_simulating *s)
     s->simulated = (uint32_t)(s->segments < most ? s->segments : most);
     s->segment_bytes = s->segments > 1 ? segment : what->bytes;
     s->last_bytes = s->segments > 1 ? what->bytes - segment * (s->segments - 1) : what->bytes;
-    if (s->simulated < s->segments && s->simulated < 2 * MT_SIMULATE_SETTLE)
+    if (s->simulated < s->segments && s->simulated < 4 * MT_SIMULATE_SETTLE)
         s->last_bytes = segment;
 }
 
