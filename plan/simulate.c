@@ -124,15 +124,6 @@ static void issue_local(struct mt_simulating *s, const struct mt_simulate_at *at
     complete_at(s, at, s->now_ns, done);
 }
 
-uint32_t mt_simulating_fused(const struct mt_simulating *s, uint32_t rank, uint32_t number)
-{
-    const struct manta_plan *plan = s->what->plans[rank];
-    for (uint32_t i = 0; plan && i < plan->step_count; i++)
-        if (plan->steps[i].kind == MANTA_PLAN_FUSED && plan->steps[i].number == number)
-            return i;
-    return MANTA_PLAN_NONE;
-}
-
 int mt_simulating_issued(struct mt_simulating *s, const struct mt_simulate_at *at)
 {
     if (at->step == MANTA_PLAN_NONE || s->dead[at->rank])
@@ -154,7 +145,7 @@ static void issue_fused(struct mt_simulating *s, const struct mt_simulate_at *at
     for (uint32_t i = 0; i < fused->member_count; i++) {
         const struct manta_plan_fused_member *m = &fused->members[i];
         member.rank = m->rank;
-        member.step = mt_simulating_fused(s, m->rank, number);
+        member.step = mt_plan_find_fused(s->what->plans[m->rank], number);
         if (!mt_simulating_issued(s, &member))
             return;
         bytes = mt_links_plus(
@@ -173,7 +164,7 @@ static void issue_fused(struct mt_simulating *s, const struct mt_simulate_at *at
         s->code = mt_contents_run(s->contents, at->rank, at->step, s->error);
     for (uint32_t i = 0; i < fused->member_count; i++) {
         member.rank = fused->members[i].rank;
-        member.step = mt_simulating_fused(s, member.rank, number);
+        member.step = mt_plan_find_fused(s->what->plans[member.rank], number);
         complete_at(s, &member, s->now_ns, end);
     }
 }

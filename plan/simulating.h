@@ -88,8 +88,6 @@ uint64_t mt_transfers_interval(const struct mt_simulating *s, const struct manta
 void mt_transfers_count(const struct mt_simulating *s, struct mt_simulate_result *result);
 /* The flags of a step; NULL (and the code kept) when out of memory. */
 uint8_t *mt_simulating_flags(struct mt_simulating *s, const struct mt_simulate_at *at);
-/* The step of a rank that is the fused step of this number, or MANTA_PLAN_NONE. */
-uint32_t mt_simulating_fused(const struct mt_simulating *s, uint32_t rank, uint32_t number);
 /* Has it been issued? Not if it is NONE, or its rank dead. */
 int mt_simulating_issued(struct mt_simulating *s, const struct mt_simulate_at *at);
 /* Count the ranks that wait for ever, and tell the watcher of each. */

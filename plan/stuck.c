@@ -10,7 +10,8 @@ static uint32_t missing_member(struct mt_simulating *s, const struct mt_simulate
     const struct manta_plan_fused *fused = &plan->fused[number];
     for (uint32_t i = 0; i < fused->member_count; i++) {
         uint32_t rank = fused->members[i].rank;
-        struct mt_simulate_at theirs = {rank, at->segment, mt_simulating_fused(s, rank, number)};
+        struct mt_simulate_at theirs = {rank, at->segment,
+                                        mt_plan_find_fused(s->what->plans[rank], number)};
         if (!mt_simulating_issued(s, &theirs))
             return rank;
     }
