@@ -223,6 +223,7 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
     if (rc)
         return rc;
     mt_cost_defaults(&comm->cost, comm->topology, comm->settings.segment_bytes);
+    mt_tuning_apply(&comm->settings.tuning, comm->topology, &comm->cost);
     rc = mt_routes_open(comm, deadline_ns, error);
     comm->spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
     comm->looks = comm->settings.oversubscribed ? 1 : LOOKS;

@@ -32,6 +32,7 @@
 #include "plan/builder.h"
 #include "plan/cost.h"
 #include "plan/select.h"
+#include "plan/tuning.h"
 #include "plan/verify.h"
 #include "topology/topology.h"
 
@@ -171,6 +172,7 @@ struct mt_settings {
     char transports[64];
     char trace_dir[256];
     struct mt_select_override overrides[MANTA_COLLECTIVE_COUNT];
+    struct mt_tuning tuning;
 };
 
 enum mt_owner { MT_OWNER_NONE = 0, MT_OWNER_CALLER = 1, MT_OWNER_HELPER = 2 };

@@ -95,6 +95,8 @@ int mt_settings_read(const struct manta_config *config, struct mt_settings *sett
         rc = mt_config_flag(MT_VAR(REPRODUCIBLE), &settings->reproducible, error);
     if (!rc)
         rc = read_overrides(settings, error);
+    if (!rc && mt_config_is_set(MT_VAR(TUNING)))
+        rc = mt_tuning_read(mt_config_string(MT_VAR(TUNING)), &settings->tuning, error);
     if (rc)
         return rc;
     if (config && config->timeout_ns && !mt_config_is_set(MT_VAR(TIMEOUT)))
@@ -115,12 +117,16 @@ int mt_settings_read(const struct manta_config *config, struct mt_settings *sett
 }
 
 /* What all ranks must agree on, as "NAME=value" lines: values that the caller's config may have set
- * as they count, the others as the environment gives them. */
+ * as they count, of the tuning file what it says and not where it lies, the others as the
+ * environment gives them. */
 int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size_t text_bytes)
 {
-    char timeout[32];
+    char timeout[32], tuning[40] = "";
     size_t used = 0;
     snprintf(timeout, sizeof(timeout), "%lluns", (unsigned long long)settings->timeout_ns);
+    if (settings->tuning.given)
+        snprintf(tuning, sizeof(tuning), "a file of values %016llx",
+                 (unsigned long long)mt_tuning_digest(&settings->tuning));
     for (int name = 0; name < MT_CONFIG_VARIABLE_COUNT; name++) {
         const char *value = NULL;
         if (!mt_config_entry(name)->shared)
@@ -129,6 +135,8 @@ int mt_settings_fingerprint(const struct mt_settings *settings, char *text, size
             value = settings->transports;
         else if (name == MT_VAR(TIMEOUT))
             value = timeout;
+        else if (name == MT_VAR(TUNING))
+            value = tuning;
         used += mt_config_line(name, value, text + used, text_bytes - used);
         if (used >= text_bytes)
             return MANTA_EINVAL;

@@ -19,6 +19,7 @@
 #include "core/stream.h"
 #include "core/wire.h"
 #include "plan/select.h"
+#include "plan/tuning.h"
 #include "topology/synthetic.h"
 #include "transport/frame.h"
 
@@ -193,6 +194,18 @@ static void write_plans(void)
     }
 }
 
+static void write_tuning(void)
+{
+    static const char text[] = "manta-tuning 1\n# 4 ranks on 2 nodes\nnode alpha_ns 412\n"
+                               "cluster uplink_ps_per_byte 8000\n\ngamma_ps_per_byte 0\n";
+    struct mt_tuning tuning;
+    struct mt_error error;
+    if (mt_tuning_parse(text, "a seed", &tuning, &error))
+        fail(error.sentence);
+    write_seed("tuning_fuzz", "all", text, strlen(text));
+    write_seed("tuning_fuzz", "head", text, strlen("manta-tuning 1"));
+}
+
 static void write_texts(void)
 {
     static const char head[] = "manta1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8@";
@@ -243,6 +256,7 @@ int main(int argc, char **argv)
     write_frames();
     write_lent();
     write_plans();
+    write_tuning();
     write_texts();
     return 0;
 }

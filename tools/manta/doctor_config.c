@@ -87,6 +87,7 @@ static int check_meaning(int name, struct mt_error *error)
 {
     const char *text = mt_config_string(name);
     struct mt_place place;
+    struct mt_tuning tuning;
     switch (name) {
     case MT_VAR(TRANSPORTS):
     case MT_VAR(SIM_INNER):
@@ -98,6 +99,8 @@ static int check_meaning(int name, struct mt_error *error)
     case MT_VAR(SHM_DISTANCE):
     case MT_VAR(SHM_GROUPS):
         return check_shared_memory(name, error);
+    case MT_VAR(TUNING):
+        return mt_tuning_read(text, &tuning, error);
     case MT_VAR(TRACE_DIR):
         return check_trace_dir(text, error);
     case MT_VAR(INTERFACE):

@@ -29,7 +29,9 @@ static const char help[] =
     "  --op NAME       default sum\n"
     "  --root RANK     of broadcast and reduce (default 0)\n"
     "  --peer RANK     of rank 0's send or recv (default 1)\n"
-    "MANTA_ALLREDUCE and its like, MANTA_SEGMENT and MANTA_REPRODUCIBLE count as in a run.\n"
+    "MANTA_ALLREDUCE and its like, MANTA_SEGMENT, MANTA_REPRODUCIBLE and MANTA_TUNING count as in "
+    "a\n"
+    "run.\n"
     "A running communicator is explained by manta_explain() instead.\n";
 
 static int has_op(int collective)
@@ -75,13 +77,14 @@ static void print_table(const struct mt_select_candidate *candidates, uint32_t c
 }
 
 static int explain(const struct call_options *options, const struct mt_settings *settings,
-                   const struct mt_topology *topology)
+                   struct mt_topology *topology)
 {
     struct mt_cost_model cost;
     struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
     struct mt_error error;
     uint32_t count;
     mt_cost_defaults(&cost, topology, settings->segment_bytes);
+    mt_tuning_apply(&settings->tuning, topology, &cost);
     const struct mt_select_context context = {
         .ranks = options->ranks,
         .fused_available = options->nodes == 1 && strstr(settings->transports, "shm") != NULL,

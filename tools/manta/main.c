@@ -18,6 +18,7 @@ static const struct {
     {"simulate", command_simulate, "how long a call takes on a cluster that is made up"},
     {"topo", command_topo, "this host, or a cluster: levels, caches, NICs, GPUs; as JSON or SVG"},
     {"doctor", command_doctor, "is this host fit to run Manta, and what to do if not"},
+    {"tune", command_tune, "measure what messages and reductions cost here, for the cost model"},
     {"session", command_session, "make a session string for ranks that start by hand"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

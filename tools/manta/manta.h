@@ -15,6 +15,7 @@ int command_explain(int argc, char **argv);
 int command_plan(int argc, char **argv);
 int command_topo(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+int command_tune(int argc, char **argv);
 int command_session(int argc, char **argv);
 int command_simulate(int argc, char **argv);
 

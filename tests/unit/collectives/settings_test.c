@@ -4,8 +4,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -105,6 +107,43 @@ static void a_config_may_say_what_the_environment_says(void **state)
     assert_string_equal(one, other);
 }
 
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fputs(text, file) < 0, 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void tuning_files_differ_by_what_they_say(void **state)
+{
+    char one[8192], other[8192], folder[] = "/tmp/manta-settings-XXXXXX", a[64], b[64];
+    struct mt_error error = {0};
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(a, sizeof a, "%s/a", folder);
+    snprintf(b, sizeof b, "%s/b", folder);
+    write_file(a, "manta-tuning 1\nnode core_ns 7\ngamma_ps_per_byte 3\n");
+    write_file(b, "manta-tuning 1\n# another place\ngamma_ps_per_byte 3\nnode core_ns 7\n");
+    setenv("MANTA_TUNING", a, 1);
+    fingerprint(NULL, one);
+    setenv("MANTA_TUNING", b, 1);
+    fingerprint(NULL, other);
+    assert_string_equal(one, other);
+    write_file(b, "manta-tuning 1\ngamma_ps_per_byte 3\nnode core_ns 8\n");
+    fingerprint(NULL, other);
+    assert_int_equal(mt_bootstrap_compare((const char *const[]){one, other}, 2, &error),
+                     MANTA_EVERSION);
+    assert_non_null(strstr(error.sentence, "MANTA_TUNING is \"a file of values "));
+    unsetenv("MANTA_TUNING");
+    fingerprint(NULL, other);
+    assert_int_equal(mt_bootstrap_compare((const char *const[]){one, other}, 2, &error),
+                     MANTA_EVERSION);
+    unlink(a);
+    unlink(b);
+    rmdir(folder);
+}
+
 static void needs_room(void **state)
 {
     struct mt_settings settings;
@@ -129,6 +168,7 @@ int main(void)
         TEST(has_what_ranks_must_share),
         TEST(a_difference_names_the_variable),
         TEST(a_config_may_say_what_the_environment_says),
+        TEST(tuning_files_differ_by_what_they_say),
         TEST(needs_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a message costs: a pair of ranks of each level plays ping-pong while the others wait. */
+#include "tools/manta/tune.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "collectives/comm.h"
+#include "core/clock.h"
+
+enum {
+    SHORT = 4,
+    SHORT_ROUNDS = 400,
+    LONG_ROUNDS = 9,
+    WARM_ROUNDS = 3,
+    BURST = 64, /* messages in a row */
+    BURST_ROUNDS = 15,
+    LESS_BYTES = TUNE_BYTES / 4,
+    NAP_NS = 200 * 1000,
+};
+
+/* What two ranks do in one round; 0 or a code. */
+struct game {
+    int (*play)(struct tune *tune, int peer, uint64_t bytes, int first);
+    uint64_t bytes;
+    int rounds;
+};
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* What a quarter of them do not exceed: what disturbs only adds. */
+static uint64_t usual(uint64_t *times, int count)
+{
+    qsort(times, (size_t)count, sizeof(*times), compare);
+    return times[count / 4];
+}
+
+static int ping_pong(struct tune *tune, int peer, uint64_t bytes, int first)
+{
+    int rc = first ? manta_send(tune->comm, tune->out, bytes, MANTA_UINT8, peer)
+                   : manta_recv(tune->comm, tune->in, bytes, MANTA_UINT8, peer);
+    if (rc)
+        return rc;
+    return first ? manta_recv(tune->comm, tune->in, bytes, MANTA_UINT8, peer)
+                 : manta_send(tune->comm, tune->out, bytes, MANTA_UINT8, peer);
+}
+
+/* Both ways at once, as the steps of most algorithms do it. */
+static int exchange(struct tune *tune, int peer, uint64_t bytes, int first)
+{
+    struct manta_request *request;
+    (void)first;
+    int rc = manta_recv_post(tune->comm, tune->in, bytes, MANTA_UINT8, peer, &request);
+    if (rc)
+        return rc;
+    rc = manta_send(tune->comm, tune->out, bytes, MANTA_UINT8, peer);
+    int received = manta_wait(request, UINT64_MAX);
+    return rc ? rc : received;
+}
+
+static int burst(struct tune *tune, int peer, uint64_t bytes, int first)
+{
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < BURST - 1; i++)
+        rc = first ? manta_send(tune->comm, tune->out, bytes, MANTA_UINT8, peer)
+                   : manta_recv(tune->comm, tune->in, bytes, MANTA_UINT8, peer);
+    return rc ? rc : ping_pong(tune, peer, bytes, first);
+}
+
+/* Wait for what the first of the pair tells, and leave it the CPUs meanwhile. */
+static int hear(struct tune *tune, uint32_t from, uint64_t *ns_out)
+{
+    const struct timespec nap = {.tv_nsec = NAP_NS};
+    struct manta_request *request;
+    int rc = manta_broadcast_post(tune->comm, ns_out, 1, MANTA_UINT64, (int)from, &request);
+    if (rc)
+        return rc;
+    while ((rc = manta_test(request)) == MANTA_INPROGRESS)
+        nanosleep(&nap, NULL);
+    return rc;
+}
+
+/* The usual round of two ranks, told to all. */
+static int time_pair(struct tune *tune, const uint32_t pair[2], const struct game *game,
+                     uint64_t *ns_out)
+{
+    uint64_t times[SHORT_ROUNDS];
+    int rc = manta_barrier(tune->comm);
+    if (!rc && (tune->rank == pair[0] || tune->rank == pair[1])) {
+        int first = tune->rank == pair[0], peer = (int)pair[first];
+        for (int i = -WARM_ROUNDS; rc == 0 && i < game->rounds; i++) {
+            uint64_t begin = mt_clock_now_ns();
+            rc = game->play(tune, peer, game->bytes, first);
+            times[i < 0 ? 0 : i] = mt_clock_now_ns() - begin;
+        }
+        *ns_out = usual(times, game->rounds);
+    }
+    return rc ? rc : hear(tune, pair[0], ns_out);
+}
+
+/* The first two ranks that meet at this level; 0 if no two do. */
+static int find_pair(const struct tune *tune, enum mt_level level, uint32_t pair_out[2])
+{
+    for (uint32_t a = 0; a < tune->ranks; a++) {
+        for (uint32_t b = a + 1; b < tune->ranks; b++) {
+            if (mt_topology_meet(tune->comm->topology, a, b) != level)
+                continue;
+            pair_out[0] = a;
+            pair_out[1] = b;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static uint64_t less(uint64_t x, uint64_t y)
+{
+    return x > y ? x - y : 0;
+}
+
+/* A burst's last message is answered, and as long under way as a ping-pong; each one before it has
+ * kept the cores busy for its own time. A message is alpha and the work of both cores. */
+static int tune_link(struct tune *tune, enum mt_level level, const uint32_t pair[2])
+{
+    const struct game short_game = {ping_pong, SHORT, SHORT_ROUNDS};
+    const struct game burst_game = {burst, SHORT, BURST_ROUNDS};
+    const struct game less_game = {exchange, LESS_BYTES, LONG_ROUNDS};
+    const struct game more_game = {exchange, TUNE_BYTES, LONG_ROUNDS};
+    uint64_t there_and_back, many, some_bytes, more_bytes;
+    int rc = time_pair(tune, pair, &short_game, &there_and_back);
+    if (!rc)
+        rc = time_pair(tune, pair, &burst_game, &many);
+    if (!rc)
+        rc = time_pair(tune, pair, &less_game, &some_bytes);
+    if (!rc)
+        rc = time_pair(tune, pair, &more_game, &more_bytes);
+    if (rc)
+        return rc;
+    uint64_t core = less(many, there_and_back) / (BURST - 1), one_way = there_and_back / 2;
+    if (core > one_way / 2)
+        core = one_way / 2;
+    int first = level * MT_TUNING_LINK_VALUES;
+    mt_tuning_set(tune->found, first + MT_TUNING_CORE, core);
+    mt_tuning_set(tune->found, first + MT_TUNING_ALPHA, one_way - 2 * core);
+    mt_tuning_set(tune->found, first + MT_TUNING_BETA,
+                  less(more_bytes, some_bytes) * 1000 / (TUNE_BYTES - LESS_BYTES));
+    return 0;
+}
+
+/* From the nearest level from `least` to `most` that was measured, the farther of two. */
+static void fill(struct mt_tuning *found, int level, int least, int most)
+{
+    int from = -1, target = level * MT_TUNING_LINK_VALUES;
+    for (int distance = 1; from < 0 && distance < MT_LEVELS; distance++)
+        for (int sign = 1; from < 0 && sign >= -1; sign -= 2) {
+            int near = level + sign * distance, index = near * MT_TUNING_LINK_VALUES;
+            if (near >= least && near <= most && mt_tuning_has(found, index))
+                from = index;
+        }
+    for (int i = 0; from >= 0 && i < MT_TUNING_UPLINK; i++)
+        found->values[target + i] = found->values[from + i];
+}
+
+int tune_links(struct tune *tune)
+{
+    uint32_t pair[2];
+    for (int level = 0; level < MT_LEVELS; level++) {
+        int rc = find_pair(tune, (enum mt_level)level, pair)
+                     ? tune_link(tune, (enum mt_level)level, pair)
+                     : 0;
+        if (rc)
+            return rc;
+    }
+    uint64_t measured = tune->found->given, filled = 0;
+    for (int level = 0; level < MT_LEVELS; level++) {
+        int inside = level <= MT_LEVEL_NODE, index = level * MT_TUNING_LINK_VALUES;
+        int least = inside ? 0 : MT_LEVEL_NODE + 1, most = inside ? MT_LEVEL_NODE : MT_LEVELS - 1;
+        if (measured >> index & 1)
+            continue;
+        fill(tune->found, level, least, most);
+        if (tune->found->values[index + MT_TUNING_BETA])
+            filled |= UINT64_C(7) << index;
+    }
+    tune->found->given = measured | filled;
+    return 0;
+}
+
+/* The rank of this index in a group of the level, or NONE. */
+static uint32_t member(const struct mt_topology *topology, int level, uint32_t group,
+                       uint32_t index)
+{
+    for (uint32_t r = 0; r < topology->ranks; r++)
+        if (topology->group[level][r] == group && index-- == 0)
+            return r;
+    return UINT32_MAX;
+}
+
+static uint32_t members(const struct mt_topology *topology, int level, uint32_t group)
+{
+    uint32_t count = 0;
+    for (uint32_t r = 0; r < topology->ranks; r++)
+        count += topology->group[level][r] == group;
+    return count;
+}
+
+/* The peer of this rank among `pairs` pairs of the ranks of groups 0 and 1, or NONE. */
+static uint32_t peer_of(const struct tune *tune, int level, uint32_t pairs)
+{
+    const struct mt_topology *topology = tune->comm->topology;
+    for (uint32_t i = 0; i < pairs; i++) {
+        uint32_t a = member(topology, level, 0, i), b = member(topology, level, 1, i);
+        if (tune->rank == a || tune->rank == b)
+            return tune->rank == a ? b : a;
+    }
+    return UINT32_MAX;
+}
+
+/* All ranks of one group exchange with as many of another at the same time. */
+static int tune_uplink(struct tune *tune, int level)
+{
+    const struct mt_topology *topology = tune->comm->topology;
+    uint32_t pairs = members(topology, level, 0), others = members(topology, level, 1);
+    pairs = pairs < others ? pairs : others;
+    uint32_t peer = peer_of(tune, level, pairs);
+    uint64_t times[LONG_ROUNDS];
+    for (int i = 0; i < LONG_ROUNDS; i++) {
+        int rc = manta_barrier(tune->comm);
+        uint64_t begin = mt_clock_now_ns();
+        if (!rc && peer != UINT32_MAX)
+            rc = exchange(tune, (int)peer, TUNE_BYTES, 0);
+        times[i] = peer == UINT32_MAX ? 0 : mt_clock_now_ns() - begin;
+        if (!rc)
+            rc = manta_allreduce(tune->comm, &times[i], &times[i], 1, MANTA_UINT64, MANTA_MAX);
+        if (rc)
+            return rc;
+    }
+    mt_tuning_set(tune->found, level * MT_TUNING_LINK_VALUES + MT_TUNING_UPLINK,
+                  usual(times, LONG_ROUNDS) * 1000 / ((uint64_t)pairs * TUNE_BYTES));
+    return 0;
+}
+
+int tune_uplinks(struct tune *tune)
+{
+    int rc = 0;
+    for (int level = MT_LEVEL_NODE; rc == 0 && level < MT_LEVEL_CLUSTER; level++)
+        if (tune->comm->topology->groups[level] > 1)
+            rc = tune_uplink(tune, level);
+    return rc;
+}
