@@ -242,7 +242,7 @@ tsan: ## unit tests that have threads under ThreadSanitizer
 	    RESULTS=$(RESULTS) VENV=$(VENV) SUITE=tsan
 # What has one thread only has nothing to show to ThreadSanitizer.
 ONE_THREAD   := $(BUILD)/tests/unit/plan/% $(BUILD)/tests/unit/topology/% $(BUILD)/tests/unit/scheduler/% \
-                $(addprefix $(BUILD)/tests/unit/core/,auth_test config_test dtype_test error_test reduce_test session_test wire_test)
+                $(addprefix $(BUILD)/tests/unit/core/,auth_test config_test dtype_test error_test reduce_test reduce_places_test session_test wire_test)
 # hotpath_test puts itself between the library and malloc, where the sanitizers are.
 INSTRUMENTED := $(filter-out %/hotpath_test $(if $(filter thread,$(SANITIZE)),$(ONE_THREAD)),$(UNIT_BINS))
 instrumented: $(INSTRUMENTED) $(BUILD)/obj/tests/sanitize/planted.o

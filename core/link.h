@@ -42,8 +42,8 @@ static inline int mt_link_is_open(const struct mt_link *link)
 /* frame->bytes of payload. 0; MANTA_ENOMEM; MANTA_EPEER when closed (and not expected to open). A
  * broken connection is reported by lost(), later. */
 int mt_link_send(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload);
-/* The same of a payload that is not copied: it stays as it is until the link's queue is empty or the
- * link closed. For what goes to many. */
+/* The same of a payload that is not copied: it stays as it is until the link's queue is empty or
+ * the link closed. For what goes to many. */
 int mt_link_send_lent(struct mt_link *link, const struct mt_wire_frame *frame, const void *payload);
 /* What should have gone could not be queued: let the other side see an end instead of a gap. */
 void mt_link_break(struct mt_link *link);

@@ -14,8 +14,8 @@ uint64_t mt_cgroup_millicpus(const char *root);
 
 /*
  * Bytes that the groups on that way still leave to this process: limit less use, but for cached
- * files, and as much of swap_bytes, the host's free ones, as they let it swap. UINT64_MAX when there
- * is no limit or it cannot be read. The rest as above.
+ * files, and as much of swap_bytes, the host's free ones, as they let it swap. UINT64_MAX when
+ * there is no limit or it cannot be read. The rest as above.
  */
 uint64_t mt_cgroup_room_bytes(const char *root, uint64_t swap_bytes);
 

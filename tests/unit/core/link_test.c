@@ -169,8 +169,8 @@ static int send_lent(struct mt_link *link, uint64_t serial, uint32_t bytes, cons
     return mt_link_send_lent(link, &frame, payload);
 }
 
-/* One payload waits in the queues of several links. What is put right in it meanwhile arrives right,
- * so nobody has a copy. */
+/* One payload waits in the queues of several links. What is put right in it meanwhile arrives
+ * right, so nobody has a copy. */
 static void lent_payload_goes_from_its_place(void **state)
 {
     enum { LINKS = 3, LAST = (PAYLOAD_MAX - 1) / 997 * 997 }; /* the last byte that is looked at */
