@@ -124,7 +124,9 @@ static int prepare(struct manta_request *request, const struct mt_arguments *arg
         return rc;
     request->call = mt_arguments_call(arguments);
     request->call.algorithm = algorithm->name;
-    if (request->entry->direct)
+    if (request->entry->direct &&
+        !mt_feedback_is_trying(comm, arguments->collective,
+                               arguments->count * arguments->element_bytes))
         request->shape = mt_shape_make(request, arguments);
     return request->shape ? 0 : prepare_slots(request, error);
 }
@@ -240,8 +242,11 @@ static void end(struct manta_request *request, int result, uint64_t now_ns)
 {
     struct manta_comm *comm = request->comm;
     const struct mt_call *call = &request->call;
-    if (request->instance)
+    if (request->instance) {
         mt_cache_release(comm, request->entry, request->instance);
+        if (comm->feedback)
+            mt_feedback_measure(request, now_ns);
+    }
     if (request->shape) {
         request->shape->users--;
         request->entry->users--;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which algorithm runs a call: the user's override, else the cost model's best for the size class,
- * looked up once and remembered. Only what all ranks pass alike takes part. */
+/* Which algorithm runs a call: the user's override, else what feedback finds, else the cost model's
+ * best for the size class, looked up once and remembered. Only what all ranks pass alike, and what
+ * they have agreed on, takes part. */
 #include <string.h>
 
 #include "collectives/catalogue.h"
@@ -85,6 +86,12 @@ int mt_choose(struct manta_comm *comm, const struct mt_arguments *arguments,
     const struct mt_algorithm **choice = range >= 0
                                              ? &comm->forced[collective][range]
                                              : &comm->chosen[collective][mt_select_class(bytes)];
+    *algorithm_out = NULL;
+    if (!*choice && comm->feedback && range < 0) {
+        int rc = mt_feedback_choose(comm, arguments, bytes, choice, algorithm_out, error);
+        if (rc || *algorithm_out)
+            return rc;
+    }
     if (!*choice) {
         int rc = choose_among(comm, arguments, choice, error);
         if (rc)

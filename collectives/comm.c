@@ -147,6 +147,7 @@ static int comm_allocate(struct manta_comm **comm_out, uint32_t rank, uint32_t r
 
 static void comm_free(struct manta_comm *comm)
 {
+    mt_feedback_close(comm);
     mt_cache_clear(comm);
     mt_routes_close(comm);
     if (comm->group)
@@ -224,6 +225,8 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
         return rc;
     mt_cost_defaults(&comm->cost, comm->topology, comm->settings.segment_bytes);
     mt_tuning_apply(&comm->settings.tuning, comm->topology, &comm->cost);
+    if (mt_feedback_open(comm))
+        return mt_error_set(error, MANTA_ENOMEM, "no memory to try algorithms; free some");
     rc = mt_routes_open(comm, deadline_ns, error);
     comm->spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
     comm->looks = comm->settings.oversubscribed ? 1 : LOOKS;

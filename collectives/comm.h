@@ -4,7 +4,7 @@
  *   api.c     the public calls: check the arguments, make a struct mt_call, hand it to call.c
  *   call.c    a call's life: number it, choose its plan, start it, finish it
  *   shape.c   calls that were made before: what is the same each time, ready for use
- *   choose.c  which algorithm, remembered per size class
+ *   choose.c  which algorithm, remembered per size class;  feedback.c  as measured
  *   cache.c   compiled plans and what one execution of a plan needs;  scratch.c  its memory
  *   bind.c    blocks of a plan -> bytes of a buffer
  *   engine.c  executes the records of a plan
@@ -168,6 +168,7 @@ struct manta_request {
 struct mt_settings {
     uint64_t timeout_ns, segment_bytes, spin_ns, yield_ns, shm_max_bytes;
     int reproducible;
+    int feedback;       /* measure before an algorithm is chosen for good */
     int oversubscribed; /* more ranks than cores on this node */
     char transports[64];
     char trace_dir[256];
@@ -221,6 +222,7 @@ struct manta_comm {
     /* What was chosen, by size class and, where an override rules, by its range; NULL: not yet. */
     const struct mt_algorithm *chosen[MANTA_COLLECTIVE_COUNT][MT_SIZE_CLASSES];
     const struct mt_algorithm *forced[MANTA_COLLECTIVE_COUNT][MT_SELECT_RANGES];
+    struct mt_feedback *feedback;                   /* NULL: nothing is tried */
     struct mt_shape shapes[MT_SHAPES], *shape_last; /* found last, or any */
     struct mt_cache cache;
     struct mt_scratch *scratch; /* free */
@@ -302,9 +304,33 @@ void mt_paths_announce(const struct manta_comm *comm);
 /* choose.c */
 int mt_choose(struct manta_comm *comm, const struct mt_arguments *arguments,
               const struct mt_algorithm **algorithm_out, struct mt_error *error);
+/* What was chosen for this size class where no override rules; NULL: nothing yet. */
+static inline const struct mt_algorithm *mt_choose_known(const struct manta_comm *comm,
+                                                         uint32_t collective, uint64_t bytes)
+{
+    return comm->chosen[collective][mt_select_class(bytes)];
+}
 int mt_choose_candidates(struct manta_comm *comm, const struct mt_arguments *arguments,
                          struct mt_select_candidate *candidates, uint32_t capacity,
                          uint32_t *count_out, const char **forced_out, struct mt_error *error);
+
+/* feedback.c */
+/* If settings ask for it. 0 or MANTA_ENOMEM. */
+int mt_feedback_open(struct manta_comm *comm);
+void mt_feedback_close(struct manta_comm *comm);
+/* The algorithm of a call whose size class has none yet: one that is tried, or what the ranks agree
+ * on now, which is put into *choice. NULL: nothing is to be tried. Every rank asks in the same
+ * calls. */
+int mt_feedback_choose(struct manta_comm *comm, const struct mt_arguments *arguments,
+                       uint64_t bytes, const struct mt_algorithm **choice,
+                       const struct mt_algorithm **algorithm_out, struct mt_error *error);
+/* 1 while calls of this size class must pass through mt_choose(). */
+int mt_feedback_is_trying(const struct manta_comm *comm, uint32_t collective, uint64_t bytes);
+/* A call with a plan of its own is over. */
+void mt_feedback_measure(const struct manta_request *request, uint64_t now_ns);
+/* What the ranks agreed an algorithm took; 0: they have not, or not of this one. */
+uint64_t mt_feedback_ns(const struct manta_comm *comm, const struct mt_algorithm *algorithm,
+                        uint64_t bytes);
 
 /* cache.c */
 int mt_cache_get(struct manta_comm *comm, const struct mt_algorithm *algorithm,

@@ -36,19 +36,38 @@ static void write_routes(struct writer *w, const struct manta_comm *comm)
     }
 }
 
-/* An algorithm a line, and what becomes of the call. */
-static void write_candidates(struct writer *w, const struct mt_select_candidate *candidates,
-                             uint32_t count, const char *forced)
+/* ", 12.3 us measured" where feedback did. */
+static const char *measured_text(const struct manta_comm *comm,
+                                 const struct mt_algorithm *algorithm, uint64_t bytes,
+                                 char text[48])
 {
+    uint64_t ns = mt_feedback_ns(comm, algorithm, bytes);
+    text[0] = '\0';
+    if (ns)
+        snprintf(text, 48, ", %.1f us measured", (double)ns / 1000);
+    return text;
+}
+
+/* An algorithm a line, and what becomes of the call. */
+static void write_candidates(struct writer *w, const struct manta_comm *comm, uint64_t bytes,
+                             const struct mt_select_candidate *candidates, uint32_t count,
+                             const char *forced)
+{
+    char measured[48];
     int chosen = mt_select_pick(candidates, count, forced);
+    const struct mt_algorithm *runs = chosen >= 0 ? candidates[chosen].algorithm : NULL;
+    if (!forced && count && mt_choose_known(comm, candidates[0].algorithm->collective, bytes))
+        runs = mt_choose_known(comm, candidates[0].algorithm->collective, bytes);
     for (uint32_t i = 0; i < count; i++) {
         const struct mt_select_candidate *c = &candidates[i];
         const char *mark = forced ? ", chosen by override" : ", chosen";
         if (c->excluded)
             write_text(w, "  %-20s not possible: %s\n", c->algorithm->name, c->excluded);
         else
-            write_text(w, "  %-20s %10.1f us predicted%s\n", c->algorithm->name,
-                       (double)c->predicted_ns / 1000, (int)i == chosen ? mark : "");
+            write_text(w, "  %-20s %10.1f us predicted%s%s\n", c->algorithm->name,
+                       (double)c->predicted_ns / 1000,
+                       measured_text(comm, c->algorithm, bytes, measured),
+                       c->algorithm == runs ? mark : "");
     }
     if (chosen < 0 && forced)
         write_text(w, "  refused: the override asks for %s, so the call gives MANTA_EALGORITHM\n",
@@ -124,7 +143,8 @@ static int explain(struct manta_comm *comm, struct mt_arguments *arguments, stru
     if (comm->cost.crowd > 1)
         write_text(w, ", %u for each CPU", comm->cost.crowd);
     write_text(w, "\n");
-    write_candidates(w, candidates, count, forced);
+    write_candidates(w, comm, arguments->count * arguments->element_bytes, candidates, count,
+                     forced);
     write_routes(w, comm);
     int chosen = mt_select_pick(candidates, count, forced);
     return chosen < 0 ? 0 : write_memory(w, comm, arguments, candidates[chosen].algorithm);

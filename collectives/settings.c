@@ -94,6 +94,8 @@ int mt_settings_read(const struct manta_config *config, struct mt_settings *sett
     if (!rc)
         rc = mt_config_flag(MT_VAR(REPRODUCIBLE), &settings->reproducible, error);
     if (!rc)
+        rc = mt_config_flag(MT_VAR(FEEDBACK), &settings->feedback, error);
+    if (!rc)
         rc = read_overrides(settings, error);
     if (!rc && mt_config_is_set(MT_VAR(TUNING)))
         rc = mt_tuning_read(mt_config_string(MT_VAR(TUNING)), &settings->tuning, error);
