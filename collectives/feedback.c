@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * MANTA_FEEDBACK: the first calls of each size class try the algorithms that are predicted to be the
- * best, in turn; then all ranks agree, by an allreduce of their own, which was the fastest for its
- * slowest rank, and that one stays. Only algorithms that give the same bits are tried: what is measured
- * must not change a result. Ranks count calls alike, so they try and agree in the same calls.
+ * MANTA_FEEDBACK: the first calls of each size class try the algorithms that are predicted to be
+ * the best, in turn; then all ranks agree, by an allreduce of their own, which was the fastest for
+ * its slowest rank, and that one stays. Only algorithms that give the same bits are tried: what is
+ * measured must not change a result. Ranks count calls alike, so they try and agree in the same
+ * calls.
  *
  * While a class is tried its calls make no shapes (shape.c), which would pass by the counting; with
  * shapes come the calls that must be short, and they know nothing of this.
@@ -21,7 +22,6 @@ enum {
     ENOUGH = 4,  /* that were timed: those that the caller posted tell nothing */
     FACTOR = 4,  /* of the best price: what is predicted to be slower is not tried */
     BETTER = 20, /* a difference under one in so many is noise: the model's best stays */
-    CANDIDATES = 32,
 };
 #define UNKNOWN UINT64_MAX
 
@@ -162,11 +162,11 @@ int mt_feedback_choose(struct manta_comm *comm, const struct mt_arguments *argum
     struct mt_trial **trial = trial_of(comm, arguments->collective, bytes);
     *algorithm_out = NULL;
     if (!*trial) {
-        struct mt_select_candidate candidates[CANDIDATES];
+        struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
         uint32_t count;
         const char *forced;
-        int rc =
-            mt_choose_candidates(comm, arguments, candidates, CANDIDATES, &count, &forced, error);
+        int rc = mt_choose_candidates(comm, arguments, candidates, MT_SELECT_CANDIDATES, &count,
+                                      &forced, error);
         if (!rc)
             rc = make_trial(candidates, count, trial, error);
         if (rc || !*trial)

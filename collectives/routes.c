@@ -219,18 +219,22 @@ static int agree_fused(struct manta_comm *comm, uint64_t deadline_ns, struct mt_
 {
     uint8_t mine = comm->fused_endpoint != MT_ROUTE_NONE;
     const void **parts = calloc(comm->ranks, sizeof(*parts));
-    size_t *lengths = calloc(comm->ranks, sizeof(*lengths));
-    void *storage = NULL;
-    int rc = parts && lengths
-                 ? mt_control_allgather(comm->control, NULL, &mine, 1, parts, lengths, &storage,
-                                        deadline_ns, error)
+    size_t *bytes = calloc(comm->ranks, sizeof(*bytes));
+    struct mt_exchange exchange = {.mine = &mine,
+                                   .mine_bytes = sizeof(mine),
+                                   .deadline_ns = deadline_ns,
+                                   .parts = parts,
+                                   .part_bytes = bytes};
+    int rc = parts && bytes
+                 ? mt_control_allgather(comm->control, &exchange, error)
                  : mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", comm->ranks);
+    int all = 1;
     for (uint32_t r = 0; !rc && r < comm->ranks; r++)
-        mine &= lengths[r] == 1 && *(const uint8_t *)parts[r] == 1;
-    if (!mine)
+        all &= bytes[r] == 1 && *(const uint8_t *)parts[r] == 1;
+    if (!all)
         comm->fused_endpoint = MT_ROUTE_NONE;
-    free(storage);
-    free(lengths);
+    free(exchange.storage);
+    free(bytes);
     free(parts);
     return rc;
 }

@@ -60,6 +60,33 @@ def test_ranks_must_have_the_same_values(tmp_path):
     assert re.search(r'MANTA_TUNING is "a file of values \w+" on rank 0 and "a file of values \w+" on rank 1', result.stderr)
 
 
+@pytest.mark.parametrize("where, words, names", [
+    (["-n", 3], ["allreduce", "--bytes", "1k"], {"fused", "ring", "recursive_doubling"}),
+    (["-n", 4, "--nodes", 2], ["broadcast", "--root", 3], {"chain", "binomial"}),
+    (["-n", 2], ["barrier"], {"fused", "dissemination"}),
+    (["-n", 2, "--nodes", 2], ["reduce_scatter", "--bytes", "12"], {"ring", "direct"})])
+def test_explain_measures_every_algorithm(where, words, names):
+    result = mantarun(*where, "--no-prefix", binary("manta"), "explain", "--measure", "--coll", *words)
+    assert result.returncode == 0, result.stdout + result.stderr
+    times = dict(re.findall(r"^[* ] +(\w+) +[\d.]+ us +([\d.]+) us", result.stdout, re.M))
+    assert names <= set(times) and all(float(time) > 0 for time in times.values())
+    assert len(re.findall(r"^\* +\w+ +\d", result.stdout, re.M)) == 1 and "measured" in result.stdout
+
+
+def test_explain_measures_what_an_override_leaves():
+    result = mantarun("-n", 2, "--no-prefix", binary("manta"), "explain", "--measure", "--coll", "allreduce",
+                      MANTA_ALLREDUCE="0-4k:ring", MANTA_FEEDBACK="1")
+    assert result.returncode == 0 and re.search(r"^\* +fused", result.stdout, re.M), result.stderr
+
+
+@pytest.mark.parametrize("words", [["-n", "2"], ["--nodes", "2"]])
+def test_explain_measures_the_ranks_that_there_are(words):
+    wrong = ["explain", "--measure", "--coll", "allreduce", *words]
+    assert mantarun("-n", 2, binary("manta"), *wrong).returncode == 2
+    result = manta("explain", "--measure", "--coll", "allreduce")
+    assert result.returncode == 2 and "mantarun" in result.stderr
+
+
 def test_says_what_it_cannot(tmp_path):
     result = manta("tune")
     assert result.returncode == 1 and "mantarun" in result.stderr

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What would be chosen for a call, from the catalogue and the cost model alone: no rank runs. */
+/* What would be chosen for a call: from the catalogue and the cost model alone, where no rank runs,
+ * or with what each algorithm takes on ranks that mantarun has started. */
 #include "tools/manta/manta.h"
 
 #include <inttypes.h>
@@ -14,6 +15,7 @@
 #include "core/dtype.h"
 #include "plan/cost.h"
 #include "plan/select.h"
+#include "tools/manta/measure.h"
 
 static const char help[] =
     "usage: manta explain --coll NAME -n RANKS [options]\n"
@@ -32,7 +34,10 @@ static const char help[] =
     "MANTA_ALLREDUCE and its like, MANTA_SEGMENT, MANTA_REPRODUCIBLE and MANTA_TUNING count as in "
     "a\n"
     "run.\n"
-    "A running communicator is explained by manta_explain() instead.\n";
+    "A running communicator is explained by manta_explain() instead.\n"
+    "  --measure       under mantarun, without -n and --nodes: run each algorithm, and tell what "
+    "it\n"
+    "                  took the slowest rank, too\n";
 
 static int has_op(int collective)
 {
@@ -59,21 +64,45 @@ static void print_head(const struct call_options *options)
     printf("\n\n");
 }
 
-static void print_table(const struct mt_select_candidate *candidates, uint32_t count, int chosen)
+/* measured_ns: [count], or NULL. */
+static void print_table(const struct mt_select_candidate *candidates, uint32_t count, int chosen,
+                        const uint64_t *measured_ns)
 {
-    printf("   %-20s %14s   %s\n", "algorithm", "predicted", "source");
+    printf("   %-20s %14s", "algorithm", "predicted");
+    printf(measured_ns != NULL ? " %14s   %s\n" : "%s   %s\n",
+           measured_ns != NULL ? "measured" : "", "source");
     for (uint32_t i = 0; i < count; i++) {
         const struct mt_select_candidate *candidate = &candidates[i];
         const char *source = candidate->algorithm->source;
-        if (candidate->excluded == NULL)
-            printf("%s  %-20s %11.2f us   %s\n", (int)i == chosen ? "*" : " ",
-                   candidate->algorithm->name, (double)candidate->predicted_ns / 1000,
-                   source != NULL ? source : "");
+        if (candidate->excluded != NULL)
+            continue;
+        printf("%s  %-20s %11.2f us", (int)i == chosen ? "*" : " ", candidate->algorithm->name,
+               (double)candidate->predicted_ns / 1000);
+        if (measured_ns != NULL)
+            printf(" %11.2f us", (double)measured_ns[i] / 1000);
+        printf("   %s\n", source != NULL ? source : "");
     }
     for (uint32_t i = 0; i < count; i++)
         if (candidates[i].excluded != NULL)
             printf("   %-20s %14s   not possible: %s\n", candidates[i].algorithm->name, "-",
                    candidates[i].excluded);
+}
+
+static int print_verdict(const struct mt_select_candidate *candidates, uint32_t count,
+                         const char *forced, const uint64_t *measured_ns)
+{
+    int chosen = mt_select_pick(candidates, count, forced);
+    if (chosen < 0 && forced != NULL)
+        printf("The override asks for '%s', which cannot run this call: it would fail with "
+               "MANTA_EALGORITHM.\n\n",
+               forced);
+    else if (chosen < 0)
+        printf("Nothing can run this call: it would fail with MANTA_EALGORITHM.\n\n");
+    print_table(candidates, count, chosen, measured_ns);
+    if (chosen >= 0)
+        printf("\n* runs: %s\n", forced != NULL ? "named by the override in the environment"
+                                                : "the cost model's best");
+    return chosen >= 0 ? 0 : EXIT_PROBLEM;
 }
 
 static int explain(const struct call_options *options, const struct mt_settings *settings,
@@ -106,18 +135,42 @@ static int explain(const struct call_options *options, const struct mt_settings 
     }
     const char *forced =
         mt_select_forced(&settings->overrides[options->collective], options->bytes);
-    int chosen = mt_select_pick(candidates, count, forced);
-    if (chosen < 0 && forced != NULL)
-        printf("The override asks for '%s', which cannot run this call: it would fail with "
-               "MANTA_EALGORITHM.\n\n",
-               forced);
-    else if (chosen < 0)
-        printf("Nothing can run this call: it would fail with MANTA_EALGORITHM.\n\n");
-    print_table(candidates, count, chosen);
-    if (chosen >= 0)
-        printf("\n* runs: %s\n", forced != NULL ? "named by the override in the environment"
-                                                : "the cost model's best");
-    return chosen >= 0 ? 0 : EXIT_PROBLEM;
+    return print_verdict(candidates, count, forced, NULL);
+}
+
+/* The same of a communicator, measured; rank 0 speaks. */
+static int explain_measured(struct call_options *options)
+{
+    struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
+    uint64_t measured_ns[MT_SELECT_CANDIDATES];
+    struct manta_comm *comm;
+    uint32_t count;
+    const char *forced;
+    struct mt_error error = {0};
+    if (manta_comm_create(NULL, &comm) != 0)
+        return EXIT_PROBLEM; /* it has said why */
+    const struct mt_arguments arguments = {
+        .collective = (uint32_t)options->collective,
+        .root = call_options_root(options),
+        .count = options->collective == MANTA_BARRIER
+                     ? 1
+                     : options->bytes / manta_dtype_size(options->dtype),
+        .dtype = (uint32_t)(options->collective == MANTA_BARRIER ? MANTA_UINT8 : options->dtype),
+        .op = (uint32_t)options->op,
+    };
+    int rc = mt_choose_candidates(comm, &arguments, candidates, MT_SELECT_CANDIDATES, &count,
+                                  &forced, &error);
+    if (rc == 0)
+        rc = measure_candidates(comm, &arguments, candidates, count, measured_ns, &error);
+    if (rc != 0)
+        fprintf(stderr, "manta explain: %s\n", error.sentence);
+    options->nodes = comm->topology->groups[MT_LEVEL_NODE];
+    if (rc == 0 && comm->rank == 0) {
+        print_head(options);
+        rc = print_verdict(candidates, count, forced, measured_ns);
+    }
+    manta_comm_destroy(comm);
+    return rc != 0 ? EXIT_PROBLEM : 0;
 }
 
 int command_explain(int argc, char **argv)
@@ -125,12 +178,14 @@ int command_explain(int argc, char **argv)
     struct call_options options;
     struct mt_settings settings;
     struct mt_error error;
-    int rc = call_options_parse(&options, "explain", "coll bytes ranks nodes dtype op root peer",
-                                help, argc, argv);
+    int rc = call_options_parse(
+        &options, "explain", "coll bytes ranks nodes dtype op root peer measure", help, argc, argv);
     if (rc != 0)
         return rc > 0 ? 0 : EXIT_USAGE;
     if (options.collective == MANTA_BARRIER)
         options.bytes = 1; /* its token */
+    if (options.measure)
+        return explain_measured(&options);
     if (mt_settings_read(NULL, &settings, &error) != 0) {
         fprintf(stderr, "manta explain: %s\n", error.sentence);
         return EXIT_PROBLEM;

@@ -34,6 +34,7 @@ struct call_options {
     const char *topology;   /* NULL: not given, as the following */
     const char *trace, *fail;
     int json;
+    int measure; /* on a communicator of the ranks that mantarun has started */
 };
 
 /* What a plan calls its root: the root of broadcast and reduce, the peer of send and recv (by

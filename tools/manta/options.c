@@ -30,6 +30,7 @@ static const struct option longs[] = {
     {"fail", required_argument, NULL, 'f'},
     {"json", no_argument, NULL, 'j'},
     {"plain", no_argument, NULL, 'P'},
+    {"measure", no_argument, NULL, 'm'},
     {NULL, 0, NULL, 0},
 };
 
@@ -151,6 +152,9 @@ static int apply(struct call_options *options, const char *command, int option)
             return refuse(command, "--peer", "a rank");
         options->peer = (int)value;
         return 0;
+    case 'm':
+        options->measure = 1;
+        return 0;
     case 'k':
         if (!parse_number(optarg, 0, 65535, &value))
             return refuse(command, "--rank", "a rank");
@@ -207,6 +211,25 @@ int call_options_check(const struct call_options *options, const char *command)
     return -1;
 }
 
+/* How many ranks measure, mantarun has told. */
+static int count_ranks(struct call_options *options, const char *command)
+{
+    uint64_t ranks = 0;
+    struct mt_error error;
+    const char *wrong = NULL;
+    if (options->ranks != 0 || options->nodes != 1)
+        wrong = "--measure takes the ranks that mantarun starts: leave out -n and --nodes";
+    else if (options->collective == MANTA_SEND || options->collective == MANTA_RECV)
+        wrong = "--measure is for collectives";
+    else if (mt_config_count(MT_VAR(SIZE), &ranks, &error) != 0 || ranks < 1 || ranks > 65536)
+        wrong = "--measure needs ranks that measure: start it with mantarun";
+    options->ranks = (uint32_t)ranks;
+    if (wrong == NULL)
+        return 0;
+    fprintf(stderr, "manta %s: %s\n", command, wrong);
+    return -1;
+}
+
 /* 1 if the blank-separated list of names has this one. */
 static int is_allowed(const char *allowed, const char *name)
 {
@@ -256,6 +279,8 @@ int call_options_parse(struct call_options *options, const char *command, const 
                 command);
         return -1;
     }
+    if (options->measure && count_ranks(options, command) != 0)
+        return -1;
     if (options->topology != NULL && options->ranks == 0)
         return 0; /* the topology tells; then they are checked */
     return call_options_check(options, command);

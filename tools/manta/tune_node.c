@@ -13,7 +13,6 @@ enum {
     SHORT_CALLS = 200,
     LONG_CALLS = 8,
     REDUCED_BYTES = 256 << 10,
-    CANDIDATES = 32,
 };
 
 static int compare(const void *a, const void *b)
@@ -75,12 +74,13 @@ static uint64_t price(struct manta_comm *node, uint64_t memory, uint64_t bytes)
         .dtype = MANTA_FLOAT32,
         .op = MANTA_SUM,
     };
-    struct mt_select_candidate candidates[CANDIDATES];
+    struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
     struct mt_error error;
     uint32_t count;
     const char *forced;
     node->cost.memory_ps_per_byte = memory;
-    if (mt_choose_candidates(node, &arguments, candidates, CANDIDATES, &count, &forced, &error))
+    if (mt_choose_candidates(node, &arguments, candidates, MT_SELECT_CANDIDATES, &count, &forced,
+                             &error))
         return 0;
     for (uint32_t i = 0; i < count; i++)
         if (candidates[i].algorithm->fused && !candidates[i].excluded)

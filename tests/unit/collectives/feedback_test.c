@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* MANTA_FEEDBACK: right results while algorithms are tried and after, the same choice on all ranks,
- * the same bits, and no rank left behind when another one does something else. Ranks are threads. */
+ * the same bits, and no rank left behind when another one does something else. Ranks are threads.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -132,7 +133,7 @@ static void all_ranks_decide_alike(void **state)
 /* What was tried is of the class of the model's best: what is not has no measured time. */
 static int compare_classes(struct manta_comm *comm, void *arg)
 {
-    struct mt_select_candidate candidates[32];
+    struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
     struct mt_error error;
     uint32_t count, measured = 0;
     const char *forced;
@@ -143,7 +144,8 @@ static int compare_classes(struct manta_comm *comm, void *arg)
     (void)arg;
     if (run_calls(comm, CALLS))
         return 1;
-    if (mt_choose_candidates(comm, &arguments, candidates, 32, &count, &forced, &error))
+    if (mt_choose_candidates(comm, &arguments, candidates, MT_SELECT_CANDIDATES, &count, &forced,
+                             &error))
         return rank_fail(comm, "%s", error.sentence);
     for (uint32_t i = 0; i < count; i++) {
         const struct mt_algorithm *one = candidates[i].algorithm;
@@ -194,7 +196,7 @@ static int post_calls(struct manta_comm *comm, void *arg)
     enum { AT_ONCE = 8 };
     static _Thread_local double src[AT_ONCE][COUNT], dst[AT_ONCE][COUNT];
     struct manta_request *requests[AT_ONCE];
-    struct mt_select_candidate candidates[32];
+    struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
     struct mt_error error;
     uint32_t count;
     const char *forced;
@@ -215,7 +217,8 @@ static int post_calls(struct manta_comm *comm, void *arg)
             if (manta_wait(requests[k], UINT64_MAX) || check_sum(comm, dst[k], COUNT, k))
                 return rank_fail(comm, "wait %d of batch %d", k, batch);
     }
-    if (mt_choose_candidates(comm, &arguments, candidates, 32, &count, &forced, &error))
+    if (mt_choose_candidates(comm, &arguments, candidates, MT_SELECT_CANDIDATES, &count, &forced,
+                             &error))
         return rank_fail(comm, "%s", error.sentence);
     if (chosen(comm, MANTA_ALLREDUCE, COUNT * sizeof(double)) != candidates[0].algorithm)
         return rank_fail(comm, "something was preferred without a time");

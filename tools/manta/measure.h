@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each algorithm takes, on a communicator. */
+#ifndef MT_TOOLS_MANTA_MEASURE_H
+#define MT_TOOLS_MANTA_MEASURE_H
+
+#include "collectives/comm.h"
+
+/* All ranks call it alike. measured_ns_out: [count], the usual time of the slowest rank, 0 of the
+ * excluded. 0, or a code with a sentence. */
+int measure_candidates(struct manta_comm *comm, const struct mt_arguments *arguments,
+                       const struct mt_select_candidate *candidates, uint32_t count,
+                       uint64_t *measured_ns_out, struct mt_error *error);
+
+#endif
