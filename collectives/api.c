@@ -263,6 +263,8 @@ int manta_wait(struct manta_request *request, uint64_t timeout_ns)
     if (!request)
         return MANTA_EINVAL;
     struct manta_comm *comm = request->comm;
+    if (request->awaited && timeout_ns > 0)
+        mt_wait_outside(request);
     int rc = mt_comm_enter(comm);
     if (rc)
         return rc;

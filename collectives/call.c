@@ -180,6 +180,7 @@ static void fill(struct manta_request *request, struct manta_comm *comm,
     request->result = MANTA_INPROGRESS;
     request->posted = request->queued = 0;
     request->fused_turn = (struct mt_plan_turn){0, 0};
+    request->awaited = NULL;
 }
 
 /* A short call that ended when it was looked at took no time worth another reading of the clock. */
@@ -314,13 +315,16 @@ int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
                  struct mt_shape *shape, struct manta_request **request_out)
 {
     int rc = start(comm, arguments, shape, 0, request_out);
-    if (rc == 0 && (*request_out)->result == MANTA_INPROGRESS) {
-        (*request_out)->posted = 1;
-        mt_wait_posted(comm, 1);
-        if (!(*request_out)->shape || (*request_out)->queued)
-            (void)mt_engine_progress(comm); /* an error is kept for test or wait */
-    }
-    return rc;
+    if (rc || (*request_out)->result != MANTA_INPROGRESS)
+        return rc;
+    struct manta_request *request = *request_out;
+    request->posted = 1;
+    mt_wait_posted(comm, 1);
+    if (request->shape && !request->queued)
+        mt_engine_await(request);
+    else
+        (void)mt_engine_progress(comm); /* an error is kept for test or wait */
+    return 0;
 }
 
 int mt_call_finish(struct manta_request *request)

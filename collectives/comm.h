@@ -162,6 +162,8 @@ struct manta_request {
     uint32_t queued; /* it has a fused step that its transport has not been given yet */
     struct mt_plan_turn fused_turn; /* of its fused steps, where there is more than one */
     uint64_t token;                 /* the barrier's one byte lives here */
+    const uint64_t *awaited; /* set when it was posted: will be that value soon; NULL: unknown */
+    uint64_t awaited_value;
     struct manta_transport_request transfer;
 };
 
@@ -382,6 +384,8 @@ void mt_engine_unqueue(struct manta_request *request);
 /* Post the one step of a direct call, and look for the others that often. */
 void mt_engine_post(struct manta_request *request);
 void mt_engine_look(struct manta_request *request, uint32_t looks);
+/* It was posted by a caller that goes on: what will it wait for? */
+void mt_engine_await(struct manta_request *request);
 
 /* call.c; shape: of these arguments, or NULL */
 int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
@@ -400,6 +404,9 @@ int mt_call_finish(struct manta_request *request);
 /* wait.c */
 /* Until the request is finished (its result), or for so long (MANTA_INPROGRESS); 0: look once. */
 int mt_wait(struct manta_request *request, uint64_t timeout_ns);
+/* The communicator is not taken yet: a while for what is awaited. Taking it waits for all that this
+ * core has stored to reach the others, which is better done while they do the same. */
+void mt_wait_outside(const struct manta_request *request);
 /* Fail all requests: the control plane's verdict becomes their result. */
 void mt_wait_fail(struct manta_comm *comm);
 /* A transport reported an error: ask the control plane whose fault it is, then fail. Returns the

@@ -353,6 +353,14 @@ void mt_engine_look(struct manta_request *request, uint32_t looks)
         finish_direct(request);
 }
 
+void mt_engine_await(struct manta_request *request)
+{
+    const struct mt_endpoint *endpoint = &request->comm->endpoints[request->comm->fused_endpoint];
+    if (endpoint->transport->fused_awaits && request->transfer.status == MANTA_INPROGRESS)
+        request->awaited = endpoint->transport->fused_awaits(
+            endpoint->handle, &request->shape->fused, &request->transfer, &request->awaited_value);
+}
+
 void mt_engine_unqueue(struct manta_request *request)
 {
     request->comm->queued -= request->queued;

@@ -362,6 +362,18 @@ static int look_directly(struct manta_request *request, uint64_t now_ns)
     return 0;
 }
 
+void mt_wait_outside(const struct manta_request *request)
+{
+    const struct manta_comm *comm = request->comm;
+    if (mt_fork_happened(comm->fork_generation)) /* the word is not in a child's memory */
+        return;
+    /* Pairs with nothing: who has taken the communicator looks again. */
+    for (uint32_t i = 0; i < comm->looks; i++)
+        if (atomic_load_explicit((const _Atomic uint64_t *)(const void *)request->awaited,
+                                 memory_order_relaxed) == request->awaited_value)
+            return;
+}
+
 int mt_wait(struct manta_request *request, uint64_t timeout_ns)
 {
     struct manta_comm *comm = request->comm;

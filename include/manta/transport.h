@@ -223,6 +223,12 @@ struct manta_transport {
      * nothing is posted. 0 or an error. NULL: it is not told. */
     int (*fused_memory)(void *endpoint, const struct manta_transport_fused_call *call, char *text,
                         size_t text_bytes);
+    /* Of a posted step that only waits for others: a word that will be *value_out when the first of
+     * them has come, readable until close; or NULL. It is for a thread that looks while it is not
+     * in the endpoint, which can only gain time by it. */
+    const uint64_t *(*fused_awaits)(void *endpoint, const struct manta_transport_fused_call *call,
+                                    const struct manta_transport_request *request,
+                                    uint64_t *value_out);
 };
 
 /* The one symbol of a plugin: returns its table, or NULL if host->abi does not suit it. */

@@ -488,6 +488,22 @@ void mt_shm_fused_look(void *handle, struct manta_transport_fused_call *call,
         mt_shm_team_progress(endpoint, team);
 }
 
+const uint64_t *mt_shm_fused_awaits(void *handle, const struct manta_transport_fused_call *call,
+                                    const struct manta_transport_request *request,
+                                    uint64_t *value_out)
+{
+    const struct prepared *prepared =
+        (const struct prepared *)(const void *)call->transport_private;
+    const struct mt_shm_team *team = prepared->team;
+    const struct mt_shm_op *op = team->head;
+    (void)handle;
+    if (op == NULL || op->request != request || !op->line || !op->consumes || team->unresolved != 0)
+        return NULL;
+    uint32_t first = op->collective == MANTA_BROADCAST ? op->root : team->me == 0;
+    *value_out = mt_shm_flag(team->tick, op->hash);
+    return (const uint64_t *)(const void *)mt_shm_team_entry(&team->members[first], team->tick);
+}
+
 int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint)
 {
     int happened = 0;

@@ -471,5 +471,6 @@ const struct manta_transport mt_transport_shm = {
     .fused_post = mt_shm_fused_post,
     .fused_look = mt_shm_fused_look,
     .fused_memory = mt_shm_fused_memory,
+    .fused_awaits = mt_shm_fused_awaits,
     .counters = counters,
 };

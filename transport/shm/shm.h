@@ -203,6 +203,9 @@ int mt_shm_fused_memory(void *endpoint, const struct manta_transport_fused_call 
                         size_t text_bytes);
 void mt_shm_fused_look(void *endpoint, struct manta_transport_fused_call *call,
                        struct manta_transport_request *request, uint32_t looks);
+const uint64_t *mt_shm_fused_awaits(void *endpoint, const struct manta_transport_fused_call *call,
+                                    const struct manta_transport_request *request,
+                                    uint64_t *value_out);
 int mt_shm_fused_progress(struct mt_shm_endpoint *endpoint);
 void mt_shm_fused_abort(struct mt_shm_endpoint *endpoint, int code);
 void mt_shm_fused_close(struct mt_shm_endpoint *endpoint);

@@ -159,6 +159,11 @@ static inline void mt_shm_team_place(const struct mt_shm_team *team, uint64_t ti
 /* The flag is not the expected one: MANTA_INPROGRESS, MANTA_EMISMATCH or MANTA_ETRANSPORT. */
 int mt_shm_team_other(struct mt_shm_endpoint *endpoint, const struct mt_shm_member *from,
                       uint64_t flag, uint64_t expected);
+/* Where the flag of a member's publication at this tick is. */
+static inline const uint8_t *mt_shm_team_entry(const struct mt_shm_member *member, uint64_t tick)
+{
+    return member->entries + tick % MT_SHM_TICKS * MT_SHM_ENTRY;
+}
 /* Has the member published at this tick? 0 and the entry's payload, MANTA_INPROGRESS,
  * MANTA_EMISMATCH or MANTA_ETRANSPORT. */
 static inline int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
@@ -166,7 +171,7 @@ static inline int mt_shm_team_look(struct mt_shm_endpoint *endpoint, struct mt_s
                                    const uint8_t **entry_out)
 {
     const struct mt_shm_member *from = &team->members[member];
-    const uint8_t *entry = from->entries + tick % MT_SHM_TICKS * MT_SHM_ENTRY;
+    const uint8_t *entry = mt_shm_team_entry(from, tick);
     /* Pairs with the release store in mt_shm_team_publish(). */
     uint64_t flag =
         atomic_load_explicit((const _Atomic uint64_t *)(const void *)entry, memory_order_acquire);

@@ -196,6 +196,22 @@ static inline void free_call(struct call *call)
     free(call->result);
 }
 
+/* Look. Who is through has seen the word that it was to wait for. */
+static inline int look(struct mt_shm_endpoint *endpoint, struct manta_transport_fused_call *call,
+                       struct manta_transport_request *request, uint32_t looks)
+{
+    uint64_t value;
+    const uint64_t *word = NULL;
+    if (request->status == MANTA_INPROGRESS)
+        word = mt_transport_shm.fused_awaits(endpoint, call, request, &value);
+    mt_transport_shm.fused_look(endpoint, call, request, looks);
+    if (word == NULL || request->status != 0)
+        return 0;
+    /* Its writer may have written it again. */
+    uint64_t now = atomic_load((const _Atomic uint64_t *)(const void *)word);
+    return now >> MT_SHM_HASH_BITS < value >> MT_SHM_HASH_BITS ? MANTA_ETRANSPORT : 0;
+}
+
 /* Where member i's call reads and writes: in place, everything happens in its dst. */
 static inline int post(struct runner *self, struct call *call, uint32_t index,
                        struct manta_transport_request *request)
@@ -231,9 +247,9 @@ static inline int post(struct runner *self, struct call *call, uint32_t index,
     if (code == 0)
         code = mt_transport_shm.fused_post(endpoint, &posted, request);
     if (code == 0 && world_random(&self->random) % 3 == 0)
-        mt_transport_shm.fused_look(endpoint, &posted, request, world_random(&self->random) % 50);
+        code = look(endpoint, &posted, request, world_random(&self->random) % 50);
     if (code != 0)
-        fprintf(stderr, "rank %u call %u: query or post gives %d\n", self->rank, index, code);
+        fprintf(stderr, "rank %u call %u: query, post or look gives %d\n", self->rank, index, code);
     return code;
 }
 
