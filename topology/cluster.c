@@ -147,10 +147,11 @@ static int add_kind(struct layout *layout, const struct mt_box *box, struct mt_e
                             MT_NODE_CORES_MAX);
     struct kind *kind = &layout->kinds[layout->kind_count++];
     struct numbers at = {0, 0, 0};
-    uint32_t *columns = calloc(3 * cores, sizeof *columns);
-    if (!columns)
+    kind->package = calloc(3 * cores, sizeof *kind->package);
+    if (!kind->package)
         return mt_error_set(error, MANTA_ENOMEM, "no memory for a node of the cluster");
-    *kind = (struct kind){0, 0, 0, columns, columns + cores, columns + 2 * cores};
+    kind->numa = kind->package + cores;
+    kind->l3 = kind->numa + cores;
     number_cores(&one, &at, kind);
     kind->ranks = box->gpus ? box->gpus : kind->cores;
     if (layout->ranks_per_node)
@@ -252,20 +253,23 @@ static void shuffle(struct seat *seats, uint64_t count, uint64_t seed)
     }
 }
 
-static int count_seats(const struct mt_cluster *cluster, const struct layout *layout,
-                       uint64_t *count_out, struct mt_error *error)
+/* 0 if ranks do not fit: the error says why. */
+static uint64_t count_seats(const struct mt_cluster *cluster, const struct layout *layout,
+                            struct mt_error *error)
 {
-    *count_out = 0;
+    uint64_t count = 0;
     for (uint32_t n = 0; n < layout->stand_count; n++)
-        *count_out += ranks_on(layout, n);
-    if (*count_out > MT_RANKS_MAX)
-        return mt_error_set(error, MANTA_EINVAL,
-                            "it has room for %llu ranks, and %d is the most; say ranks:COUNT for "
-                            "fewer on each node",
-                            (unsigned long long)*count_out, MT_RANKS_MAX);
-    if (cluster->size > *count_out)
-        return mt_error_set(error, MANTA_EINVAL, "%u ranks do not fit: it has room for %llu",
-                            cluster->size, (unsigned long long)*count_out);
+        count += ranks_on(layout, n);
+    if (count <= MT_RANKS_MAX && cluster->size <= count)
+        return count;
+    if (count > MT_RANKS_MAX)
+        mt_error_set(error, MANTA_EINVAL,
+                     "it has room for %llu ranks, and %d is the most; say ranks:COUNT for fewer on "
+                     "each node",
+                     (unsigned long long)count, MT_RANKS_MAX);
+    else
+        mt_error_set(error, MANTA_EINVAL, "%u ranks do not fit: it has room for %llu",
+                     cluster->size, (unsigned long long)count);
     return 0;
 }
 
@@ -292,15 +296,14 @@ static void fill_keys(const struct layout *layout, const struct seat *seats, uin
 static int place(const struct mt_cluster *cluster, const struct layout *layout,
                  struct mt_topology **topology_out, struct mt_error *error)
 {
-    uint64_t count;
+    uint64_t count = count_seats(cluster, layout, error);
     const uint64_t *columns[MT_LEVELS];
-    int rc = count_seats(cluster, layout, &count, error);
-    if (rc)
-        return rc;
+    if (count == 0)
+        return MANTA_EINVAL;
     uint32_t ranks = cluster->size ? cluster->size : (uint32_t)count;
     struct seat *seats = calloc(count, sizeof *seats);
     uint64_t *keys = calloc((size_t)ranks * MT_LEVELS, sizeof *keys);
-    rc = MANTA_ENOMEM;
+    int rc = MANTA_ENOMEM;
     if (seats && keys) {
         if (cluster->placement == MT_PLACEMENT_ROUND_ROBIN)
             seat_in_turn(layout, count, seats);

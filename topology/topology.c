@@ -20,9 +20,9 @@ static struct mt_topology *allocate(uint32_t ranks)
 {
     size_t column = (size_t)ranks * sizeof(uint32_t);
     struct mt_topology *topology = calloc(1, sizeof(*topology) + MT_LEVELS * column);
-    uint32_t *groups = (uint32_t *)(topology + 1);
     if (!topology)
         return NULL;
+    uint32_t *groups = (uint32_t *)(topology + 1);
     topology->ranks = ranks;
     for (int level = 0; level < MT_LEVELS; level++) {
         topology->group[level] = groups + (size_t)level * ranks;

@@ -114,9 +114,9 @@ static void write_text(FILE *file, const char *class, uint32_t x, uint32_t y, co
 {
     fprintf(file, "<text class=\"%s\" x=\"%u\" y=\"%u\">", class, x, y);
     for (; *text; text++) {
-        unsigned char letter = (unsigned char)*text;
-        if (letter == '<' || letter == '>' || letter == '&' || letter < 0x20 || letter > 0x7e)
-            fprintf(file, "&#%u;", letter < 0x20 || letter > 0x7e ? '?' : letter);
+        int letter = *text < 0x20 || *text > 0x7e ? '?' : *text;
+        if (letter == '<' || letter == '>' || letter == '&')
+            fprintf(file, "&#%d;", letter);
         else
             fputc(letter, file);
     }
