@@ -13,6 +13,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(__file__)), "compare"))
 
+import accuracy
 import contenders
 import jobs
 import judge
@@ -73,6 +74,21 @@ def add_compare(commands):
     parser.add_argument("--output", help="file for all that was measured, as JSON")
 
 
+def add_accuracy(commands):
+    text = "what the cost model predicts of each algorithm, and what it takes"
+    parser = commands.add_parser("accuracy", help=text, description=text)
+    add_shape(parser)
+    parser.add_argument(
+        "--grid", action="store_true", help="of six shapes, instead of the one that options name"
+    )
+    parser.add_argument("--tune", action="store_true", help="with what manta tune measures there")
+    parser.add_argument("--coll", default="allreduce")
+    parser.add_argument("--max", type=parse_size, default=4 << 20, help="of 12 sizes from 4")
+    parser.add_argument("--rounds", type=int, default=2, help="of which the best counts")
+    parser.add_argument("--seconds", type=float, default=0.05, help="bound of a size's calls")
+    parser.add_argument("--output", help="file for all points, as JSON")
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(
         prog="perf/cluster",
@@ -92,9 +108,11 @@ def parse_arguments():
     plain = commands.add_parser("wire", help=text, description=text)
     add_shape(plain)
     plain.add_argument("--seconds", type=float, default=2)
+    add_accuracy(commands)
     options = parser.parse_args()
-    if not 2 <= options.nodes <= NODES_MOST:
-        parser.error(f"--nodes must be from 2 to {NODES_MOST}")
+    least = 1 if options.command == "accuracy" else 2
+    if not least <= options.nodes <= NODES_MOST:
+        parser.error(f"--nodes must be from {least} to {NODES_MOST}")
     if options.ranks_per_node < 1 or not 1 <= options.interfaces <= 8:
         parser.error("--ranks-per-node must be at least 1, --interfaces from 1 to 8")
     if not 1 <= options.racks <= options.nodes or (options.uplink and options.racks == 1):
@@ -136,7 +154,17 @@ def main():
         uplink=options.uplink,
         latency=options.latency,
     )
-    command = {"run": run, "compare": judge.compare, "wire": measure_wire}[options.command]
+    commands = {
+        "run": run,
+        "compare": judge.compare,
+        "wire": measure_wire,
+        "accuracy": accuracy.of_cluster,
+    }
+    if options.command == "accuracy" and options.grid:
+        same = ["--coll", options.coll, "--max", str(options.max), "--rounds", str(options.rounds)]
+        same += ["--seconds", str(options.seconds), *(["--tune"] if options.tune else [])]
+        return accuracy.of_grid(same, options.output)
+    command = commands[options.command]
     return sandbox.run(lambda: command(network.Cluster(shape), options))
 
 

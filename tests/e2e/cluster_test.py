@@ -152,3 +152,15 @@ def test_says_what_the_kernel_lacks():
 def test_refuses(words):
     result = cluster("run", *words, "--", "true")
     assert result.returncode == 2 and "usage: perf/cluster" in result.stderr
+
+
+def test_how_good_the_model_is(tmp_path):
+    words = ["accuracy", "--nodes", "2", "--max", "64", "--rounds", "1", "--seconds", "0.01", "--output", tmp_path / "x"]
+    result = cluster(*words)
+    assert result.returncode == 0, result.stdout + result.stderr
+    points = json.loads((tmp_path / "x").read_text())
+    assert {point["bytes"] for point in points} == {4, 16, 64}
+    assert {"ring", "recursive_doubling"} <= {point["algorithm"] for point in points}
+    assert all(point["predicted_us"] > 0 and point["measured_us"] > 0 for point in points)
+    assert sum(point["pick"] for point in points) == 3
+    assert re.search(r"within 10 % of the best in \d of 3 points", result.stdout)

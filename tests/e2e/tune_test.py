@@ -79,10 +79,20 @@ def test_explain_measures_what_an_override_leaves():
     assert result.returncode == 0 and re.search(r"^\* +fused", result.stdout, re.M), result.stderr
 
 
+def test_explain_tells_of_the_ranks_that_there_are():
+    words = ("--coll", "allreduce", "--bytes", "64k")
+    result = mantarun("-n", 4, "--nodes", 2, "--no-prefix", binary("manta"), "explain", *words)
+    assert result.returncode == 0 and "4 ranks on 2 nodes" in result.stdout
+    assert "measured" not in result.stdout
+    result = mantarun("-n", 2, "--no-prefix", binary("manta"), "explain", "-n", 8, "--nodes", 2, *words)
+    assert result.stdout.count("8 ranks on 2 nodes") == 2  # each speaks for itself of what is meant
+
+
 @pytest.mark.parametrize("words", [["-n", "2"], ["--nodes", "2"]])
 def test_explain_measures_the_ranks_that_there_are(words):
     wrong = ["explain", "--measure", "--coll", "allreduce", *words]
     assert mantarun("-n", 2, binary("manta"), *wrong).returncode == 2
+    assert mantarun("-n", 2, binary("manta"), "explain", "--measure", "--coll", "send").returncode == 2
     result = manta("explain", "--measure", "--coll", "allreduce")
     assert result.returncode == 2 and "mantarun" in result.stderr
 

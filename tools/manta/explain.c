@@ -31,13 +31,11 @@ static const char help[] =
     "  --op NAME       default sum\n"
     "  --root RANK     of broadcast and reduce (default 0)\n"
     "  --peer RANK     of rank 0's send or recv (default 1)\n"
-    "MANTA_ALLREDUCE and its like, MANTA_SEGMENT, MANTA_REPRODUCIBLE and MANTA_TUNING count as in "
-    "a\n"
-    "run.\n"
-    "A running communicator is explained by manta_explain() instead.\n"
-    "  --measure       under mantarun, without -n and --nodes: run each algorithm, and tell what "
-    "it\n"
-    "                  took the slowest rank, too\n";
+    "  --measure       run each algorithm, and tell what it took the slowest rank, too\n"
+    "Under mantarun, leave out -n and --nodes: it tells of the ranks that there are, with their "
+    "nodes\n"
+    "and transports. MANTA_ALLREDUCE and its like, MANTA_SEGMENT, MANTA_REPRODUCIBLE and\n"
+    "MANTA_TUNING count as in a run. A program asks manta_explain() of its communicator instead.\n";
 
 static int has_op(int collective)
 {
@@ -138,8 +136,8 @@ static int explain(const struct call_options *options, const struct mt_settings 
     return print_verdict(candidates, count, forced, NULL);
 }
 
-/* The same of a communicator, measured; rank 0 speaks. */
-static int explain_measured(struct call_options *options)
+/* The same of the ranks that there are, measured if that is asked for; rank 0 speaks. */
+static int explain_running(struct call_options *options)
 {
     struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
     uint64_t measured_ns[MT_SELECT_CANDIDATES];
@@ -160,14 +158,14 @@ static int explain_measured(struct call_options *options)
     };
     int rc = mt_choose_candidates(comm, &arguments, candidates, MT_SELECT_CANDIDATES, &count,
                                   &forced, &error);
-    if (rc == 0)
+    if (rc == 0 && options->measure)
         rc = measure_candidates(comm, &arguments, candidates, count, measured_ns, &error);
     if (rc != 0)
         fprintf(stderr, "manta explain: %s\n", error.sentence);
     options->nodes = comm->topology->groups[MT_LEVEL_NODE];
     if (rc == 0 && comm->rank == 0) {
         print_head(options);
-        rc = print_verdict(candidates, count, forced, measured_ns);
+        rc = print_verdict(candidates, count, forced, options->measure ? measured_ns : NULL);
     }
     manta_comm_destroy(comm);
     return rc != 0 ? EXIT_PROBLEM : 0;
@@ -184,8 +182,8 @@ int command_explain(int argc, char **argv)
         return rc > 0 ? 0 : EXIT_USAGE;
     if (options.collective == MANTA_BARRIER)
         options.bytes = 1; /* its token */
-    if (options.measure)
-        return explain_measured(&options);
+    if (options.running)
+        return explain_running(&options);
     if (mt_settings_read(NULL, &settings, &error) != 0) {
         fprintf(stderr, "manta explain: %s\n", error.sentence);
         return EXIT_PROBLEM;

@@ -34,6 +34,7 @@ struct call_options {
     const char *topology;   /* NULL: not given, as the following */
     const char *trace, *fail;
     int json;
+    int running; /* they are those that mantarun has started */
     int measure; /* on a communicator of the ranks that mantarun has started */
 };
 

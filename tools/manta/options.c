@@ -211,19 +211,24 @@ int call_options_check(const struct call_options *options, const char *command)
     return -1;
 }
 
-/* How many ranks measure, mantarun has told. */
+/* Which ranks: those that mantarun has started, unless -n says how many are meant. */
 static int count_ranks(struct call_options *options, const char *command)
 {
     uint64_t ranks = 0;
     struct mt_error error;
     const char *wrong = NULL;
-    if (options->ranks != 0 || options->nodes != 1)
-        wrong = "--measure takes the ranks that mantarun starts: leave out -n and --nodes";
-    else if (options->collective == MANTA_SEND || options->collective == MANTA_RECV)
-        wrong = "--measure is for collectives";
+    if (options->ranks != 0 && options->measure)
+        wrong = "--measure takes the ranks that mantarun starts: leave out -n";
+    else if (options->ranks != 0 || (!options->measure && !mt_config_is_set(MT_VAR(SIZE))))
+        return 0;
     else if (mt_config_count(MT_VAR(SIZE), &ranks, &error) != 0 || ranks < 1 || ranks > 65536)
         wrong = "--measure needs ranks that measure: start it with mantarun";
+    else if (options->collective == MANTA_SEND || options->collective == MANTA_RECV)
+        wrong = "of send and recv it tells with -n only";
+    else if (options->nodes != 1)
+        wrong = "--nodes goes with -n; the ranks of mantarun know their nodes";
     options->ranks = (uint32_t)ranks;
+    options->running = 1;
     if (wrong == NULL)
         return 0;
     fprintf(stderr, "manta %s: %s\n", command, wrong);
@@ -279,7 +284,7 @@ int call_options_parse(struct call_options *options, const char *command, const 
                 command);
         return -1;
     }
-    if (options->measure && count_ranks(options, command) != 0)
+    if (is_allowed(allowed, "measure") && count_ranks(options, command) != 0)
         return -1;
     if (options->topology != NULL && options->ranks == 0)
         return 0; /* the topology tells; then they are checked */
