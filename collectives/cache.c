@@ -260,7 +260,7 @@ int mt_cache_instance(struct manta_comm *comm, struct mt_entry *entry, uint64_t 
         entry->idle = instance;
     }
     if (scratch_bytes > 0)
-        scratch = mt_scratch_take(comm, scratch_bytes * MT_PLAN_DEPTH);
+        scratch = mt_scratch_take(comm, scratch_bytes);
     if (scratch_bytes > 0 && !scratch)
         return MANTA_ENOMEM;
     entry->idle = instance->next;

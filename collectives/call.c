@@ -100,8 +100,9 @@ static void time_call(struct manta_request *request)
 static int prepare_slots(struct manta_request *request, struct mt_error *error)
 {
     mt_bind_segments(request->comm, request);
-    int rc = mt_cache_instance(request->comm, request->entry, mt_bind_scratch_bytes(request),
-                               &request->instance);
+    uint64_t slots = request->segments < MT_PLAN_DEPTH ? request->segments : MT_PLAN_DEPTH;
+    int rc = mt_cache_instance(request->comm, request->entry,
+                               mt_bind_scratch_bytes(request) * slots, &request->instance);
     if (rc)
         return mt_error_set(error, rc, "no memory for the scratch of %s",
                             request->entry->algorithm->name);

@@ -26,8 +26,8 @@ static uint32_t base_piece(const uint32_t *skip, uint32_t q, uint32_t v)
     return q; /* v is the root */
 }
 
-/* v receives one base piece of others in each of q rounds, in round k from a rank that can have that
- * of a rank between v - skip[k + 1] and v - skip[k]. */
+/* v receives one base piece of others in each of q rounds, in round k from a rank that can have
+ * that of a rank between v - skip[k + 1] and v - skip[k]. */
 struct search {
     const uint32_t *skip;
     uint32_t q, found;
@@ -36,7 +36,8 @@ struct search {
     uint32_t piece[MT_CIRCULANT_SKIPS];
 };
 
-/* Depth first over the sums of ever smaller skips, from `at` on, with those up to the largest'th. */
+/* Depth first over the sums of ever smaller skips, from `at` on, with those up to the largest'th.
+ * */
 static void find_pieces(struct search *s, uint64_t at, uint32_t largest)
 {
     for (uint32_t e = largest + 1; e-- > 0 && s->found < s->q;) {
@@ -89,17 +90,19 @@ void mt_circulant_schedule(uint32_t n, uint32_t v, uint32_t pieces, struct mt_ci
     out->q = mt_circulant_skips(n, out->skip);
     if (!out->q)
         return;
-    /* The last round is the last one of a turn through the skips; the first ones do not take place. */
+    /* The last round is the last one of a turn through the skips; the first ones do not take place.
+     * */
     out->first = (out->q - (pieces - 1) % out->q) % out->q;
     out->end = out->first + pieces - 1 + out->q;
     fill_rows(out, v, out->mine);
     for (uint32_t k = 0; k < out->q; k++) {
-        fill_rows(out, (v + out->skip[k]) % n, rows);
+        uint32_t to = (uint32_t)(((uint64_t)v + out->skip[k]) % n);
+        fill_rows(out, to, rows);
         out->next[k] = rows[k];
         /* The root receives nothing. */
         if (v == 0)
             out->mine[k].base = INT64_MIN / 2;
-        if ((v + out->skip[k]) % n == 0)
+        if (to == 0)
             out->next[k].base = INT64_MIN / 2;
     }
 }

@@ -340,6 +340,7 @@ int mt_cache_get(struct manta_comm *comm, const struct mt_algorithm *algorithm,
                  struct mt_error *error);
 /* The plan is used again, found by a shape. */
 void mt_cache_touch(struct manta_comm *comm, struct mt_entry *entry);
+/* scratch_bytes: of all slots that the call uses. */
 int mt_cache_instance(struct manta_comm *comm, struct mt_entry *entry, uint64_t scratch_bytes,
                       struct mt_instance **instance_out);
 void mt_cache_release(struct manta_comm *comm, struct mt_entry *entry,

@@ -13,7 +13,7 @@ static uint32_t node_at(uint32_t nodes, uint32_t place, uint32_t tree)
 {
     if (tree == 0 || place == 0)
         return place;
-    return nodes % 2 == 0 ? nodes + 1 - place : (place + nodes - 2) % nodes + 1;
+    return nodes % 2 == 0 ? nodes + 1 - place : (place > 1 ? place - 1 : nodes);
 }
 
 static uint32_t root_place(uint32_t nodes)

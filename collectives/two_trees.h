@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Two binary trees over the same nodes, so that a node with children in one is a leaf in the other:
- * with half of the pieces over each, all links of all nodes work both ways. The first is numbered in
- * order (the children of i are i -+ half of its lowest bit, so that leaves are odd); the second is
- * the first one mirrored, or where the number of nodes is odd, shifted by one.
- * Sanders, Speck, Träff: Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009.
+ * with half of the pieces over each, all links of all nodes work both ways. The first is numbered
+ * in order (the children of i are i -+ half of its lowest bit, so that leaves are odd); the second
+ * is the first one mirrored, or where the number of nodes is odd, shifted by one.
+ * Sanders, Speck, Träff: Two-tree algorithms for full bandwidth broadcast, reduction and scan,
+ * 2009.
  */
 #ifndef MT_COLLECTIVES_TWO_TREES_H
 #define MT_COLLECTIVES_TWO_TREES_H

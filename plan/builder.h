@@ -62,8 +62,8 @@ void mt_plan_free_all(struct manta_plan **plans, uint32_t ranks);
 /* Which blocks a rank owns: 1 if block b of SRC is an input of this rank, of DST an output. */
 int mt_plan_owns_src(const struct manta_plan *plan, uint32_t block);
 int mt_plan_owns_dst(const struct manta_plan *plan, uint32_t block);
-/* 1 if a vector cannot run through the plan in segments: there are gaps between blocks that it names
- * as one, or a transport cuts the vector as it likes. */
+/* 1 if a vector cannot run through the plan in segments: there are gaps between blocks that it
+ * names as one, or a transport cuts the vector as it likes. */
 int mt_plan_needs_whole(const struct manta_plan *plan);
 
 #endif

@@ -48,8 +48,10 @@ static struct manta_plan_location locate(struct home home, uint32_t first, uint3
 static void set_home(struct placement *p, uint32_t block, struct home home)
 {
     struct home old = p->homes[block];
-    if (old.buffer == MANTA_PLAN_SCRATCH)
+    if (old.buffer == MANTA_PLAN_SCRATCH) {
         p->b->regions[old.region].live--;
+        p->b->regions[old.region].used_at = p->op; /* it may be read until here */
+    }
     if (home.buffer == MANTA_PLAN_SCRATCH)
         p->b->regions[home.region].live++;
     p->homes[block] = home;

@@ -2,7 +2,8 @@
 /* Pipelined reduction up two binary trees and broadcast down again, every other piece in each. Up
  * and down are lanes of their own, so that a piece comes down while others go up. The parameter is
  * the number of pieces.
- * Sanders, Speck, Träff: Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009.
+ * Sanders, Speck, Träff: Two-tree algorithms for full bandwidth broadcast, reduction and scan,
+ * 2009.
  */
 #include "collectives/algorithms.h"
 #include "collectives/two_trees.h"

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reduce-scatter by recursive halving, allgather by recursive doubling, in the canonical order (the
- * binary tree over ranks split at the largest power of two below the size), for any number of ranks.
- * A part of 2^k ranks halves with the rank at distance 1, 2, 4, ..., so that its subtrees are
- * combined in order, and its ranks own one block each. Otherwise the left 2^k ranks and the rest
- * first do so each for themselves; then the owners of the right part's total scatter their blocks to
- * the owners of the left part's by binomial trees, which combine the two, and while the left part
- * doubles, it returns each interval of the result to the right as soon as one of its ranks has it.
- * No power of two costs two rounds more, and at most half a vector.
+ * binary tree over ranks split at the largest power of two below the size), for any number of
+ * ranks. A part of 2^k ranks halves with the rank at distance 1, 2, 4, ..., so that its subtrees
+ * are combined in order, and its ranks own one block each. Otherwise the left 2^k ranks and the
+ * rest first do so each for themselves; then the owners of the right part's total scatter their
+ * blocks to the owners of the left part's by binomial trees, which combine the two, and while the
+ * left part doubles, it returns each interval of the result to the right as soon as one of its
+ * ranks has it. Each further part costs two rounds more, and half a vector at most.
  * Thakur, Rabenseifner, Gropp: Optimization of collective communication operations in MPICH, 2005.
  */
 #include "collectives/algorithms.h"
@@ -58,8 +58,8 @@ static void halve(struct mt_plan_builder *p, const struct part *part)
     }
 }
 
-/* The left ranks of one right owner, me modulo the owners, are 0, 1, 2, ... of a binomial tree. From
- * `round` on, send each later half of my share, kept in `region`, to the rank that leads it. */
+/* The left ranks of one right owner, me modulo the owners, are a binomial tree. From `round` on,
+ * send each later half of my share, kept in `region`, to the rank that leads it. */
 static void pass_on(struct mt_plan_builder *p, const struct part *part, uint32_t me, uint32_t round,
                     uint32_t region)
 {
@@ -102,15 +102,17 @@ static void reduce_scatter(struct mt_plan_builder *p, uint32_t first, uint32_t c
         join(p, &part);
 }
 
-/* I have what rank me holds after `halvings`: a right owner gets it if I lead that in its tree. */
+/* I have my share of so many halvings: a right owner gets it from me if I am the last of those that
+ * have the same, which did least when the owner's blocks were scattered. */
 static void give_back(struct mt_plan_builder *p, const struct part *part, uint32_t halvings)
 {
     uint32_t me = plan_rank(p) - part->first, owner = me & ((1u << part->owned) - 1);
-    uint32_t bits = me == owner ? part->doublings : log2_floor(me) + 1;
-    if (!part->right || bits != halvings || (me != owner && me - owner != 1u << (bits - 1)))
+    uint32_t after = part->left - (me - owner); /* a power of two if I am the last of some */
+    uint32_t mine = me == owner ? part->doublings : log2_floor(after) + 1;
+    if (!part->right || (after & (after - 1)) != 0 || mine != halvings)
         return;
     plan_lane(p, BETWEEN);
-    plan_send(p, part->first + part->left + owner, share(p, me, bits));
+    plan_send(p, part->first + part->left + owner, share(p, me, mine));
 }
 
 static void get_back(struct mt_plan_builder *p, const struct part *part)
@@ -120,8 +122,10 @@ static void get_back(struct mt_plan_builder *p, const struct part *part)
         return;
     plan_lane(p, BETWEEN);
     plan_recv(p, part->first + me, share(p, me, part->doublings));
-    for (uint32_t t = part->doublings; t-- > part->owned;)
-        plan_recv(p, part->first + me + (1u << t), share(p, me + (1u << t), t + 1));
+    for (uint32_t t = part->doublings; t-- > part->owned;) {
+        uint32_t from = me + part->left - (1u << t);
+        plan_recv(p, part->first + from, share(p, from, t + 1));
+    }
 }
 
 static void allgather(struct mt_plan_builder *p, uint32_t first, uint32_t count)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Broadcast of pieces in the least number of rounds, pieces - 1 + ceil(log2 n), for any n: in each
- * round all ranks send one piece they have, and receive one that is new, over one skip of a circulant
- * graph. The parameter is the number of pieces.
+ * round all ranks send one piece they have, and receive one that is new, over one skip of a
+ * circulant graph. The parameter is the number of pieces.
  * Träff: Optimal Broadcast Schedules in Logarithmic Time, arXiv 2407.18004. */
 #include "collectives/algorithms.h"
 #include "collectives/circulant.h"

@@ -2,7 +2,8 @@
 /* Pipelined broadcast down two binary trees, every other piece down each: the root sends to the
  * roots of both, the other ranks have children in one of them at most. The parameter is the number
  * of pieces.
- * Sanders, Speck, Träff: Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009.
+ * Sanders, Speck, Träff: Two-tree algorithms for full bandwidth broadcast, reduction and scan,
+ * 2009.
  */
 #include "collectives/algorithms.h"
 #include "collectives/two_trees.h"

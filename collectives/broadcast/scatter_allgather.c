@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Scatter by a binomial tree, then allgather over a circulant graph: a rank that has the blocks up to
- * skip[k] behind its own gets those up to skip[k + 1], but for what the scatter has left with it.
- * About 2 ceil(log2 n) rounds, and each rank receives little more than the vector.
- * Barnett, Gupta, Payne, Shuler, van de Geijn, Watts: Interprocessor collective communication library
- * (InterCom), 1994; the allgather is Träff's, arXiv 2410.14234.
+ * Scatter by a binomial tree, then allgather over a circulant graph: a rank that has the blocks up
+ * to skip[k] behind its own gets those up to skip[k + 1], but for what the scatter has left with
+ * it. About 2 ceil(log2 n) rounds, and each rank receives little more than the vector.
+ * Barnett, Gupta, Payne, Shuler, van de Geijn, Watts: Interprocessor collective communication
+ * library (InterCom), 1994; the allgather is Träff's, arXiv 2410.14234.
  */
 #include "collectives/algorithms.h"
 #include "collectives/circulant.h"

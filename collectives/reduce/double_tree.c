@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pipelined reduction up two binary trees, every other piece up each; the roots of both send to the
  * root. The parameter is the number of pieces.
- * Sanders, Speck, Träff: Two-tree algorithms for full bandwidth broadcast, reduction and scan, 2009.
+ * Sanders, Speck, Träff: Two-tree algorithms for full bandwidth broadcast, reduction and scan,
+ * 2009.
  */
 #include "collectives/algorithms.h"
 #include "collectives/two_trees.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Circulant reduce-scatter, ceil(log2 n) rounds: a rank that has sums for `skip[k + 1]` ranks, itself
- * and the following, hands those of the farther half to the rank skip[k] ahead.
+/* Circulant reduce-scatter, ceil(log2 n) rounds: a rank that has sums for `skip[k + 1]` ranks,
+ * itself and the following, hands those of the farther half to the rank skip[k] ahead.
  * Träff: Optimal, Non-pipelined Reduce-scatter and Allreduce Algorithms, arXiv 2410.14234. */
 #include "collectives/algorithms.h"
 #include "collectives/circulant.h"

@@ -32,7 +32,7 @@ static uint32_t *choose_words(struct manta_plan *plan, uint8_t which, size_t *wo
     case 4:
         *words_out = plan->fused_count ? plan->fused->member_count * 5 : 0;
         return (uint32_t *)(uintptr_t)(plan->fused_count ? plan->fused->members : NULL);
-    default: /* collective .. blocks, lanes and whole; the counts describe the arrays and are true */
+    default: /* collective .. blocks, lanes, whole; the counts describe the arrays and are true */
         *words_out = 9;
         return &plan->collective;
     }

@@ -152,7 +152,7 @@ static void force(const struct mt_algorithm *algorithm, int on)
 
 static void run_all(const char *inner)
 {
-    static const int sizes[] = {2, 3, 4, 5, 8};
+    static const int sizes[] = {2, 3, 4, 5, 7, 8};
     setenv("MANTA_SIM_INNER", inner, 1);
     setenv("MANTA_FAULT", "delay=100us,reorder", 1);
     setenv("MANTA_SEGMENT", "16k", 1);

@@ -208,7 +208,7 @@ static void expect_steps(const struct manta_plan *plan, const char *const *lines
     }
 }
 
-/* Blocks around the end are two pieces: two places in one message, each with a region of its own. */
+/* Blocks around the end are two pieces: two places in one message, each in its own region. */
 static void build_around(struct mt_plan_builder *p)
 {
     plan_blocks(p, 4, MANTA_PLAN_VECTOR);
