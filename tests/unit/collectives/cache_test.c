@@ -149,7 +149,7 @@ static void scratch_goes_from_plan_to_plan(void **state)
     for (uint32_t root = 0; root < 300; root++) {
         struct mt_entry *entry = plan_of(comm, MANTA_REDUCE, "binomial", root, 0);
         assert_int_equal(mt_cache_instance(comm, entry, 5000, &instance), 0);
-        memset(instance->scratch, 0x5a, 5000 * MT_PLAN_DEPTH);
+        memset(instance->scratch, 0x5a, 5000);
         assert_int_equal((uintptr_t)instance->scratch % 4096, 0);
         if (root == 0)
             memory = instance->scratch;

@@ -153,11 +153,11 @@ static void test_candidates(void **state)
     choose(&context, MANTA_ALLREDUCE, 64 << 20, 0, c);
     assert_true(named(c, count, "ring")->predicted_ns <
                 named(c, count, "recursive_doubling")->predicted_ns);
-    choose(&context, MANTA_BROADCAST, 64 << 20, 0, c);
+    count = choose(&context, MANTA_BROADCAST, 64 << 20, 0, c);
     assert_true(named(c, count, "chain")->predicted_ns <
                 named(c, count, "binomial")->predicted_ns);
     context.reproducible = 1;
-    choose(&context, MANTA_ALLREDUCE, 64 << 20, 0, c);
+    count = choose(&context, MANTA_ALLREDUCE, 64 << 20, 0, c);
     assert_int_equal(c[0].algorithm->order, MANTA_PLAN_ORDER_BINARY);
     const char *excluded = named(c, count, "ring")->excluded;
     assert_non_null(strstr(excluded ? excluded : "", "REPRODUCIBLE"));
