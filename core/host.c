@@ -15,12 +15,11 @@
 #define SO_NETNS_COOKIE 71
 #endif
 
-/* FNV-1a, never 0. */
-static uint64_t hash(const char *text)
+uint64_t mt_host_hash(const char *name, size_t bytes)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ (unsigned char)name[i]) * UINT64_C(0x100000001b3);
     return hash ? hash : 1;
 }
 
@@ -77,8 +76,10 @@ void mt_host_describe(const char *node, struct mt_member *member_out)
         boot[sizeof boot - 1] = 0;
     if (!node || !node[0])
         node = mt_config_string(MT_VAR(NODE));
-    member_out->boot = hash(boot);
-    member_out->node = hash(node[0] ? node : boot);
+    if (!node[0])
+        node = boot;
+    member_out->boot = mt_host_hash(boot, strlen(boot));
+    member_out->node = mt_host_hash(node, strlen(node));
     if (stat("/proc/self/ns/pid", &namespace) == 0)
         member_out->pid_namespace = namespace.st_ino;
     member_out->pid = getpid();

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/config.h"
+#include "core/host.h"
 #include "core/nodes.h"
 #include "topology/devices.h"
 #include "topology/host.h"
@@ -23,15 +24,6 @@ static void read_nics(void)
     mt_devices_read("", devices);
     nic_mbits = mt_devices_mbits(devices);
     free(devices);
-}
-
-/* FNV-1a, never 0. */
-static uint64_t hash(const char *text, size_t length)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (unsigned char)text[i]) * UINT64_C(0x100000001b3);
-    return hash ? hash : 1;
 }
 
 static int parse_part(const char *part, size_t length, struct mt_place *place,
@@ -57,7 +49,7 @@ static int parse_part(const char *part, size_t length, struct mt_place *place,
                             (int)(length < 80 ? length : 80), part, part, NAME_MAX_BYTES);
     if (*target)
         return mt_error_set(error, MANTA_EINVAL, "%.4s is named twice", part);
-    *target = hash(equals + 1, length - key - 1);
+    *target = mt_host_hash(equals + 1, length - key - 1);
     return 0;
 }
 
