@@ -164,34 +164,48 @@ static int price_exactly(const struct mt_select_context *context,
     return rc;
 }
 
-/* Are the plans of all ranks too much to make them all? Rank 0's tells, on every rank alike. */
-static int is_too_much(const struct mt_algorithm *algorithm, const struct mt_plan_request *request,
-                       int *too_much_out, struct mt_error *error)
+/* How long the plan of rank 0 is in a group of this size, and how much work those of all are. */
+static int measure(const struct mt_algorithm *algorithm, const struct mt_plan_request *request,
+                   uint32_t ranks, uint64_t *steps_out, uint64_t *work_out, struct mt_error *error)
 {
     struct mt_plan_request first = *request;
     struct manta_plan *plan;
-    *too_much_out = 0;
-    if (request->ranks <= PRICED_RANKS || request->collective >= MANTA_SEND)
-        return 0;
     first.rank = 0;
+    first.ranks = ranks;
     if (mt_plan_compile(algorithm, &first, &plan, error))
         return error->code;
-    uint64_t work = (uint64_t)plan->step_count + plan->blocks;
-    *too_much_out = work * request->ranks > PRICED_WORK;
+    *steps_out = plan->step_count;
+    *work_out = ((uint64_t)plan->step_count + plan->blocks) * ranks;
     mt_plan_free(plan);
     return 0;
 }
 
-/* The price from those of a quarter of PRICED_RANKS, of half and of all of them. What a doubling of
- * the ranks adds is the same each time for trees, twice as much for rings; others are between. */
-static uint64_t extrapolate(const uint64_t prices[3], uint32_t ranks)
+/* Prices of a quarter of PRICED_RANKS, of half and of all of them, and how long rank 0's plan is for
+ * these and for all ranks. */
+struct sample {
+    uint64_t prices[3];
+    uint64_t steps, steps_of_all;
+};
+
+/* By how many 1024ths of what a doubling of the ranks has added the next one adds: as much where
+ * plans grow with the logarithm, twice as much where they grow with the ranks. Plans of a fixed
+ * length may be of trees or of chains: their prices tell. */
+static uint64_t growth_of(const struct sample *sample, uint32_t ranks)
 {
-    uint64_t before = prices[1] > prices[0] ? prices[1] - prices[0] : 0;
-    uint64_t added = prices[2] > prices[1] ? prices[2] - prices[1] : 0;
-    uint64_t price = prices[2], growth = 1024; /* in 1024ths */
-    if (before && added < UINT64_MAX / 1024)
-        growth = added * 1024 / before;
-    growth = growth < 1024 ? 1024 : growth > 2048 ? 2048 : growth;
+    uint64_t before = sample->prices[1] - sample->prices[0];
+    uint64_t added = sample->prices[2] - sample->prices[1];
+    if (sample->steps_of_all > sample->steps)
+        return sample->steps_of_all >= sample->steps * (ranks / PRICED_RANKS) / 2 + 1 ? 2048 : 1024;
+    if (sample->prices[1] <= sample->prices[0] || sample->prices[2] <= sample->prices[1])
+        return 1024;
+    uint64_t growth = added < UINT64_MAX / 1024 ? added * 1024 / before : 2048;
+    return growth < 1024 ? 1024 : growth > 2048 ? 2048 : growth;
+}
+
+static uint64_t extrapolate(const struct sample *sample, uint32_t ranks)
+{
+    uint64_t price = sample->prices[2], growth = growth_of(sample, ranks);
+    uint64_t added = price > sample->prices[1] ? price - sample->prices[1] : 0;
     for (uint64_t reached = PRICED_RANKS; reached < ranks; reached *= 2) {
         added = added / 1024 * growth + added % 1024 * growth / 1024;
         if (added > UINT64_MAX / 4 || price > UINT64_MAX / 4)
@@ -226,19 +240,24 @@ static int has_smaller(const struct mt_algorithm *algorithm, const struct mt_pla
 static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
                  uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
 {
-    uint64_t prices[3];
-    int too_much;
-    if (is_too_much(candidate->algorithm, request, &too_much, error))
+    const struct mt_plan_request largest = first_of(request, 2);
+    struct sample sample;
+    uint64_t work = 0;
+    int small = request->ranks <= PRICED_RANKS || request->collective >= MANTA_SEND;
+    if (!small &&
+        measure(candidate->algorithm, request, request->ranks, &sample.steps_of_all, &work, error))
         return error->code;
-    if (!too_much || !has_smaller(candidate->algorithm, request))
+    if (small || work <= PRICED_WORK || !has_smaller(candidate->algorithm, request))
         return price_exactly(context, candidate->algorithm, request, bytes,
                              &candidate->predicted_ns, error);
     for (uint32_t i = 0; i < 3; i++) {
         const struct mt_plan_request smaller = first_of(request, i);
-        if (price_exactly(context, candidate->algorithm, &smaller, bytes, &prices[i], error))
+        if (price_exactly(context, candidate->algorithm, &smaller, bytes, &sample.prices[i], error))
             return error->code;
     }
-    candidate->predicted_ns = extrapolate(prices, request->ranks);
+    if (measure(candidate->algorithm, &largest, PRICED_RANKS, &sample.steps, &work, error))
+        return error->code;
+    candidate->predicted_ns = extrapolate(&sample, request->ranks);
     return 0;
 }
 

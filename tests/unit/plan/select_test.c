@@ -243,6 +243,30 @@ static void test_large_groups(void **state)
     mt_topology_free(topology);
 }
 
+/* Halving and doubling take rounds with the logarithm of the ranks, however these sit on nodes. */
+static void test_large_groups_of_trees(void **state)
+{
+    static uint64_t nodes[4096];
+    struct mt_select_candidate c[MT_SELECT_CANDIDATES];
+    struct mt_cost_model model;
+    (void)state;
+    for (uint32_t on_node = 1; on_node <= 32; on_node *= 2) {
+        for (uint32_t r = 0; r < 4096; r++)
+            nodes[r] = r / on_node;
+        struct mt_topology *topology = topology_of(4096, nodes);
+        mt_cost_defaults(&model, topology, 1 << 20);
+        struct mt_select_context context = context_of(64, &model);
+        uint32_t count = choose(&context, MANTA_ALLREDUCE, 64 << 10, 0, c);
+        uint64_t of_64 = named(c, count, "halving_doubling")->predicted_ns;
+        context.ranks = 4096;
+        count = choose(&context, MANTA_ALLREDUCE, 64 << 10, 0, c);
+        uint64_t of_4096 = named(c, count, "halving_doubling")->predicted_ns;
+        assert_true(of_4096 > of_64 && of_4096 < 6 * of_64);
+        assert_true(of_4096 < named(c, count, "ring")->predicted_ns / 4);
+        mt_topology_free(topology);
+    }
+}
+
 static void test_capacity(void **state)
 {
     struct mt_select_candidate c[MT_SELECT_CANDIDATES];
@@ -318,6 +342,7 @@ int main(void)
         cmocka_unit_test(test_fused_on_one_node),
         cmocka_unit_test(test_alike_on_all_ranks),
         cmocka_unit_test(test_large_groups),
+        cmocka_unit_test(test_large_groups_of_trees),
         cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_pick),
         cmocka_unit_test(test_one_price_for_a_class),
