@@ -40,6 +40,7 @@ enum {
     MT_TCP_GATHER_FRAMES = 32,
     MT_TCP_GATHER_PIECES = 96,
     MT_TCP_STREAMS = MT_MESSAGE_STREAMS, /* the link, and at most so many minus one for bulk */
+    MT_TCP_TUNE_BYTES = 4 << 20,         /* enough to tell how fast they flow */
     MT_TCP_DIAL_LOOK_NS = 20000,         /* between two looks at dials that are under way */
     MT_TCP_DIAL_SLEEP_NS = 1000000       /* the same while the rank sleeps */
 };
@@ -81,6 +82,9 @@ struct mt_tcp_socket {
     int dirty;          /* on the list of those that get a new round */
     int shut;           /* SHUT_WR was done */
     int broken;         /* errno of a failed write; reading will end it */
+    uint64_t untuned;   /* bulk: bytes written since the last look at how they flow */
+    uint64_t acked, busy_us; /* what the kernel had counted then */
+    int looks, is_tuned;
     struct mt_tcp_socket *next_active, *next_dirty;
     struct mt_dial *dial;
     char address[MT_ADDRESS_TEXT];
@@ -154,8 +158,10 @@ void mt_tcp_gather_drop(struct mt_tcp_socket *socket);
 /* Read until there is no more, or a round is over; 1 if something was read. Sets readable. */
 int mt_tcp_socket_read(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *socket);
 
-/* tune.c: what the kernel is asked to do with a connection. */
+/* tune.c: what the kernel is asked to do with a connection: at its beginning, and when another
+ * MT_TCP_TUNE_BYTES of bulk were written and it is not tuned yet. */
 void mt_tcp_tune(const struct mt_tcp_endpoint *endpoint, int fd);
+void mt_tcp_tune_again(const struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *socket);
 
 /* probe.c */
 int mt_tcp_probe(void *endpoint, uint32_t peer, struct manta_transport_properties *properties);

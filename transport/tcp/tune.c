@@ -3,54 +3,76 @@
  * What the kernel is asked to do with a connection. Buffers are left to it: it grows them as far as
  * net.ipv4.tcp_rmem and tcp_wmem allow, and SO_SNDBUF or SO_RCVBUF would end that.
  *
- * Congestion control is not: cubic and bbr are made for long paths. On a link of microseconds bbr
- * hands packets to a timer, and cubic leaves slow start far too early; both took two to four times
- * as long as reno for 1 MiB to 16 MiB between two hosts joined by veth. So on a short path reno,
- * which every user may choose, takes their place; what else a host was set up with stays.
+ * Congestion control is not: cubic and bbr are made for long paths. On a link of microseconds and
+ * gigabytes bbr hands packets to a timer, and cubic leaves slow start far too early; both took two
+ * to four times as long as reno for 1 MiB to 16 MiB between two hosts joined by veth. So where
+ * bulk is seen to flow fast over a short path, reno, which every user may choose, takes their
+ * place. On a slow wire bbr keeps queues short, and stays; so does what else a host was set up with.
  */
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "transport/tcp/tcp.h"
 
-enum { SHORT_PATH_US = 1000, NAME_BYTES = 16 };
+enum {
+    SHORT_PATH_US = 1000,
+    FAST_BYTES_PER_US = 300, /* between 1 Gbit/s and 10 Gbit/s */
+    TICK_US = 4000,          /* the kernel's clock for busy times may be as coarse as this */
+    NAME_BYTES = 16,
+    LOOKS = 16 /* a path that was slow so often is slow */
+};
 
 static const char automatic[] = "auto", kept[] = "system", short_path[] = "reno";
 
-static int is_for_long_paths(const char *name)
+static int is_automatic(const struct mt_tcp_endpoint *endpoint)
 {
-    return strncmp(name, "bbr", 3) == 0 || strcmp(name, "cubic") == 0;
+    const char *given = endpoint->host->config("TCP_CONGESTION");
+    return given == NULL || strcmp(given, automatic) == 0;
 }
 
-/* The name that suits this connection; NULL: it has it. */
-static const char *suitable(int fd)
+static int is_for_long_paths(int fd)
 {
-    struct tcp_info info = {0};
     char name[NAME_BYTES + 1] = "";
-    socklen_t info_bytes = sizeof(info), name_bytes = NAME_BYTES;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &name_bytes) != 0 ||
-        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &info_bytes) != 0)
-        return NULL;
-    return is_for_long_paths(name) && info.tcpi_rtt < SHORT_PATH_US ? short_path : NULL;
+    socklen_t bytes = NAME_BYTES;
+    return getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &bytes) == 0 &&
+           (strncmp(name, "bbr", 3) == 0 || strcmp(name, "cubic") == 0);
 }
 
-static void choose_congestion_control(const struct mt_tcp_endpoint *endpoint, int fd)
+static void set(int fd, const char *name)
 {
-    const char *wanted = endpoint->host->config("TCP_CONGESTION");
-    if (wanted == NULL || strcmp(wanted, automatic) == 0)
-        wanted = suitable(fd);
-    else if (strcmp(wanted, kept) == 0)
-        wanted = NULL;
-    if (wanted != NULL)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name));
 }
 
 /* Not a TCP socket in some tests; then there is nothing to tune. */
 void mt_tcp_tune(const struct mt_tcp_endpoint *endpoint, int fd)
 {
     int one = 1;
+    const char *given = endpoint->host->config("TCP_CONGESTION");
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    choose_congestion_control(endpoint, fd);
+    if (!is_automatic(endpoint) && strcmp(given, kept) != 0)
+        set(fd, given);
+}
+
+void mt_tcp_tune_again(const struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *sock)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof(info);
+    sock->untuned = 0;
+    if (sock->looks++ == LOOKS || !is_automatic(endpoint) || !is_for_long_paths(sock->fd) ||
+        getsockopt(sock->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) {
+        sock->is_tuned = 1;
+        return;
+    }
+    uint64_t moved = info.tcpi_bytes_acked - sock->acked;
+    uint64_t took_us = info.tcpi_busy_time - sock->busy_us + TICK_US;
+    sock->acked = info.tcpi_bytes_acked;
+    sock->busy_us = info.tcpi_busy_time;
+    if (info.tcpi_min_rtt >= SHORT_PATH_US || moved / took_us < FAST_BYTES_PER_US)
+        return;
+    set(sock->fd, short_path);
+    if (endpoint->peers[sock->peer].link.fd >= 0)
+        set(endpoint->peers[sock->peer].link.fd, short_path);
+    sock->is_tuned = 1;
 }

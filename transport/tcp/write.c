@@ -317,6 +317,9 @@ static int wire_data(void *wire, uint32_t peer, uint32_t stream, const struct mt
     *accepted_out = (uint64_t)sent - headed;
     sock->part_left -= *accepted_out;
     sock->budget -= *accepted_out;
+    sock->untuned += *accepted_out;
+    if (sock->untuned >= MT_TCP_TUNE_BYTES && !sock->is_tuned)
+        mt_tcp_tune_again(endpoint, sock);
     make_dirty(endpoint, sock);
     return 0;
 }
