@@ -140,6 +140,8 @@ class Cluster:
         self.pids = [hold(node) for node in range(shape.nodes)]
         os.environ["PERF_CLUSTER_NODES"] = " ".join(map(str, self.pids))
         os.environ["PERF_CLUSTER_PER_NODE"] = str(shape.per_node)
+        racks = [shape.rack_of(node) for node in range(shape.nodes)] if shape.racks > 1 else []
+        os.environ["PERF_CLUSTER_RACKS"] = " ".join(map(str, racks))
         for interface in range(shape.interfaces):
             self.lay_switches(interface)
             for node in range(shape.nodes):

@@ -52,6 +52,14 @@ def test_each_rank_is_on_its_node():
         assert re.search(f"at {rank} of 6 on node{node}, node{node}, .*10.77.0.{node + 1}/24", result.stdout)
 
 
+def test_ranks_know_their_racks(tmp_path):
+    shape = ("--nodes", "4", "--racks", "2", "--uplink", "1gbit")
+    result = cluster("run", *shape, "--no-prefix", "--", binary("manta"), "tune", "--out", tmp_path / "tuning")
+    assert result.returncode == 0, result.stdout + result.stderr
+    text = (tmp_path / "tuning").read_text()
+    assert "\nrack uplink_ps_per_byte " in text and "\nnode uplink_ps_per_byte " in text
+
+
 def test_the_programs_exit_code_is_the_tools():
     assert cluster("run", "--no-prefix", "--", "sh", "-c", "exit 7").returncode == 7
 
