@@ -9,6 +9,7 @@ enum {
     FLAT_BYTES = 16384,       /* of all members together: combined by everybody, in one phase */
     FLAT_BYTES_CHEAP = 65536, /* the same where a second phase costs another turn of all, and of two
                                * members, who have to read as much in two phases */
+    COMPARE_EACH = 8,         /* looks in vain */
     STEPS = 16,               /* steps of a kernel in one progress: a few chunks */
     PIECES = 8,               /* a broadcast is cut into about that many, within these bounds */
     PIECE_BYTES_MIN = 16 * 1024,
@@ -339,6 +340,13 @@ static void unmap_retired(struct mt_shm_endpoint *endpoint)
     mt_shm_lend_settle(endpoint);
 }
 
+/* Nobody waits for ever for who was in another call: MANTA_EAGAIN, or that it was. */
+static int compare(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t *peer_out)
+{
+    int code = mt_shm_team_compare(endpoint, team, peer_out);
+    return code != 0 ? code : MANTA_EAGAIN;
+}
+
 int mt_shm_team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team)
 {
     uint32_t peer = MANTA_PLAN_NONE;
@@ -353,6 +361,8 @@ int mt_shm_team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
     for (int step = 0; step < STEPS && team->head != NULL; step++) {
         struct mt_shm_op *op = team->head;
         int code = step_op(endpoint, team, op, &peer);
+        if (code == MANTA_EAGAIN && (op->crowded || team->waits++ % COMPARE_EACH == 0))
+            code = compare(endpoint, team, &peer);
         if (code == MANTA_EAGAIN)
             return happened;
         happened = 1;

@@ -254,6 +254,29 @@ static int fits_history(struct mt_shm_team *team, uint64_t word, uint64_t done)
     return word == mt_shm_flag(done - 1, team->hashes[(done - 1) % MT_SHM_HISTORY]);
 }
 
+int mt_shm_team_compare(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                        uint32_t *peer_out)
+{
+    if (team->tick == 0 || team->consumed < team->tick)
+        return 0;
+    uint64_t tick = team->tick - 1;
+    uint64_t expected = mt_shm_flag(tick, team->hashes[tick % MT_SHM_HISTORY]);
+    for (uint32_t i = 0; i < team->count; i++) {
+        const struct mt_shm_member *from = &team->members[i];
+        if (i == team->me)
+            continue;
+        /* Pairs with the release store in mt_shm_team_publish(), but nothing is read for it. */
+        uint64_t flag = atomic_load_explicit(
+            (const _Atomic uint64_t *)(const void *)(from->entries +
+                                                     tick % MT_SHM_TICKS * MT_SHM_ENTRY),
+            memory_order_relaxed);
+        *peer_out = from->rank;
+        if (flag >> MT_SHM_HASH_BITS == expected >> MT_SHM_HASH_BITS && flag != expected)
+            return mismatch(endpoint, from->rank);
+    }
+    return 0;
+}
+
 /* Look at the others' `done`. */
 static int refresh(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t *peer_out)
 {

@@ -73,6 +73,7 @@ struct mt_shm_team {
     uint64_t known_done; /* all others are done with all ticks below */
     uint64_t unreported_bytes;
     uint32_t owes_report; /* something was read in place in the operation at the head */
+    uint32_t waits;       /* looks for others that were in vain */
     uint32_t last_root;   /* of a broadcast that did not fit into a line, or MT_SHM_NOBODY */
 
     uint8_t *entries, *ring; /* of this rank */
@@ -191,6 +192,11 @@ struct mt_shm_want {
 int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t member,
                        const uint8_t *entry, const struct mt_shm_want *want,
                        const uint8_t **payload_out);
+/* While this rank waits for others: have they published, at the last tick that it is done with, what
+ * it has not read there? Who only publishes goes on, and would else wait for ever for a member that
+ * was in another call. 0, or MANTA_EMISMATCH with *peer_out. */
+int mt_shm_team_compare(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
+                        uint32_t *peer_out);
 /* Has a member given up the call whose memory was read in place? Then nothing comes of it, and the
  * news of that is on its way. */
 int mt_shm_team_withdrawn(const struct mt_shm_team *team);

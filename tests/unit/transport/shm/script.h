@@ -42,6 +42,7 @@ struct call {
     uint64_t offsets[4 * WORLD_RANKS + 1];
     uint32_t blocks;
     uint64_t elements; /* of the vector, or of one member's part */
+    uint64_t uneven;   /* parts cut a vector of so many elements; 0: each is as long */
     uint32_t dtype, op, size, in_place, crowd;
     uint64_t src_bytes, dst_bytes;
     uint8_t *src[WORLD_RANKS], *dst[WORLD_RANKS]; /* by member; dst with guards */
@@ -104,7 +105,14 @@ static inline void tree(const struct call *call, uint32_t first, uint32_t count,
     free(right);
 }
 
-/* Parts lie `gap` bytes apart, each cut into `cut` blocks. */
+static inline uint64_t part_bytes(const struct call *call, uint32_t i)
+{
+    uint32_t cut = call->blocks / call->fused.member_count;
+    return call->uneven ? call->offsets[(i + 1) * cut] - call->offsets[i * cut]
+                        : call->elements * call->size;
+}
+
+/* Parts lie `gap` bytes apart, each cut into `cut` blocks; or they cut a vector as it falls. */
 static inline void declare(struct call *call, uint32_t cut, uint64_t gap)
 {
     uint32_t members = call->fused.member_count;
@@ -115,6 +123,8 @@ static inline void declare(struct call *call, uint32_t cut, uint64_t gap)
         call->offsets[b] =
             b / cut * (bytes + gap) + bytes / call->size * (b % cut) / cut * call->size;
     call->offsets[call->blocks] = vectors * (bytes + gap) - gap;
+    for (uint32_t b = 0; call->uneven && b <= call->blocks; b++)
+        call->offsets[b] = call->uneven * b / call->blocks * call->size;
     for (uint32_t i = 0; i < members; i++) {
         struct manta_plan_fused_member *m = &call->members[i];
         m->read_count = m->write_count = call->blocks;
@@ -159,7 +169,8 @@ static inline void fill(struct call *call, uint64_t *random)
     for (uint32_t i = 0; call->fused.collective == MANTA_ALLGATHER && i < call->fused.member_count;
          i++)
         memcpy(call->result + call->offsets[i * call->blocks / call->fused.member_count],
-               call->src[i] + call->offsets[i * call->blocks / call->fused.member_count], bytes);
+               call->src[i] + call->offsets[i * call->blocks / call->fused.member_count],
+               part_bytes(call, i));
 }
 
 static inline void make_call(struct call *call, uint32_t collective, uint64_t elements,
@@ -183,6 +194,9 @@ static inline void make_call(struct call *call, uint32_t collective, uint64_t el
     call->in_place = (uint32_t)world_random(random) & 1;
     call->crowd = 1 + (uint32_t)(world_random(random) % 2);
     uint64_t gap = world_random(random) % 3 * call->size;
+    if (has_parts(call) && elements > 0 && world_random(random) % 2)
+        call->uneven =
+            elements * call->fused.member_count - world_random(random) % call->fused.member_count;
     declare(call, 1 + (uint32_t)(world_random(random) % 3), has_parts(call) ? gap : 0);
     fill(call, random);
 }
@@ -236,7 +250,8 @@ static inline int post(struct runner *self, struct call *call, uint32_t index,
         .fused = &call->fused,
         .src = src,
         .dst = dst,
-        .count = call->elements * (has_parts(call) ? call->fused.member_count : 1),
+        .count = call->uneven ? call->uneven
+                              : call->elements * (has_parts(call) ? call->fused.member_count : 1),
         .dtype = call->dtype,
         .op = call->op,
         .block_offsets = call->offsets,
@@ -272,18 +287,18 @@ static inline int is_right(const struct call *call, uint32_t i)
         return !is_root || same(dst, call->result, bytes);
     case MANTA_REDUCE_SCATTER: {
         uint64_t at = call->offsets[call->members[i].write_first];
-        uint64_t after = at + bytes;
+        uint64_t after = at + part_bytes(call, i);
         const uint8_t *rest = call->in_place ? call->src[i] : NULL;
         uint8_t untouched = GUARD_BYTE;
         for (uint64_t b = 0; b < call->dst_bytes; b++)
             if ((b < at || b >= after) && dst[b] != (rest != NULL ? rest[b] : untouched))
                 return 0;
-        return same(dst + at, call->result + at, bytes);
+        return same(dst + at, call->result + at, after - at);
     }
     case MANTA_ALLGATHER:
         for (uint32_t m = 0; m < call->fused.member_count; m++) {
             uint64_t at = call->offsets[call->members[m].read_first];
-            if (!same(dst + at, call->result + at, bytes))
+            if (!same(dst + at, call->result + at, part_bytes(call, m)))
                 return 0;
         }
         return 1;
