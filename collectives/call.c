@@ -108,6 +108,7 @@ static int prepare_slots(struct manta_request *request, struct mt_error *error)
                             request->entry->algorithm->name);
     for (uint32_t i = 0; i < MT_PLAN_DEPTH; i++)
         request->instance->slots[i].running = 0;
+    request->fused_turn = (struct mt_plan_turn){0, 0};
     return 0;
 }
 
@@ -180,7 +181,6 @@ static void fill(struct manta_request *request, struct manta_comm *comm,
     request->next_segment = request->done_segments = request->segments = 0;
     request->result = MANTA_INPROGRESS;
     request->posted = request->queued = 0;
-    request->fused_turn = (struct mt_plan_turn){0, 0};
     request->awaited = NULL;
 }
 

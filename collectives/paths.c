@@ -162,8 +162,9 @@ void mt_paths_announce(const struct manta_comm *comm)
         used += (size_t)snprintf(transports + used, sizeof(transports) - used, "%s%s",
                                  i ? ", " : "", text);
     }
-    mt_log(MT_LOG_INFO, (int)comm->rank, "transports (MANTA_TRANSPORTS=%s): %s; fused steps by %s",
-           comm->settings.transports, transports,
+    mt_log(MT_LOG_INFO, (int)comm->rank,
+           "transports (MANTA_TRANSPORTS=%s): %s; fused steps%s by %s", comm->settings.transports,
+           transports, comm->topology->groups[MT_LEVEL_NODE] > 1 ? " on each node" : "",
            comm->fused_endpoint == MT_ROUTE_NONE
                ? "none"
                : comm->endpoints[comm->fused_endpoint].transport->name);

@@ -147,22 +147,41 @@ static void report_line(struct session *s, const char *name, const struct tally 
         fprintf(s->report, "%s\n", line);
 }
 
+static void mutate_cases(struct session *s, const struct mt_algorithm *algorithm, uint32_t ranks,
+                         const struct plans_seat *seat)
+{
+    for (uint32_t at = 0; plans_next(algorithm, ranks, seat, &at, &s->what);) {
+        struct mt_verify_result result;
+        s->what.parameter = PIECES;
+        plans_compile(&s->what, s->plans);
+        const struct manta_plan *const *plans = (const struct manta_plan *const *)s->plans;
+        assert_int_equal(mt_plan_verify(plans, ranks, &result), 0);
+        s->order = result.order;
+        mutate_all(s->plans, ranks, judge, s);
+        mt_plan_free_all(s->plans, ranks);
+    }
+}
+
+/* Hierarchical plans depend on where the ranks sit. */
+static void mutate_seats(struct session *s, const struct mt_algorithm *algorithm)
+{
+    static const char *const seats[] = {"aab", "aabb", "abab", "aaabb", "aabb/0011", "abcabc"};
+    for (uint32_t i = 0; i < 2 * sizeof(seats) / sizeof(*seats); i++) {
+        struct plans_seat seat;
+        plans_seat_open(&seat, seats[i / 2], i % 2);
+        mutate_cases(s, algorithm, seat.topology->ranks, &seat);
+        plans_seat_close(&seat);
+    }
+}
+
 static void mutate_algorithm(struct session *s, const struct mt_algorithm *algorithm)
 {
     char name[64];
     memset(&s->tally, 0, sizeof(s->tally));
-    for (uint32_t ranks = 2; ranks <= RANKS; ranks++) {
-        for (uint32_t at = 0; plans_next(algorithm, ranks, NULL, &at, &s->what);) {
-            struct mt_verify_result result;
-            s->what.parameter = PIECES;
-            plans_compile(&s->what, s->plans);
-            const struct manta_plan *const *plans = (const struct manta_plan *const *)s->plans;
-            assert_int_equal(mt_plan_verify(plans, ranks, &result), 0);
-            s->order = result.order;
-            mutate_all(s->plans, ranks, judge, s);
-            mt_plan_free_all(s->plans, ranks);
-        }
-    }
+    for (uint32_t ranks = 2; ranks <= RANKS && !algorithm->unfit; ranks++)
+        mutate_cases(s, algorithm, ranks, NULL);
+    if (algorithm->unfit)
+        mutate_seats(s, algorithm);
     snprintf(name, sizeof(name), "%s/%s", mt_collective_name((int)algorithm->collective),
              algorithm->name);
     report_line(s, name, &s->tally);

@@ -245,6 +245,15 @@ static void present(struct draft *d, struct mutant m)
     }
 }
 
+/* Is there another place for its blocks? */
+static int moves(const struct manta_plan *plan, const struct manta_plan_step *step)
+{
+    int any = 0;
+    for (uint32_t i = 0; i < step->location_count; i++)
+        any |= plan->locations[step->location_first + i].count < plan->blocks;
+    return any;
+}
+
 static void mutate_step(struct draft *d, uint32_t rank, uint32_t index)
 {
     const struct manta_plan *plan = d->plans[rank];
@@ -253,9 +262,9 @@ static void mutate_step(struct draft *d, uint32_t rank, uint32_t index)
     present(d, m);
     if (step->kind == MANTA_PLAN_SEND) /* once for each message */
         present(d, (struct mutant){MUTANT_DROPPED_MESSAGE, rank, index, 0});
-    if (step->location_count && plan->blocks > 1)
+    if (moves(plan, step))
         present(d, (struct mutant){MUTANT_SHIFTED_STEP, rank, index, 0});
-    if (step->kind == MANTA_PLAN_SEND && plan->blocks > 1)
+    if (step->kind == MANTA_PLAN_SEND && moves(plan, step))
         present(d, (struct mutant){MUTANT_SHIFTED_MESSAGE, rank, index, 0});
     if (step->kind == MANTA_PLAN_REDUCE)
         present(d, (struct mutant){MUTANT_DOUBLED_REDUCE, rank, index, 0});

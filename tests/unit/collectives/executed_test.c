@@ -19,13 +19,13 @@
 #include "tests/support/ranks.h"
 #include "transport/sim/sim.h"
 
-enum { COUNT = 20011, ROOT = 1 };
+enum { COUNT = 20011, ROOT = 1, SEGMENTS = 5 }; /* of a vector */
 
 static const uint64_t element_bytes = sizeof(int32_t);
 
-/* A message as a rank sees it. */
+/* A message, or a fused step, as a rank sees it. */
 struct seen {
-    uint32_t is_send, peer, number;
+    uint32_t kind, peer, number; /* kind: of the step */
     uint64_t segment;
 };
 
@@ -52,7 +52,7 @@ static int call(struct manta_comm *comm, uint32_t collective, const int32_t *src
     }
 }
 
-/* Every send and receive of the plan, in every segment; no message of these is empty. */
+/* Every send, receive and fused step of the plan, in every segment; none of these is empty. */
 static size_t list_expected(const struct mt_entry *entry, uint64_t segments, struct seen *out)
 {
     const struct manta_plan *plan = entry->plan;
@@ -60,16 +60,23 @@ static size_t list_expected(const struct mt_entry *entry, uint64_t segments, str
     for (uint64_t k = 0; k < segments; k++) {
         for (uint32_t i = 0; i < plan->step_count; i++) {
             const struct manta_plan_step *step = &plan->steps[i];
-            if (step->kind != MANTA_PLAN_SEND && step->kind != MANTA_PLAN_RECV)
+            if (step->kind == MANTA_PLAN_COPY || step->kind == MANTA_PLAN_REDUCE)
                 continue;
             memset(&out[count], 0, sizeof(out[count]));
-            out[count].is_send = step->kind == MANTA_PLAN_SEND;
+            out[count].kind = step->kind;
             out[count].peer = step->peer;
             out[count].number = step->number;
             out[count++].segment = k;
         }
     }
     return count;
+}
+
+static uint32_t kind_of(enum mt_sim_operation operation)
+{
+    if (operation == MT_SIM_FUSED)
+        return MANTA_PLAN_FUSED;
+    return operation == MT_SIM_SEND ? MANTA_PLAN_SEND : MANTA_PLAN_RECV;
 }
 
 static size_t list_seen(const struct manta_comm *comm, struct seen *out, size_t room, int *bad_out)
@@ -80,9 +87,9 @@ static size_t list_seen(const struct manta_comm *comm, struct seen *out, size_t 
     for (size_t i = 0; i < events && count < room; i++) {
         if (log[i].id.call != comm->sequence || log[i].id.epoch != comm->group->epoch)
             continue;
-        *bad_out |= log[i].status != 0 || log[i].operation == MT_SIM_FUSED || log[i].bytes == 0;
+        *bad_out |= log[i].status != 0 || log[i].bytes == 0;
         memset(&out[count], 0, sizeof(out[count]));
-        out[count].is_send = log[i].operation == MT_SIM_SEND;
+        out[count].kind = kind_of(log[i].operation);
         out[count].peer = log[i].peer;
         out[count].number = log[i].id.number;
         out[count++].segment = log[i].id.segment;
@@ -103,6 +110,24 @@ static uint64_t segments_of(const struct manta_comm *comm, const struct mt_entry
     return (count + elements - 1) / elements;
 }
 
+/* Does a node go on with a segment only when the one before it has come back from the network? Of
+ * an allreduce, the steps on the node are two. */
+static int levels_wait(const struct manta_plan *plan, const struct seen *seen, size_t count)
+{
+    uint64_t begun = 0, ended = 0;
+    int is_one = plan->collective == MANTA_ALLREDUCE && plan->fused_count == 2;
+    for (size_t i = 0; is_one && i < count; i++) {
+        if (seen[i].kind != MANTA_PLAN_FUSED)
+            continue;
+        begun += seen[i].number == 0;
+        ended += seen[i].number == 1;
+        /* the last segment has none after it */
+        if (seen[i].number == 1 && begun < ended + 1 && seen[i].segment + 1 < SEGMENTS)
+            return 1;
+    }
+    return 0;
+}
+
 static int executed(struct manta_comm *comm, void *arg)
 {
     const struct mt_algorithm *algorithm = arg;
@@ -121,6 +146,9 @@ static int executed(struct manta_comm *comm, void *arg)
     size_t room = 4 * segments * entry->plan->step_count + 16;
     struct seen *want = calloc(room, sizeof(*want)), *got = calloc(room, sizeof(*got));
     size_t wanted = list_expected(entry, segments, want), found = list_seen(comm, got, room, &bad);
+    if (levels_wait(entry->plan, got, found))
+        return rank_fail(comm, "%s: a segment's first step waits for the last one before it",
+                         algorithm->name);
     qsort(want, wanted, sizeof(*want), compare_seen);
     qsort(got, found, sizeof(*got), compare_seen);
     if (bad || wanted != found || memcmp(want, got, wanted * sizeof(*want)) != 0)
@@ -173,6 +201,41 @@ static void run_all(const char *inner)
     unsetenv("MANTA_SIM_INNER");
 }
 
+/* Hierarchical plans: nodes side by side, in turn, of two sizes; with fused steps and without. */
+static void run_seats(const char *inner)
+{
+    static const char *const seats[] = {"aabb", "abab", "aaabb"};
+    setenv("MANTA_SIM_INNER", inner, 1);
+    setenv("MANTA_FAULT", "delay=100us,reorder", 1);
+    setenv("MANTA_SEGMENT", "16k", 1);
+    for (int i = 0; mt_catalogue[i]; i++) {
+        for (size_t s = 0; s < sizeof(seats) / sizeof(seats[0]) && mt_catalogue[i]->unfit; s++) {
+            const struct ranks_options options = {
+                .ranks = (int)strlen(seats[s]), .transports = "sim", .seats = seats[s]};
+            struct mt_topology *topology = ranks_topology(&options);
+            const struct mt_plan_request request = {.ranks = (uint32_t)options.ranks,
+                                                    .topology = topology};
+            int fits = !mt_catalogue[i]->unfit(&request), failed = 0;
+            mt_topology_free(topology);
+            force(mt_catalogue[i], 1);
+            if (fits)
+                failed = ranks_run(&options, executed, (void *)(uintptr_t)mt_catalogue[i]);
+            force(mt_catalogue[i], 0);
+            assert_int_equal(failed, 0);
+        }
+    }
+    unsetenv("MANTA_SEGMENT");
+    unsetenv("MANTA_FAULT");
+    unsetenv("MANTA_SIM_INNER");
+}
+
+static void test_on_nodes(void **state)
+{
+    (void)state;
+    run_seats("shm,tcp");
+    run_seats("tcp");
+}
+
 static void test_tcp(void **state)
 {
     (void)state;
@@ -187,6 +250,7 @@ static void test_shm(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tcp), cmocka_unit_test(test_shm)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tcp), cmocka_unit_test(test_shm),
+                                       cmocka_unit_test(test_on_nodes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,9 +111,12 @@ static void enter_node(struct comm_process *self)
 
 static void ranks_of_other_nodes_tell_why_tcp(void **state)
 {
-    static const char *const parts[] = {
-        ": shm to 1 rank (memfd; rank 1 ",       ", tcp to 2 ranks (",    "; rank 2 at ",
-        "; not shm: rank 2 is on another node)", "; fused steps by none", NULL};
+    static const char *const parts[] = {": shm to 1 rank (memfd; rank 1 ",
+                                        ", tcp to 2 ranks (",
+                                        "; rank 2 at ",
+                                        "; not shm: rank 2 is on another node)",
+                                        "; fused steps on each node by shm",
+                                        NULL};
     const struct comm_job job = {
         .ranks = 4, .log_level = MT_LOG_INFO, .enter = enter_node, .body = call};
     (void)state;
