@@ -356,7 +356,7 @@ static int64_t broadcast_from(struct endpoints_rank *self, uint8_t *memory, uint
 static int run_lack(struct endpoints_rank *self)
 {
     static const struct script lack = {{1, 7, 0, 8192}, RECORD_BYTES, F_SEAL_SHRINK, 0, 0};
-    enum { CALLS = 2000, LEAST = 256 };
+    enum { CALLS = 600, LEAST = 256 };
     uint8_t *first = allocate(), *second = allocate();
     struct mt_shm_peer *peer = mt_shm_peer_of(self->endpoint, self->rank == 0);
     uint64_t number = 0, staged = 0;
