@@ -55,6 +55,14 @@ struct mt_sim {
     size_t log_count, log_room;
 };
 
+/* open.c: ops of the transport. */
+int mt_sim_query(const struct manta_transport_host *host, struct manta_transport_error *error);
+int mt_sim_open(const struct manta_transport_open *params, void **endpoint_out,
+                struct manta_transport_error *error);
+void mt_sim_close(void *handle);
+int mt_sim_address(void *handle, void *blob, size_t blob_bytes, size_t *bytes_out);
+int mt_sim_peers(void *handle, const void *const *addresses, const size_t *address_bytes);
+
 /* work.c: operations on their way. */
 int mt_sim_send(void *handle, const struct manta_transport_message *message,
                 struct manta_transport_request *request);
