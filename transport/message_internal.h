@@ -91,6 +91,7 @@ struct mt_peer {
     uint32_t hint_count;
     int sends_blocked; /* the wire refused a forward frame */
     uint32_t streams;
+    uint32_t turn; /* which stream is the first to take a stretch: they do in turn */
     struct mt_lane lanes[MT_MESSAGE_STREAMS];
 
     /* Receiving. */

@@ -150,8 +150,10 @@ static int push_lane(struct mt_messages *messages, struct mt_peer *peer, uint32_
         peer->sends_blocked = 1;
         return 0;
     }
-    if (lane->request == NULL)
+    if (lane->request == NULL) {
         work->taken = goes.end;
+        peer->turn++;
+    }
     goes.at += accepted;
     *lane = goes.at < goes.end ? goes : (struct mt_lane){0};
     work->done += accepted;
@@ -170,8 +172,10 @@ static int push_ready(struct mt_messages *messages, struct mt_peer *peer)
     if (peer->ready.first == NULL)
         return 0;
     int moved = push_ready_small(messages, peer);
-    for (uint32_t stream = peer->streams > 1; stream < peer->streams; stream++)
-        moved |= push_lane(messages, peer, stream);
+    if (peer->streams == 1)
+        return moved | push_lane(messages, peer, 0);
+    for (uint32_t i = 1, first = peer->turn; i < peer->streams; i++)
+        moved |= push_lane(messages, peer, 1 + (first + i) % (peer->streams - 1));
     return moved;
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/stream.h"
 #include "transport/registry.h"
 
 enum { WAIT_S = 20, SPINS = 200, SLEEP_MS = 50 };
@@ -97,6 +98,23 @@ static int know_peers(struct endpoints_rank *self)
             return endpoints_fail(self, "connect to %u: %d", peer, code);
     }
     return 0;
+}
+
+int endpoints_dial(struct endpoints_rank *self, uint32_t peer, uint32_t index)
+{
+    struct mt_dial *dial;
+    struct mt_error error = {0};
+    uint64_t until_ns = mt_clock_now_ns() + WAIT_S * MT_SECOND;
+    int fd = -1;
+    int code = mt_stream_dial(self->group, peer, MT_STREAM_TCP, index, until_ns, &dial);
+    if (code != 0)
+        return -1;
+    do {
+        struct pollfd nothing = {.fd = -1};
+        poll(&nothing, 1, 1);
+        code = mt_stream_dial_test(dial, &fd, &error);
+    } while (code == MANTA_INPROGRESS);
+    return code == 0 ? fd : -1;
 }
 
 static void *thread_main(void *arg)

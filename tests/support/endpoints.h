@@ -42,6 +42,9 @@ int endpoints_wait(struct endpoints_rank *self, struct manta_transport_request *
 /* Progress until *flag is nonzero (set by another thread), at most 20 s. */
 int endpoints_until(struct endpoints_rank *self, _Atomic int *flag);
 
+/* Dial a tcp stream of this index to a peer, with the group's key; -1: it failed. */
+int endpoints_dial(struct endpoints_rank *self, uint32_t peer, uint32_t index);
+
 /* A message of one piece. */
 int endpoints_send(struct endpoints_rank *self, uint32_t peer, uint64_t call, uint32_t number,
                    const void *memory, uint64_t bytes, struct manta_transport_request *request);

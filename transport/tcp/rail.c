@@ -95,16 +95,26 @@ static uint32_t find_rails(const struct mt_tcp_endpoint *endpoint, uint32_t peer
     return count > 0 ? keep_fast(rails, count) : 0;
 }
 
+int mt_tcp_sockets_parse(const char *text, uint32_t *count_out)
+{
+    char *end;
+    *count_out = 0;
+    if (text == NULL || text[0] == '\0' || strcmp(text, "auto") == 0)
+        return 0;
+    long count = strtol(text, &end, 10);
+    if (*end != '\0' || count < 1 || count > RAILS)
+        return MANTA_EINVAL;
+    *count_out = (uint32_t)count;
+    return 0;
+}
+
 uint32_t mt_tcp_rails_count(const struct mt_tcp_endpoint *endpoint, uint32_t peer)
 {
     struct rail rails[RAILS];
-    const char *given = endpoint->host->config("TCP_SOCKETS");
-    long wanted = given != NULL ? strtol(given, NULL, 10) : 0;
-    if (wanted <= 0)
-        wanted = find_rails(endpoint, peer, rails);
-    if (wanted < 1)
-        return 1;
-    return wanted < RAILS ? (uint32_t)wanted : RAILS;
+    uint32_t count = endpoint->sockets;
+    if (count == 0)
+        count = find_rails(endpoint, peer, rails);
+    return count > 0 ? count : 1;
 }
 
 int mt_tcp_rail_address(const struct mt_tcp_endpoint *endpoint, uint32_t peer, uint32_t stream,

@@ -161,7 +161,7 @@ void mt_tcp_socket_lose(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *
     if (is_link)
         read_rest(endpoint, peer);
     /* The link tells what the end of a stream means on which nothing is under way. */
-    if (is_link || sock->writes || error != 0 || is_cut)
+    if (is_link || sock->writes || is_cut)
         mt_messages_fail(endpoint->messages, sock->peer, direction, MANTA_EPEER, error,
                          "the tcp connection %s rank %u (%s) was %s%s%s",
                          is_link        ? "with"

@@ -118,11 +118,16 @@ static int open_endpoint(const struct manta_transport_open *params, void **endpo
                          struct manta_transport_error *error)
 {
     *endpoint_out = NULL;
+    uint32_t sockets;
     if (params->group == NULL)
         return mt_transport_refuse(error, MANTA_EINVAL, 0, "tcp needs a group");
+    if (mt_tcp_sockets_parse(params->host->config("TCP_SOCKETS"), &sockets) != 0)
+        return mt_transport_refuse(error, MANTA_EINVAL, 0,
+                                   "MANTA_TCP_SOCKETS must be auto or a number from 1 to 8");
     struct mt_tcp_endpoint *endpoint = endpoint_create(params);
     if (endpoint == NULL)
         return mt_transport_refuse(error, MANTA_ENOMEM, 0, "no memory for the tcp endpoint");
+    endpoint->sockets = sockets;
     const struct mt_message_settings settings = {
         .transport = "tcp",
         .host = params->host,

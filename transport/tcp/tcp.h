@@ -30,7 +30,7 @@
 enum {
     MT_TCP_EAGER_BYTES = 32768,
     MT_TCP_WINDOW_BYTES = 262144,
-    MT_TCP_STRETCH_BYTES = 262144, /* of a long message, for one of several streams */
+    MT_TCP_STRETCH_BYTES = 131072, /* of a long message, for one of several streams */
     MT_TCP_PART_BYTES = 1 << 20,   /* DATA is cut here */
     MT_TCP_WRITE_ROUND = 1 << 20,  /* bytes written to a bulk stream before others get a turn */
     MT_TCP_READ_ROUND = 524288,    /* the same of bytes read */
@@ -109,6 +109,7 @@ struct mt_tcp_endpoint {
     const struct manta_transport_host *host;
     const struct mt_group *group;
     uint32_t rank, ranks;
+    uint32_t sockets; /* bulk streams to each peer; 0: one for each rail */
     uint64_t timeout_ns;
     struct mt_tcp_peer *peers; /* [ranks] */
     int epoll_fd, mail_fd, timer_fd;
@@ -170,6 +171,8 @@ void mt_tcp_describe(struct mt_tcp_endpoint *endpoint, uint32_t peer,
                      struct manta_transport_properties *properties);
 
 /* rail.c */
+/* MANTA_TCP_SOCKETS: 0 and how many bulk streams, 0 for auto; or MANTA_EINVAL. */
+int mt_tcp_sockets_parse(const char *text, uint32_t *count_out);
 /* How many bulk streams to this peer, at least 1. */
 uint32_t mt_tcp_rails_count(const struct mt_tcp_endpoint *endpoint, uint32_t peer);
 /* The peer's address that a bulk stream tries first: 1, or 0: any. */

@@ -262,18 +262,15 @@ static void begin_part(struct mt_tcp_socket *sock, const struct mt_frame *frame,
     sock->out_end = MT_FRAME_BYTES;
 }
 
-/* The stream to write to now, or NULL. One that is lacking is dialled by the next progress; more
- * than one only for messages that are worth it. */
+/* The stream to write to now, or NULL. One that is lacking is dialled by the next progress. */
 static struct mt_tcp_socket *bulk_ready(struct mt_tcp_endpoint *endpoint, uint32_t peer,
-                                        uint32_t stream, uint64_t bytes)
+                                        uint32_t stream)
 {
     struct mt_tcp_peer *state = &endpoint->peers[peer];
     struct mt_tcp_socket *sock = state->out[stream];
     if (sock == NULL || sock->state == MT_TCP_NONE) {
-        if (stream == 1 || bytes > MT_TCP_STRETCH_BYTES) {
-            state->wanted |= 1u << stream;
-            endpoint->is_wanted = 1;
-        }
+        state->wanted |= 1u << stream;
+        endpoint->is_wanted = 1;
         return NULL;
     }
     if (!can_write(sock))
@@ -288,7 +285,7 @@ static int wire_data(void *wire, uint32_t peer, uint32_t stream, const struct mt
                      uint64_t *accepted_out)
 {
     struct mt_tcp_endpoint *endpoint = wire;
-    struct mt_tcp_socket *sock = bulk_ready(endpoint, peer, stream, frame->bytes);
+    struct mt_tcp_socket *sock = bulk_ready(endpoint, peer, stream);
     struct iovec vector[MANTA_PLAN_LOCATIONS + 1];
     if (sock == NULL)
         return MANTA_EAGAIN;

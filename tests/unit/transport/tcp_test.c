@@ -17,7 +17,6 @@
 
 #include "core/clock.h"
 #include "core/service.h"
-#include "core/stream.h"
 #include "tests/support/endpoints.h"
 #include "tests/support/ranks.h"
 #include "tests/support/traffic.h"
@@ -174,23 +173,6 @@ static void test_lost_peer(void **state)
 }
 
 /* A stream with the right key, and nonsense on it. */
-static int dial_raw(struct endpoints_rank *self, uint32_t peer)
-{
-    struct mt_dial *dial;
-    struct mt_error error = {0};
-    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
-    int fd = -1;
-    int code = mt_stream_dial(self->group, peer, MT_STREAM_TCP, 0, until_ns, &dial);
-    if (code != 0)
-        return -1;
-    do {
-        struct pollfd nothing = {.fd = -1};
-        poll(&nothing, 1, 1);
-        code = mt_stream_dial_test(dial, &fd, &error);
-    } while (code == MANTA_INPROGRESS);
-    return code == 0 ? fd : -1;
-}
-
 enum garbage { NOISE, ANSWER, STRAY_DATA, CUT_HEADER, CUT_PAYLOAD, GARBAGE_KINDS };
 
 static size_t make_garbage(enum garbage kind, uint32_t epoch, uint8_t *bytes, size_t room)
@@ -223,7 +205,7 @@ static int garbage(struct endpoints_rank *self)
     uint8_t bytes[512];
     if (self->rank == 1) {
         size_t count = make_garbage(kind, self->group->epoch, bytes, sizeof(bytes));
-        int fd = dial_raw(self, 0);
+        int fd = endpoints_dial(self, 0, 0);
         if (fd < 0)
             return endpoints_fail(self, "no raw stream");
         ssize_t sent = send(fd, bytes, count, MSG_NOSIGNAL);
