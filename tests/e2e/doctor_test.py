@@ -48,7 +48,8 @@ def one(result, usual, verdict, pattern):
 
 
 @pytest.mark.parametrize("variable, value", [("SEGMENT", "huge"), ("TIMEOUT", "soon"), ("REPRODUCIBLE", "maybe"),
-                                             ("SHM_MAX", "1X"), ("SHM_DISTANCE", "afar"), ("SHM_GROUPS", "3")])
+                                             ("SHM_MAX", "1X"), ("SHM_DISTANCE", "afar"), ("SHM_GROUPS", "3"),
+                                             ("TCP_SOCKETS", "9")])
 def test_a_variable_that_does_not_parse(usual, variable, value):
     one(manta("doctor", **{f"MANTA_{variable}": value}), usual, "problem",
         f"configuration +.*MANTA_{variable}.*{value}")
@@ -134,6 +135,19 @@ def test_cpu_quota(usual, tmp_path, quota, told):
     result = sandboxed("for file in mountinfo cgroup; do mount --bind $1/$file /proc/$$/$file; done", str(tmp_path))
     assert result.stdout, result.stderr
     one(result, usual, "warning", f"CPU quota +{told} CPUs by control group")
+
+
+@pytest.mark.parametrize("files, pattern", [
+    ({"tcp_rmem": "4096 131072 262144"}, r"tcp buffers +what is received .* 256 KiB .*tcp_rmem='4096 131072 4194304'"),
+    ({"tcp_wmem": "4096 16384 65536"}, r"tcp buffers +what is sent .* 64 KiB .*tcp_wmem="),
+    ({"tcp_congestion_control": "cubic", "tcp_allowed_congestion_control": "cubic renown"},
+     r"tcp congestion +cubic.*tcp_allowed_congestion_control"),
+])
+def test_tcp_that_is_set_up_for_slow_networks(usual, tmp_path, files, pattern):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    script = "for file in $1/*; do mount --bind $file /proc/sys/net/ipv4/${file##*/}; done"
+    one(sandboxed(script, str(tmp_path)), usual, "warning", pattern)
 
 
 def test_little_memory(usual, tmp_path):

@@ -135,6 +135,7 @@ static void look_at_this_host(void)
 {
     doctor_configuration();
     doctor_interfaces();
+    doctor_tcp();
     doctor_unix_socket();
     doctor_shared_memory();
     doctor_cross_memory();

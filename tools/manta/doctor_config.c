@@ -21,6 +21,7 @@
 #include "transport/registry.h"
 #include "transport/shm/group.h"
 #include "transport/sim/fault.h"
+#include "transport/tcp/tcp.h"
 
 static int check_transports(int name, struct mt_error *error)
 {
@@ -82,6 +83,16 @@ static int check_shared_memory(int name, struct mt_error *error)
                               mt_config_string(name));
 }
 
+static int check_sockets(const char *text, struct mt_error *error)
+{
+    uint32_t count;
+    return mt_tcp_sockets_parse(text, &count) == 0
+               ? 0
+               : mt_error_set(
+                     error, MANTA_EINVAL,
+                     "MANTA_TCP_SOCKETS is '%.64s'; it must be auto or a number from 1 to 8", text);
+}
+
 /* What a variable that is set, and of the right form, names. */
 static int check_meaning(int name, struct mt_error *error)
 {
@@ -99,6 +110,8 @@ static int check_meaning(int name, struct mt_error *error)
     case MT_VAR(SHM_DISTANCE):
     case MT_VAR(SHM_GROUPS):
         return check_shared_memory(name, error);
+    case MT_VAR(TCP_SOCKETS):
+        return check_sockets(text, error);
     case MT_VAR(TUNING):
         return mt_tuning_read(text, &tuning, error);
     case MT_VAR(TRACE_DIR):
