@@ -16,6 +16,7 @@ static const struct {
      "which algorithm would run a call, and what the others would cost"},
     {"plan", command_plan, "the steps of each rank in an algorithm, and the verifier's verdict"},
     {"simulate", command_simulate, "how long a call takes on a cluster that is made up"},
+    {"placement", command_placement, "what candidate nodes would cost a job, for schedulers"},
     {"topo", command_topo, "this host, or a cluster: levels, caches, NICs, GPUs; as JSON or SVG"},
     {"doctor", command_doctor, "is this host fit to run Manta, and what to do if not"},
     {"tune", command_tune, "measure what messages and reductions cost here, for the cost model"},

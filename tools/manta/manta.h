@@ -18,6 +18,7 @@ int command_doctor(int argc, char **argv);
 int command_tune(int argc, char **argv);
 int command_session(int argc, char **argv);
 int command_simulate(int argc, char **argv);
+int command_placement(int argc, char **argv);
 
 /* What --coll, --bytes and so on describe. */
 struct call_options {
@@ -32,7 +33,7 @@ struct call_options {
     int rank;               /* -1: all */
     int peer;               /* of send and recv; -1: not given */
     const char *topology;   /* NULL: not given, as the following */
-    const char *trace, *fail;
+    const char *trace, *fail, *candidates;
     int json;
     int running; /* they are those that mantarun has started */
     int measure; /* on a communicator of the ranks that mantarun has started */

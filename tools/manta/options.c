@@ -29,6 +29,7 @@ static const struct option longs[] = {
     {"trace", required_argument, NULL, 'T'},
     {"fail", required_argument, NULL, 'f'},
     {"json", no_argument, NULL, 'j'},
+    {"candidates", required_argument, NULL, 'C'},
     {"plain", no_argument, NULL, 'P'},
     {"measure", no_argument, NULL, 'm'},
     {NULL, 0, NULL, 0},
@@ -59,6 +60,9 @@ static void apply_text(struct call_options *options, int option)
         break;
     case 'f':
         options->fail = optarg;
+        break;
+    case 'C':
+        options->candidates = optarg;
         break;
     case 'j':
         options->json = 1;
