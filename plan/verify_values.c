@@ -3,8 +3,8 @@
  * What the blocks hold: the plans are executed on symbols. A symbol knows which ranks' inputs are
  * in it (`mask`) and how they were combined (`tree`).
  *
- * mask: see plan/contribution.h. For the token of a barrier, the plans are executed once for each 64
- * ranks, with bits for those.
+ * mask: see plan/contribution.h. For the token of a barrier, the plans are executed once for each
+ * 64 ranks, with bits for those.
  *
  * tree: a hash of the expression with unordered children. Commuted operands are one class because
  * all operations are commutative, the built-in ones bit for bit (NaN results are canonical, -0 and

@@ -17,7 +17,7 @@ def output(*command):
 
 
 def declared():
-    text = tree.read("include/manta/manta.h")
+    text = "".join(tree.read(path) for path in tree.files(".h") if path.startswith("include/manta/"))
     return set(re.findall(r"^MANTA_API\b[^;(]*?\b(manta_\w+)\s*\(", text, re.M | re.S))
 
 
@@ -26,7 +26,7 @@ def defined(path, *options):
     return {line.split()[-1].split("@")[0] for line in lines if len(line.split()) >= 3}
 
 
-def test_exports_are_what_the_header_declares():
+def test_exports_are_what_the_headers_declare():
     exported = {name for name in defined(LIBRARY, "-D") if not name.startswith("MANTA_0")}
     assert exported == declared()
 

@@ -154,8 +154,7 @@ static void test_candidates(void **state)
     assert_true(named(c, count, "ring")->predicted_ns <
                 named(c, count, "recursive_doubling")->predicted_ns);
     count = choose(&context, MANTA_BROADCAST, 64 << 20, 0, c);
-    assert_true(named(c, count, "chain")->predicted_ns <
-                named(c, count, "binomial")->predicted_ns);
+    assert_true(named(c, count, "chain")->predicted_ns < named(c, count, "binomial")->predicted_ns);
     context.reproducible = 1;
     count = choose(&context, MANTA_ALLREDUCE, 64 << 20, 0, c);
     assert_int_equal(c[0].algorithm->order, MANTA_PLAN_ORDER_BINARY);
