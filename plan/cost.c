@@ -16,8 +16,8 @@ void mt_cost_defaults(struct mt_cost_model *model, const struct mt_topology *top
     *model = (struct mt_cost_model){
         .topology = topology,
         .gamma_ps_per_byte = 50,
-        .memory_ps_per_byte = 20,
-        .fused_alpha_ns = 300,
+        .memory_ps_per_byte = 25,
+        .fused_alpha_ns = 150,
         .crowd = 1,
         .turn_ns = 1200,
         .eager_bytes = 32 << 10,

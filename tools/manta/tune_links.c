@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a message costs: a pair of ranks of each level plays ping-pong while the others wait. */
+/* What a message costs: pairs of ranks of each level play ping-pong while the others wait. */
 #include "tools/manta/tune.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "collectives/comm.h"
@@ -32,11 +33,10 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* What a tenth of them do not exceed: what disturbs only adds. */
-static uint64_t usual(uint64_t *times, int count)
+static uint64_t median(uint64_t *times, int count)
 {
     qsort(times, (size_t)count, sizeof(*times), compare);
-    return times[count / 10];
+    return times[count / 2];
 }
 
 static int ping_pong(struct tune *tune, int peer, uint64_t bytes, int first)
@@ -71,12 +71,45 @@ static int burst(struct tune *tune, int peer, uint64_t bytes, int first)
     return rc ? rc : ping_pong(tune, peer, bytes, first);
 }
 
-/* Wait for what the first of the pair tells, and leave it the CPUs meanwhile. */
-static int hear(struct tune *tune, uint32_t from, uint64_t *ns_out)
+/* May this rank play? Of those that share a way out one at a time, the node's lowest, for `each_node`;
+ * the uplinks tell what several do. */
+static int takes_part(const struct mt_topology *topology, uint32_t rank, int each_node)
+{
+    const uint32_t *nodes = topology->group[MT_LEVEL_NODE];
+    for (uint32_t r = 0; each_node && r < rank; r++)
+        if (nodes[r] == nodes[rank])
+            return 0;
+    return 1;
+}
+
+/* Peers, [ranks]: who plays with whom among ranks that meet at this level, NONE: rests. At most
+ * `most` pairs. Returns how many. */
+static uint32_t find_pairs(const struct tune *tune, enum mt_level level, uint32_t most,
+                           uint32_t *peers)
+{
+    const struct mt_topology *topology = tune->comm->topology;
+    int each_node = level > MT_LEVEL_NODE && most > 1;
+    uint32_t count = 0;
+    memset(peers, 0xff, tune->ranks * sizeof(*peers)); /* MANTA_PLAN_NONE */
+    for (uint32_t a = 0; a < tune->ranks; a++)
+        for (uint32_t b = a + 1; count < most && b < tune->ranks; b++) {
+            if (peers[a] != MANTA_PLAN_NONE || peers[b] != MANTA_PLAN_NONE ||
+                mt_topology_meet(topology, a, b) != level || !takes_part(topology, a, each_node) ||
+                !takes_part(topology, b, each_node))
+                continue;
+            peers[a] = b;
+            peers[b] = a;
+            count++;
+        }
+    return count;
+}
+
+/* The slowest pair's time, while those who rest leave their CPUs to the others. */
+static int agree(struct tune *tune, uint64_t *ns)
 {
     const struct timespec nap = {.tv_nsec = NAP_NS};
     struct manta_request *request;
-    int rc = manta_broadcast_post(tune->comm, ns_out, 1, MANTA_UINT64, (int)from, &request);
+    int rc = manta_allreduce_post(tune->comm, ns, ns, 1, MANTA_UINT64, MANTA_MAX, &request);
     if (rc)
         return rc;
     while ((rc = manta_test(request)) == MANTA_INPROGRESS)
@@ -84,37 +117,24 @@ static int hear(struct tune *tune, uint32_t from, uint64_t *ns_out)
     return rc;
 }
 
-/* The usual round of two ranks, told to all. */
-static int time_pair(struct tune *tune, const uint32_t pair[2], const struct game *game,
-                     uint64_t *ns_out)
+/* The median round of the slowest pair, of all that play at the same time. */
+static int time_pairs(struct tune *tune, const uint32_t *peers, const struct game *game,
+                      uint64_t *ns_out)
 {
     uint64_t times[SHORT_ROUNDS];
+    uint32_t peer = peers[tune->rank];
     int rc = manta_barrier(tune->comm);
-    if (!rc && (tune->rank == pair[0] || tune->rank == pair[1])) {
-        int first = tune->rank == pair[0], peer = (int)pair[first];
+    *ns_out = 0;
+    if (!rc && peer != MANTA_PLAN_NONE) {
         for (int i = -WARM_ROUNDS; rc == 0 && i < game->rounds; i++) {
             uint64_t begin = mt_clock_now_ns();
-            rc = game->play(tune, peer, game->bytes, first);
+            rc = game->play(tune, (int)peer, game->bytes, tune->rank < peer);
             times[i < 0 ? 0 : i] = mt_clock_now_ns() - begin;
         }
-        *ns_out = usual(times, game->rounds);
+        if (tune->rank < peer)
+            *ns_out = median(times, game->rounds);
     }
-    return rc ? rc : hear(tune, pair[0], ns_out);
-}
-
-/* The first two ranks that meet at this level; 0 if no two do. */
-static int find_pair(const struct tune *tune, enum mt_level level, uint32_t pair_out[2])
-{
-    for (uint32_t a = 0; a < tune->ranks; a++) {
-        for (uint32_t b = a + 1; b < tune->ranks; b++) {
-            if (mt_topology_meet(tune->comm->topology, a, b) != level)
-                continue;
-            pair_out[0] = a;
-            pair_out[1] = b;
-            return 1;
-        }
-    }
-    return 0;
+    return rc ? rc : agree(tune, ns_out);
 }
 
 static uint64_t less(uint64_t x, uint64_t y)
@@ -124,20 +144,20 @@ static uint64_t less(uint64_t x, uint64_t y)
 
 /* A burst's last message is answered, and as long under way as a ping-pong; each one before it has
  * kept the cores busy for its own time. A message is alpha and the work of both cores. */
-static int tune_link(struct tune *tune, enum mt_level level, const uint32_t pair[2])
+static int tune_link(struct tune *tune, enum mt_level level, const uint32_t *peers)
 {
     const struct game short_game = {ping_pong, SHORT, SHORT_ROUNDS};
     const struct game burst_game = {burst, SHORT, BURST_ROUNDS};
     const struct game less_game = {exchange, LESS_BYTES, LONG_ROUNDS};
     const struct game more_game = {exchange, TUNE_BYTES, LONG_ROUNDS};
     uint64_t there_and_back, many, some_bytes, more_bytes;
-    int rc = time_pair(tune, pair, &short_game, &there_and_back);
+    int rc = time_pairs(tune, peers, &short_game, &there_and_back);
     if (!rc)
-        rc = time_pair(tune, pair, &burst_game, &many);
+        rc = time_pairs(tune, peers, &burst_game, &many);
     if (!rc)
-        rc = time_pair(tune, pair, &less_game, &some_bytes);
+        rc = time_pairs(tune, peers, &less_game, &some_bytes);
     if (!rc)
-        rc = time_pair(tune, pair, &more_game, &more_bytes);
+        rc = time_pairs(tune, peers, &more_game, &more_bytes);
     if (rc)
         return rc;
     uint64_t core = less(many, there_and_back) / (BURST - 1), one_way = there_and_back / 2;
@@ -165,13 +185,23 @@ static void fill(struct mt_tuning *found, int level, int least, int most)
         found->values[target + i] = found->values[from + i];
 }
 
+/* All play at the same time, as in a collective, unless the model knows by itself that ranks wait for
+ * each other's CPUs. */
+static int tune_level(struct tune *tune, enum mt_level level)
+{
+    uint32_t *peers = calloc(tune->ranks, sizeof(*peers));
+    uint32_t most = tune->comm->cost.crowd > 1 ? 1 : tune->ranks;
+    if (!peers)
+        return MANTA_ENOMEM;
+    int rc = find_pairs(tune, level, most, peers) ? tune_link(tune, level, peers) : 0;
+    free(peers);
+    return rc;
+}
+
 int tune_links(struct tune *tune)
 {
-    uint32_t pair[2];
     for (int level = 0; level < MT_LEVELS; level++) {
-        int rc = find_pair(tune, (enum mt_level)level, pair)
-                     ? tune_link(tune, (enum mt_level)level, pair)
-                     : 0;
+        int rc = tune_level(tune, (enum mt_level)level);
         if (rc)
             return rc;
     }
@@ -239,7 +269,7 @@ static int tune_uplink(struct tune *tune, int level)
             return rc;
     }
     mt_tuning_set(tune->found, level * MT_TUNING_LINK_VALUES + MT_TUNING_UPLINK,
-                  usual(times, LONG_ROUNDS) * 1000 / ((uint64_t)pairs * TUNE_BYTES));
+                  median(times, LONG_ROUNDS) * 1000 / ((uint64_t)pairs * TUNE_BYTES));
     return 0;
 }
 

@@ -3,15 +3,16 @@
 #include "tools/manta/tune.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "collectives/comm.h"
 #include "core/clock.h"
 #include "core/reduce.h"
 
 enum {
-    BATCHES = 15,
-    SHORT_CALLS = 200,
-    LONG_CALLS = 8,
+    REDUCTIONS = 50,
+    SHORT_CALLS = 500,
+    LONG_CALLS = 30,
     REDUCED_BYTES = 256 << 10,
 };
 
@@ -21,47 +22,48 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* What a tenth of the slowest rank's times do not exceed, divided by `calls`. */
-static int agree(struct manta_comm *comm, uint64_t times[BATCHES], uint64_t calls, uint64_t *ns_out)
+/* What a quarter of the slowest rank's times do not exceed: what disturbs only adds. */
+static int agree(struct manta_comm *comm, uint64_t *times, int count, uint64_t *ns_out)
 {
-    int rc = manta_allreduce(comm, times, times, BATCHES, MANTA_UINT64, MANTA_MAX);
-    qsort(times, BATCHES, sizeof(*times), compare);
-    *ns_out = times[BATCHES / 10] / calls;
+    int rc = manta_allreduce(comm, times, times, (uint64_t)count, MANTA_UINT64, MANTA_MAX);
+    qsort(times, (size_t)count, sizeof(*times), compare);
+    *ns_out = times[count / 4];
     return rc;
 }
 
 int tune_reduction(struct tune *tune)
 {
-    uint64_t times[BATCHES], ns, count = REDUCED_BYTES / sizeof(float);
+    uint64_t times[REDUCTIONS], ns, count = REDUCED_BYTES / sizeof(float);
     int rc = manta_barrier(tune->comm);
     if (rc)
         return rc;
-    for (int i = 0; i < BATCHES; i++) {
+    for (int i = 0; i < REDUCTIONS; i++) {
         uint64_t begin = mt_clock_now_ns();
-        for (int k = 0; k < LONG_CALLS; k++)
-            mt_reduce(MANTA_FLOAT32, MANTA_SUM, tune->in, tune->in, tune->out, count);
+        mt_reduce(MANTA_FLOAT32, MANTA_SUM, tune->in, tune->in, tune->out, count);
         times[i] = mt_clock_now_ns() - begin;
     }
-    rc = agree(tune->comm, times, LONG_CALLS, &ns);
+    rc = agree(tune->comm, times, REDUCTIONS, &ns);
     mt_tuning_set(tune->found, MT_TUNING_GAMMA, ns * 1000 / REDUCED_BYTES);
     return rc;
 }
 
+/* Each call after a barrier, as the model has it: all ranks begin at the same time. */
 static int time_allreduce(struct tune *tune, struct manta_comm *node, uint64_t bytes, int calls,
                           uint64_t *ns_out)
 {
-    uint64_t times[BATCHES];
-    for (int i = 0; i < BATCHES; i++) {
+    uint64_t times[SHORT_CALLS];
+    for (int i = 0; i < calls; i++) {
+        memset(tune->out, i, bytes); /* as a program does before it calls */
         int rc = manta_barrier(node);
         uint64_t begin = mt_clock_now_ns();
-        for (int k = 0; rc == 0 && k < calls; k++)
+        if (rc == 0)
             rc = manta_allreduce(node, tune->out, tune->in, bytes / sizeof(float), MANTA_FLOAT32,
                                  MANTA_SUM);
         times[i] = mt_clock_now_ns() - begin;
         if (rc)
             return rc;
     }
-    return agree(node, times, (uint64_t)calls, ns_out);
+    return agree(node, times, calls, ns_out);
 }
 
 /* The model's price of the fused allreduce with these values; 0: it has none. */
