@@ -388,48 +388,75 @@ static int connect_routes(struct manta_comm *comm, const struct offer *offers, u
     return 0;
 }
 
-/* The CPUs of the ranks on this rank's node, in their order; returns how many those are. */
-static uint32_t list_node(const struct manta_comm *comm, const struct offer *offers, uint32_t rank,
-                          const struct mt_cpus **cpus_out, uint32_t *index_out, uint64_t *quota_out)
+/* The CPUs of ranks that may have to share them, in their order. */
+struct sharers {
+    const struct mt_cpus **cpus; /* [count] */
+    uint32_t count, index;       /* index: of the rank in question */
+    uint64_t quota_millicpus;    /* that they have together; 0: none */
+};
+
+static void add_sharer(struct sharers *sharers, const struct offer *offer, int is_itself)
 {
-    uint32_t count = 0;
-    *quota_out = 0;
+    if (is_itself)
+        sharers->index = sharers->count;
+    sharers->cpus[sharers->count++] = &offer->cpus;
+}
+
+/* Of a rank's node, and of its host: nodes that are namespaces of one host share CPUs as far as
+ * their ranks may run on the same ones. A quota is a node's own. */
+static void find_sharers(const struct manta_comm *comm, const struct offer *offers, uint32_t rank,
+                         struct sharers *node, struct sharers *host)
+{
+    const struct mt_member *members = comm->group->members;
+    node->count = host->count = 0;
+    node->quota_millicpus = 0;
     for (uint32_t r = 0; r < comm->ranks; r++) {
+        if (members[r].boot != members[rank].boot)
+            continue;
+        add_sharer(host, &offers[r], r == rank);
         if (!mt_group_same_node(comm->group, rank, r))
             continue;
-        if (r == rank)
-            *index_out = count;
-        cpus_out[count++] = &offers[r].cpus;
+        add_sharer(node, &offers[r], r == rank);
         uint64_t quota = offers[r].quota_millicpus;
-        if (quota > 0 && (*quota_out == 0 || quota < *quota_out))
-            *quota_out = quota;
+        if (quota > 0 && (node->quota_millicpus == 0 || quota < node->quota_millicpus))
+            node->quota_millicpus = quota;
     }
-    return count;
+}
+
+/* The crowd of a node and of a host is counted once, with its lowest rank. */
+static void count_crowd(struct manta_comm *comm, const struct sharers *sharers)
+{
+    uint32_t crowd = sharers->index > 0
+                         ? 1
+                         : mt_cpus_crowd(sharers->cpus, sharers->count, sharers->quota_millicpus);
+    if (crowd > comm->cost.crowd)
+        comm->cost.crowd = crowd;
 }
 
 /* Are there more ranks than CPUs for them? Those that wait must give way at once: each rank judges
- * for itself. And on the fullest node, waiting for others takes a turn of theirs: that counts in
+ * for itself. And where it is fullest, waiting for others takes a turn of theirs: that counts in
  * the choice of algorithms, so all ranks must find the same. */
 static int find_sharing(struct manta_comm *comm, const struct offer *offers, struct mt_error *error)
 {
-    const struct mt_cpus **cpus = calloc(comm->ranks, sizeof(*cpus));
-    uint64_t quota;
-    uint32_t index = 0;
-    if (!cpus)
-        return mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", comm->ranks);
-    for (uint32_t r = 0; r < comm->ranks; r++) {
-        uint32_t count = list_node(comm, offers, r, cpus, &index, &quota);
+    struct sharers node = {.cpus = calloc(comm->ranks, sizeof(*node.cpus))};
+    struct sharers host = {.cpus = calloc(comm->ranks, sizeof(*host.cpus))};
+    int rc = node.cpus && host.cpus
+                 ? 0
+                 : mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", comm->ranks);
+    for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
+        find_sharers(comm, offers, r, &node, &host);
         if (r == comm->rank) {
-            comm->sweep = (count - 1) / PEERS_PER_LOOK + 1;
-            comm->settings.oversubscribed = mt_cpus_are_shared(cpus, count, index) ||
-                                            (quota > 0 && count * UINT64_C(1000) > quota);
+            comm->sweep = (node.count - 1) / PEERS_PER_LOOK + 1;
+            comm->settings.oversubscribed =
+                mt_cpus_are_shared(host.cpus, host.count, host.index) ||
+                (node.quota_millicpus > 0 && node.count * UINT64_C(1000) > node.quota_millicpus);
         }
-        uint32_t crowd = index == 0 ? mt_cpus_crowd(cpus, count, quota) : 1;
-        if (crowd > comm->cost.crowd)
-            comm->cost.crowd = crowd;
+        count_crowd(comm, &node);
+        count_crowd(comm, &host);
     }
-    free(cpus);
-    return 0;
+    free(node.cpus);
+    free(host.cpus);
+    return rc;
 }
 
 int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error)
