@@ -120,12 +120,12 @@ static int report(const struct tune *tune, const struct files *files)
 
 static int measure(struct tune *tune)
 {
-    int rc = tune_links(tune);
+    int rc = tune_reduction(tune);
     if (!rc)
-        rc = tune_uplinks(tune);
+        rc = tune_fused(tune);
     if (!rc)
-        rc = tune_reduction(tune);
-    return rc ? rc : tune_fused(tune);
+        rc = tune_links(tune);
+    return rc ? rc : tune_uplinks(tune);
 }
 
 static int run(struct manta_comm *comm, const struct files *files)

@@ -71,31 +71,33 @@ static int burst(struct tune *tune, int peer, uint64_t bytes, int first)
     return rc ? rc : ping_pong(tune, peer, bytes, first);
 }
 
-/* May this rank play? Of those that share a way out one at a time, the node's lowest, for `each_node`;
- * the uplinks tell what several do. */
-static int takes_part(const struct mt_topology *topology, uint32_t rank, int each_node)
+/* Is a rank its node's lowest? */
+static int is_lowest(const struct mt_topology *topology, uint32_t rank)
 {
     const uint32_t *nodes = topology->group[MT_LEVEL_NODE];
-    for (uint32_t r = 0; each_node && r < rank; r++)
+    for (uint32_t r = 0; r < rank; r++)
         if (nodes[r] == nodes[rank])
             return 0;
     return 1;
 }
 
-/* Peers, [ranks]: who plays with whom among ranks that meet at this level, NONE: rests. At most
- * `most` pairs. Returns how many. */
-static uint32_t find_pairs(const struct tune *tune, enum mt_level level, uint32_t most,
+/* peers: [ranks], who plays with whom among ranks that meet at this level, NONE: rests. All that
+ * can, or one rank of each node: what several do with its way out, the uplinks tell. Within nodes
+ * where ranks share CPUs it is one pair: there the model knows what waiting for a turn costs.
+ * Returns how many pairs. */
+static uint32_t find_pairs(const struct tune *tune, enum mt_level level, int each_node,
                            uint32_t *peers)
 {
     const struct mt_topology *topology = tune->comm->topology;
-    int each_node = level > MT_LEVEL_NODE && most > 1;
-    uint32_t count = 0;
+    uint32_t count = 0, most = tune->ranks;
+    if (level <= MT_LEVEL_NODE && tune->comm->cost.crowd > 1)
+        most = 1;
     memset(peers, 0xff, tune->ranks * sizeof(*peers)); /* MANTA_PLAN_NONE */
     for (uint32_t a = 0; a < tune->ranks; a++)
         for (uint32_t b = a + 1; count < most && b < tune->ranks; b++) {
             if (peers[a] != MANTA_PLAN_NONE || peers[b] != MANTA_PLAN_NONE ||
-                mt_topology_meet(topology, a, b) != level || !takes_part(topology, a, each_node) ||
-                !takes_part(topology, b, each_node))
+                mt_topology_meet(topology, a, b) != level ||
+                (each_node && !(is_lowest(topology, a) && is_lowest(topology, b))))
                 continue;
             peers[a] = b;
             peers[b] = a;
@@ -143,32 +145,43 @@ static uint64_t less(uint64_t x, uint64_t y)
 }
 
 /* A burst's last message is answered, and as long under way as a ping-pong; each one before it has
- * kept the cores busy for its own time. A message is alpha and the work of both cores. */
-static int tune_link(struct tune *tune, enum mt_level level, const uint32_t *peers)
+ * kept the cores busy for its own time. A message is alpha, the work of both cores and, in the
+ * model, a turn of each other rank of the CPU. */
+static int tune_latency(struct tune *tune, enum mt_level level, const uint32_t *peers)
 {
     const struct game short_game = {ping_pong, SHORT, SHORT_ROUNDS};
     const struct game burst_game = {burst, SHORT, BURST_ROUNDS};
-    const struct game less_game = {exchange, LESS_BYTES, LONG_ROUNDS};
-    const struct game more_game = {exchange, TUNE_BYTES, LONG_ROUNDS};
-    uint64_t there_and_back, many, some_bytes, more_bytes;
+    uint64_t there_and_back, many, turns = 0;
     int rc = time_pairs(tune, peers, &short_game, &there_and_back);
     if (!rc)
         rc = time_pairs(tune, peers, &burst_game, &many);
-    if (!rc)
-        rc = time_pairs(tune, peers, &less_game, &some_bytes);
-    if (!rc)
-        rc = time_pairs(tune, peers, &more_game, &more_bytes);
     if (rc)
         return rc;
     uint64_t core = less(many, there_and_back) / (BURST - 1), one_way = there_and_back / 2;
     if (core > one_way / 2)
         core = one_way / 2;
+    if (level > MT_LEVEL_NODE)
+        turns = (tune->comm->cost.crowd - 1) * (mt_tuning_has(tune->found, MT_TUNING_TURN)
+                                                    ? tune->found->values[MT_TUNING_TURN]
+                                                    : tune->comm->cost.turn_ns);
     int first = level * MT_TUNING_LINK_VALUES;
     mt_tuning_set(tune->found, first + MT_TUNING_CORE, core);
-    mt_tuning_set(tune->found, first + MT_TUNING_ALPHA, one_way - 2 * core);
-    mt_tuning_set(tune->found, first + MT_TUNING_BETA,
-                  less(more_bytes, some_bytes) * 1000 / (TUNE_BYTES - LESS_BYTES));
+    mt_tuning_set(tune->found, first + MT_TUNING_ALPHA, less(one_way, 2 * core + turns));
     return 0;
+}
+
+static int tune_rate(struct tune *tune, enum mt_level level, const uint32_t *peers)
+{
+    const struct game less_game = {exchange, LESS_BYTES, LONG_ROUNDS};
+    const struct game more_game = {exchange, TUNE_BYTES, LONG_ROUNDS};
+    uint64_t some_ns, more_ns;
+    int rc = time_pairs(tune, peers, &less_game, &some_ns);
+    if (!rc)
+        rc = time_pairs(tune, peers, &more_game, &more_ns);
+    if (!rc)
+        mt_tuning_set(tune->found, level * MT_TUNING_LINK_VALUES + MT_TUNING_BETA,
+                      less(more_ns, some_ns) * 1000 / (TUNE_BYTES - LESS_BYTES));
+    return rc;
 }
 
 /* From the nearest level from `least` to `most` that was measured, the farther of two. */
@@ -185,15 +198,15 @@ static void fill(struct mt_tuning *found, int level, int least, int most)
         found->values[target + i] = found->values[from + i];
 }
 
-/* All play at the same time, as in a collective, unless the model knows by itself that ranks wait for
- * each other's CPUs. */
+/* All play at the same time, as in a collective. */
 static int tune_level(struct tune *tune, enum mt_level level)
 {
     uint32_t *peers = calloc(tune->ranks, sizeof(*peers));
-    uint32_t most = tune->comm->cost.crowd > 1 ? 1 : tune->ranks;
-    if (!peers)
-        return MANTA_ENOMEM;
-    int rc = find_pairs(tune, level, most, peers) ? tune_link(tune, level, peers) : 0;
+    int rc = peers ? 0 : MANTA_ENOMEM;
+    if (!rc && find_pairs(tune, level, 0, peers))
+        rc = tune_latency(tune, level, peers);
+    if (!rc && find_pairs(tune, level, level > MT_LEVEL_NODE, peers))
+        rc = tune_rate(tune, level, peers);
     free(peers);
     return rc;
 }
