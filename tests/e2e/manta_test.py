@@ -123,8 +123,26 @@ def test_plan_of_every_algorithm_of_info():
     for collective, names in listed:
         assert names.split()
         for name in names.split():
-            result = manta("plan", "--coll", collective, "--algorithm", name, "-n", 4, "--rank", 3)
+            nodes = "abab" if name == "ordered_ring" else "2"
+            result = manta("plan", "--coll", collective, "--algorithm", name, "-n", 4, "--rank", 3, "--nodes", nodes)
             assert result.returncode == 0 and "proved for 4 ranks" in result.stdout, (collective, name)
+
+
+@pytest.mark.parametrize("nodes, ranks, algorithm, steps", [
+    ("2x2", 4, "rails_ring", 2), ("2x1+2", 4, "leaders_doubling", 2), ("aabbb", 5, "rails_doubling", 4), ("3", 6, "leaders_ring", 2)])
+def test_plan_on_nodes(nodes, ranks, algorithm, steps):
+    arguments = ["plan", "--coll", "allreduce", "--algorithm", algorithm, "-n", ranks, "--nodes", nodes]
+    result = manta(*arguments, "--rank", ranks - 1)
+    assert result.returncode == 0 and f"proved for {ranks} ranks" in result.stdout
+    assert result.stdout.count("fused") == steps
+    plain = manta(*arguments, "--plain")
+    assert plain.returncode == 0 and "proved" in plain.stdout and "fused" not in plain.stdout
+
+
+@pytest.mark.parametrize("nodes, reason", [("2x2", "number of ranks"), ("3+", "ranks of each node"), ("0x2", "ranks of each node"), ("6", "more nodes"), ("5x1", "no two ranks"), ("5", "no two ranks"), ("1", "on one node"), ("aBc", "ranks of each node")])
+def test_plan_refuses_nodes(nodes, reason):
+    result = manta("plan", "--coll", "allreduce", "--algorithm", "leaders_ring", "-n", 5, "--nodes", nodes)
+    assert result.returncode != 0 and reason in result.stderr
 
 
 def test_sends_and_receives_of_a_plan_match():

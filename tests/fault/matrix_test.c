@@ -21,7 +21,7 @@
 
 enum { SIDE_BY_SIDE = 8, CELL_LIMIT_S = 25 };
 
-static const char *const transport_names[] = {"shm", "tcp", "mixed"};
+static const char *const transport_names[] = {"shm", "tcp", "mixed", "hierarchical"};
 static const char *const fault_names[] = {
     "kill",        "stop",     "late",       "other count",
     "other dtype", "other op", "other root", "other collective"};
@@ -49,9 +49,23 @@ static void describe(const struct cell *cell, char *text, size_t room)
              cell->middle ? "middle" : "before", cell->small ? "small " : "", cell->victim);
 }
 
+/* On several nodes. */
+static void choose(int hierarchical)
+{
+    static const char *const names[][3] = {
+        {"MANTA_ALLREDUCE", "ring", "rails_ring"},
+        {"MANTA_BROADCAST", "chain", "leaders_chain"},
+        {"MANTA_REDUCE", "binomial", "leaders_binomial"},
+        {"MANTA_ALLGATHER", "ring", "rails_ring"},
+        {"MANTA_REDUCE_SCATTER", "ring", "rails_ring"},
+        {"MANTA_BARRIER", "dissemination", "leaders_dissemination"}};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        setenv(names[i][0], names[i][1 + hierarchical], 1);
+}
+
 static void set_environment(const struct cell *cell, int rank, const char *session)
 {
-    static const char *const transports[] = {"shm", "tcp", "shm,tcp"};
+    static const char *const transports[] = {"shm", "tcp", "shm,tcp", "shm,tcp"};
     char text[128];
     snprintf(text, sizeof(text), "%d", rank);
     setenv("MANTA_RANK", text, 1);
@@ -61,8 +75,10 @@ static void set_environment(const struct cell *cell, int rank, const char *sessi
     setenv("MANTA_TIMEOUT", cell->fault == CELL_LATE ? "5" : "2", 1);
     setenv("MANTA_SEGMENT", "256k", 1);
     setenv("MANTA_TRANSPORTS", transports[cell->transport], 1);
-    if (cell->transport == CELL_MIXED)
+    if (cell->transport >= CELL_MIXED)
         setenv("MANTA_NODE", rank < CELL_RANKS / 2 ? "a" : "b", 1);
+    if (cell->transport >= CELL_MIXED)
+        choose(cell->transport == CELL_HIERARCHICAL);
     if (!cell->middle || cell_is_mismatch(cell))
         return;
     const char *const verbs[] = {"kill", "stop", "late=1500ms"};

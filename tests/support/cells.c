@@ -17,6 +17,8 @@ int cell_is_mismatch(const struct cell *cell)
 int cell_makes_sense(const struct cell *cell)
 {
     int c = cell->collective;
+    if (cell->transport == CELL_HIERARCHICAL && c == MANTA_SEND)
+        return 0;
     if (cell->small && (!cell_is_mismatch(cell) || c == MANTA_BARRIER))
         return 0;
     switch (cell->fault) {

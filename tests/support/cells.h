@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The failure matrix: {each collective} x {shm, tcp, mixed} x {fault} x {before, middle} x {victim
- * is root, is not}, where a fault is to be killed, stopped, late, or to call something else: each
+ * The failure matrix: {each collective} x {shm, tcp, mixed, hierarchical} x {fault} x {before,
+ * middle} x {victim is root, is not}, where mixed is two nodes and a flat algorithm, and a fault is to be killed, stopped, late, or to call something else: each
  * argument that the collective takes, and another collective, with many elements and with a few
  * (those go out at once, and nobody need wait). Each cell is a job of four processes:
  * tests/fault/matrix_test.c drives them, matrix_rank.c is one of them.
@@ -16,7 +16,7 @@
 
 enum { CELL_RANKS = 4, CELL_CALLS_BEFORE = 3, CELL_COUNT = 300001, CELL_COUNT_SMALL = 9 };
 
-enum cell_transport { CELL_SHM, CELL_TCP, CELL_MIXED, CELL_TRANSPORTS };
+enum cell_transport { CELL_SHM, CELL_TCP, CELL_MIXED, CELL_HIERARCHICAL, CELL_TRANSPORTS };
 enum cell_fault {
     CELL_KILL,
     CELL_STOP,

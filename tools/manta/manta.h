@@ -26,7 +26,7 @@ struct call_options {
     int dtype, op, root;
     uint64_t bytes;
     uint32_t ranks, nodes;
-    const char *node_sizes; /* "2x4", "3+1", or NULL: as equal as can be */
+    const char *node_sizes; /* "2x4", "3+1", "abab", or NULL: as equal as can be */
     uint32_t node_ranks;    /* of all of them */
     int plain;              /* no transport fuses steps */
     const char *algorithm;  /* NULL: not given */
