@@ -27,6 +27,11 @@ static void rails_ring(struct mt_plan_builder *p)
     mt_hierarchy_allreduce(p, MT_RAILS_ALL, &mt_allreduce_ring);
 }
 
+static void rails_halving(struct mt_plan_builder *p)
+{
+    mt_hierarchy_allreduce(p, MT_RAILS_ALL, &mt_allreduce_halving_doubling);
+}
+
 const struct mt_algorithm mt_allreduce_leaders_doubling = {
     .name = "leaders_doubling",
     .collective = MANTA_ALLREDUCE,
@@ -56,5 +61,13 @@ const struct mt_algorithm mt_allreduce_rails_ring = {
     .collective = MANTA_ALLREDUCE,
     .source = "Cho, Finkler, Serrano, Kung, Hunter 2019",
     .build = rails_ring,
+    .unfit = mt_unfit_rails,
+};
+
+const struct mt_algorithm mt_allreduce_rails_halving = {
+    .name = "rails_halving",
+    .collective = MANTA_ALLREDUCE,
+    .source = "Cho, Finkler, Serrano, Kung, Hunter 2019",
+    .build = rails_halving,
     .unfit = mt_unfit_rails,
 };

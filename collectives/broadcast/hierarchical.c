@@ -58,6 +58,11 @@ static void rails_chain(struct mt_plan_builder *p)
     broadcast(p, MT_RAILS_ALL, &mt_broadcast_chain);
 }
 
+static void rails_double_tree(struct mt_plan_builder *p)
+{
+    broadcast(p, MT_RAILS_ALL, &mt_broadcast_double_tree);
+}
+
 const struct mt_algorithm mt_broadcast_leaders_binomial = {
     .name = "leaders_binomial",
     .collective = MANTA_BROADCAST,
@@ -91,5 +96,14 @@ const struct mt_algorithm mt_broadcast_rails_chain = {
     .order = MANTA_PLAN_ORDER_BINARY,
     .source = "Karonis, de Supinski, Foster, Gropp, Lusk, Bresnahan 2000",
     .build = rails_chain,
+    .unfit = mt_unfit_rails,
+};
+
+const struct mt_algorithm mt_broadcast_rails_double_tree = {
+    .name = "rails_double_tree",
+    .collective = MANTA_BROADCAST,
+    .order = MANTA_PLAN_ORDER_BINARY,
+    .source = "Karonis, de Supinski, Foster, Gropp, Lusk, Bresnahan 2000",
+    .build = rails_double_tree,
     .unfit = mt_unfit_rails,
 };
