@@ -152,6 +152,10 @@ static inline halves look_up(const struct table *table, halves index)
     return (halves)found;
 }
 
+#include "core/reduce_divide.h"
+#include "core/reduce_float16.h"
+#include "core/reduce_plain.h"
+
 static inline void widen(halves from, floats to[2])
 {
     to[0] = (floats)_mm256_cvtph_ps(_mm256_castsi256_si128((__m256i)from));
@@ -164,10 +168,6 @@ static inline halves narrow(floats first, floats second)
     __m128i high = _mm256_cvtps_ph((__m256)second, _MM_FROUND_TO_NEAREST_INT);
     return (halves)_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
-
-#include "core/reduce_divide.h"
-#include "core/reduce_float16.h"
-#include "core/reduce_plain.h"
 
 /* A conversion is cheaper from memory. */
 static inline floats float16s(const void *from, int part)

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernels for AVX-512 (F, BW, VL, DQ). */
 #include "core/reduce_lanes512.h"
+#include "core/reduce_divide.h"
+#include "core/reduce_float16.h"
+#include "core/reduce_plain.h"
 
 static inline void widen(halves from, floats to[2])
 {
@@ -14,10 +17,6 @@ static inline halves narrow(floats first, floats second)
     __m256i high = _mm512_cvtps_ph((__m512)second, _MM_FROUND_TO_NEAREST_INT);
     return (halves)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
-
-#include "core/reduce_divide.h"
-#include "core/reduce_float16.h"
-#include "core/reduce_plain.h"
 
 /* A conversion is cheaper from memory. */
 static inline floats float16s(const void *from, int part)

@@ -2,6 +2,7 @@
 /* The kernels that are better with AVX-512's arithmetic of float16 (AVX512_FP16). It knows
  * subnormal numbers whatever the environment says. */
 #include "core/reduce_lanes512.h"
+#include "core/reduce_narrow.h"
 
 static inline halves float16_add(halves a, halves b)
 {
@@ -14,8 +15,6 @@ static inline halves float16_multiply(halves a, halves b, float scale)
     __m512h scaled = scale == 256 ? _mm512_mul_ph((__m512h)a, factor) : (__m512h)a;
     return (halves)_mm512_mul_ph(scaled, (__m512h)b);
 }
-
-#include "core/reduce_narrow.h"
 
 /* As to_eight_bits(): a sum that is subnormal here has no more bits than E4M3. */
 static inline halves to_four_bits(halves value)
