@@ -84,17 +84,21 @@ BINS     := $(addprefix $(BUILD)/bin/,mantarun manta manta-perf)
 mantarun_SRCS   := $(wildcard tools/mantarun/*.c)
 manta_SRCS      := $(wildcard tools/manta/*.c)
 manta-perf_SRCS := $(wildcard perf/manta-perf/*.c perf/loop/*.c)
-# Measures the library itself, so it stays in the tree: it is not installed.
+# These measure the library itself and what it stands on, so they stay in the tree: they are not
+# installed.
 KERNEL_PERF      := $(BUILD)/bin/kernel-perf
 kernel-perf_SRCS := $(wildcard perf/kernels/*.c)
+SOCKET_PERF      := $(BUILD)/bin/socket-perf
+socket-perf_SRCS := $(wildcard perf/sockets/*.c)
 limits_SRCS      := $(wildcard perf/limits/*.c)
-TOOL_SRCS        := $(mantarun_SRCS) $(manta_SRCS) $(manta-perf_SRCS) $(kernel-perf_SRCS) $(limits_SRCS)
+TOOL_SRCS        := $(mantarun_SRCS) $(manta_SRCS) $(manta-perf_SRCS) $(kernel-perf_SRCS) $(socket-perf_SRCS) \
+                    $(limits_SRCS)
 # Built for perf/compare and its tests only.
 PEER_DIR         := $(BUILD)/peers
 PERF_HELPERS     := $(PEER_DIR)/libperf-loop.so $(BUILD)/bin/perf-limits
 
 .PHONY: all lib
-all: lib $(BINS) $(KERNEL_PERF) ## build the library and the tools (default)
+all: lib $(BINS) $(KERNEL_PERF) $(SOCKET_PERF) ## build the library and the tools (default)
 lib: $(SO) $(ARCHIVE) $(PC)
 
 $(SO).$(VERSION): $(LIB_OBJS) libmanta.map
@@ -130,9 +134,10 @@ $(BUILD)/bin/mantarun:   $(patsubst %.c,$(BUILD)/obj/%.o,$(mantarun_SRCS))
 $(BUILD)/bin/manta:      $(patsubst %.c,$(BUILD)/obj/%.o,$(manta_SRCS))
 $(BUILD)/bin/manta-perf: $(patsubst %.c,$(BUILD)/obj/%.o,$(manta-perf_SRCS))
 $(KERNEL_PERF):          $(patsubst %.c,$(BUILD)/obj/%.o,$(kernel-perf_SRCS))
+$(SOCKET_PERF):          $(patsubst %.c,$(BUILD)/obj/%.o,$(socket-perf_SRCS))
 # JSON is read and written by manta only, never by the library.
 $(BUILD)/bin/manta:      TOOL_LIBS := -ljansson
-$(BINS) $(KERNEL_PERF): $(INTERNAL)
+$(BINS) $(KERNEL_PERF) $(SOCKET_PERF): $(INTERNAL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'LINK $@')
 	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(INTERNAL) $(LDLIBS) $(TOOL_LIBS) -lm -o $@

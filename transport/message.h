@@ -18,9 +18,9 @@
  *    meet, in whatever order ids were posted. That is rendezvous as plans assume it. (Both would
  *    have to be full with messages that the other side never posts.) An EAGER that crosses its RTR
  *    is answered by HAVE, so that the sender forgets that it was asked.
- *  - A wire may have several streams to a peer. Stream 0 takes every frame; if there are others, DATA
- *    of long messages goes over those, each message in stretches that whichever stream has room
- *    takes. A DATA frame says where it belongs, so streams owe each other no order.
+ *  - A wire may have several streams to a peer. Stream 0 takes every frame; if there are others,
+ *    DATA of long messages goes over those, each message in stretches that whichever stream has
+ *    room takes. A DATA frame says where it belongs, so streams owe each other no order.
  *  - Matching: (epoch, call, segment, number). Another hash or length, or another hash for the same
  *    call, fails the receive (or the send that an RTR does not fit) with MANTA_EMISMATCH.
  *  - Ids of other epochs are dropped; so are duplicates of what has arrived. (A duplicate may only
@@ -47,9 +47,9 @@ enum {
 
 /*
  * What the transport provides. Frames to one peer arrive in the order in which they were handed
- * over, separately for forward frames (mt_frame_is_forward) of each stream and for answers. The callbacks never call
- * back into this layer. When a peer cannot take anything now (not connected yet, no room, broken)
- * they return MANTA_EAGAIN, and the transport calls mt_messages_writable() once there is room, or
+ * over, separately for forward frames (mt_frame_is_forward) of each stream and for answers. The
+ * callbacks never call back into this layer. When a peer cannot take anything now (not connected
+ * yet, no room, broken) they return MANTA_EAGAIN, and the transport calls mt_messages_writable() once there is room, or
  * mt_messages_fail() from its progress.
  */
 struct mt_wire {
@@ -108,7 +108,8 @@ int mt_messages_recv(struct mt_messages *messages, const struct manta_transport_
 int mt_messages_stray(const struct mt_messages *messages);
 
 /* How many streams the wire has to this peer, 1 to MT_MESSAGE_STREAMS (1 until this is called); the
- * peer is open and nothing was sent to it yet, or there were several before, and now there are more. */
+ * peer is open and nothing was sent to it yet, or there were several before, and now there are
+ * more. */
 void mt_messages_streams(struct mt_messages *messages, uint32_t peer, uint32_t streams);
 
 /* The wire has room for frames to this peer: hand over what waits. Returns 1 if frames were handed

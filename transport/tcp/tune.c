@@ -7,7 +7,8 @@
  * gigabytes bbr hands packets to a timer, and cubic leaves slow start far too early; both took two
  * to four times as long as reno for 1 MiB to 16 MiB between two hosts joined by veth. So where
  * bulk is seen to flow fast over a short path, reno, which every user may choose, takes their
- * place. On a slow wire bbr keeps queues short, and stays; so does what else a host was set up with.
+ * place. On a slow wire bbr keeps queues short, and stays; so does what else a host was set up
+ * with.
  */
 #include <linux/tcp.h>
 #include <netinet/in.h>
