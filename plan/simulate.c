@@ -220,11 +220,6 @@ static void advance(struct mt_simulating *s, uint32_t rank, uint32_t segment)
     }
 }
 
-static int takes_part(const struct mt_simulating *s, uint32_t rank)
-{
-    return s->what->plans[rank] && (!s->what->as || s->what->as[rank] == rank);
-}
-
 /* All steps of a rank's segment are complete: another may begin. */
 static void finish(struct mt_simulating *s, uint32_t rank, uint32_t segment)
 {
@@ -338,7 +333,7 @@ static void run(struct mt_simulating *s)
 {
     const struct mt_simulate_watch *w = &s->what->watch;
     for (uint32_t r = 0; r < s->what->ranks && !s->code; r++) {
-        if (!takes_part(s, r) || s->dead[r])
+        if (!mt_simulating_has(s, r) || s->dead[r])
             continue;
         for (uint32_t segment = 0; segment < MT_PLAN_DEPTH && segment < s->simulated; segment++) {
             if (s->what->plans[r]->step_count)
@@ -364,17 +359,19 @@ static int open_simulating(struct mt_simulating *s)
     s->dead = calloc(what->ranks, 1);
     if (mt_links_open(&s->links, what->model, what->ranks) || !s->instances || !s->dead || !s->done)
         return MANTA_ENOMEM;
-    s->match = what->match ? what->match : &s->own_match;
-    if (!what->match && mt_plan_match_open(&s->own_match, what->plans, what->ranks))
+    if (mt_plan_match_open(&s->match, what->plans, what->ranks))
         return MANTA_ENOMEM;
     if (mt_transfers_open(s))
         return MANTA_ENOMEM;
-    if (what->check && mt_contents_open(what->plans, what->ranks, s->match, &s->contents))
+    if (what->fold_ranks && !what->check && !what->fault_count && mt_symmetry_find(s))
+        return MANTA_ENOMEM;
+    mt_transfers_fold(s);
+    if (what->check && mt_contents_open(what->plans, what->ranks, &s->match, &s->contents))
         return MANTA_ENOMEM;
     for (uint32_t r = 0; r < what->ranks; r++) {
-        s->expected += takes_part(s, r) ? s->simulated : 0;
+        s->expected += mt_simulating_has(s, r) ? s->simulated : 0;
         s->steps_expected +=
-            takes_part(s, r) ? (uint64_t)s->simulated * what->plans[r]->step_count : 0;
+            mt_simulating_has(s, r) ? (uint64_t)s->simulated * what->plans[r]->step_count : 0;
     }
     return 0;
 }
@@ -384,10 +381,10 @@ static void close_simulating(struct mt_simulating *s)
     for (size_t i = 0; s->instances && i < (size_t)s->simulated * s->what->ranks; i++)
         free(s->instances[i]);
     mt_contents_close(s->contents);
-    if (!s->what->match)
-        mt_plan_match_close(&s->own_match);
+    mt_plan_match_close(&s->match);
     mt_links_close(&s->links);
     free(s->transfers);
+    free(s->as);
     free(s->instances);
     free(s->done);
     free(s->dead);

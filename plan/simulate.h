@@ -42,12 +42,12 @@ struct mt_simulate_watch {
 struct mt_simulate {
     const struct mt_cost_model *model;
     const struct manta_plan *const *plans; /* [ranks]; NULL for ranks that take no part */
-    const struct mt_plan_match *match;     /* of the plans; NULL: made here */
-    const uint32_t *as; /* [ranks]: the rank that each one is simulated as; NULL: itself */
     uint32_t ranks;
     uint64_t bytes;         /* of the vector, or of one rank's part */
     uint32_t segments_most; /* so many are simulated, the rest follow at their rate; 0: all */
     int check;              /* follow what the blocks hold, in the first segment */
+    int fold_ranks; /* simulate ranks that do the same at the same times once (plan/symmetry.c);
+                       not with `check` or faults */
     const struct mt_simulate_fault *faults;
     uint32_t fault_count;
     struct mt_simulate_watch watch;
@@ -56,6 +56,7 @@ struct mt_simulate {
 struct mt_simulate_result {
     uint64_t ns; /* of the whole; without meaning when ranks are stuck */
     uint64_t segments, segments_simulated, simulated_ns;
+    uint32_t ranks_simulated;        /* fewer than all when they were folded */
     uint64_t steps, messages;        /* of all ranks, in one segment */
     uint64_t level_bytes[MT_LEVELS]; /* of all messages, by the level at which two ranks meet */
     struct mt_link_name busiest;

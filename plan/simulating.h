@@ -6,6 +6,7 @@
  *   contents.c  what the blocks hold;
  *   transfers.c who sends how much to whom;
  *   simulate.c  the steps;
+ *   symmetry.c  which ranks do the same at the same times;
  *   stuck.c     who waits for whom, when nothing happens any more.
  */
 #ifndef MT_PLAN_SIMULATING_H
@@ -47,8 +48,8 @@ struct mt_transfer {
 
 struct mt_simulating {
     const struct mt_simulate *what;
-    const struct mt_plan_match *match;
-    struct mt_plan_match own_match;
+    struct mt_plan_match match;
+    uint32_t *as; /* [ranks]: the rank that each one is simulated as; NULL: itself */
     uint64_t segments, segment_bytes, last_bytes;
     struct mt_transfer *transfers; /* [step of all ranks], as in the match */
     uint32_t simulated;            /* segments; the last one of them has last_bytes */
@@ -84,12 +85,21 @@ uint64_t mt_transfers_bytes(const struct mt_simulating *s, const struct mt_simul
 /* The bytes of an interval of blocks in a segment. */
 uint64_t mt_transfers_interval(const struct mt_simulating *s, const struct manta_plan *plan,
                                uint32_t segment, uint32_t first, uint32_t count);
+/* From now on, ranks are simulated as s->as says. */
+void mt_transfers_fold(struct mt_simulating *s);
 /* Steps, messages and bytes of all ranks. */
 void mt_transfers_count(const struct mt_simulating *s, struct mt_simulate_result *result);
 /* The flags of a step; NULL (and the code kept) when out of memory. */
 uint8_t *mt_simulating_flags(struct mt_simulating *s, const struct mt_simulate_at *at);
 /* Has it been issued? Not if it is NONE, or its rank dead. */
 int mt_simulating_issued(struct mt_simulating *s, const struct mt_simulate_at *at);
+/* Fill s->as where ranks do the same. 0 or MANTA_ENOMEM. */
+int mt_symmetry_find(struct mt_simulating *s);
+/* Is it simulated? Not if it has no plan, or is simulated as another. */
+static inline int mt_simulating_has(const struct mt_simulating *s, uint32_t rank)
+{
+    return s->what->plans[rank] && (!s->as || s->as[rank] == rank);
+}
 /* Count the ranks that wait for ever, and tell the watcher of each. */
 void mt_simulating_report_stuck(struct mt_simulating *s, uint32_t *stuck_out);
 

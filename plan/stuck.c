@@ -42,8 +42,7 @@ void mt_simulating_report_stuck(struct mt_simulating *s, uint32_t *stuck_out)
     uint64_t all = (UINT64_C(1) << s->simulated) - 1;
     for (uint32_t r = 0; r < s->what->ranks; r++) {
         struct mt_simulate_stuck stuck;
-        int takes_part = s->what->plans[r] && (!s->what->as || s->what->as[r] == r);
-        if (!takes_part || s->dead[r] || !(~s->done[r] & all))
+        if (!mt_simulating_has(s, r) || s->dead[r] || !(~s->done[r] & all))
             continue;
         find_wait(s, r, &stuck);
         ++*stuck_out;

@@ -64,7 +64,7 @@ static uint64_t add_up(const struct mt_simulating *s, const struct mt_simulate_a
 static struct mt_transfer *transfer_of(const struct mt_simulating *s,
                                        const struct mt_simulate_at *at)
 {
-    return &s->transfers[s->match->first[at->rank] + at->step];
+    return &s->transfers[s->match.first[at->rank] + at->step];
 }
 
 static void fill(struct mt_simulating *s, const struct mt_simulate_at *at)
@@ -73,9 +73,9 @@ static void fill(struct mt_simulating *s, const struct mt_simulate_at *at)
     const struct manta_plan_step *step = mt_simulating_step(s, at);
     struct mt_transfer *mine = transfer_of(s, at);
     int sends = step->kind == MANTA_PLAN_SEND;
-    mine->partner = s->match->partner[s->match->first[at->rank] + at->step];
+    mine->partner = s->match.partner[s->match.first[at->rank] + at->step];
     if (sends || step->kind == MANTA_PLAN_RECV)
-        mine->peer = s->what->as ? s->what->as[step->peer] : step->peer;
+        mine->peer = step->peer;
     if (step->kind == MANTA_PLAN_RECV)
         return; /* the send says the rest */
     uint64_t bytes = step->kind == MANTA_PLAN_FUSED ? 0 : add_up(s, at);
@@ -91,7 +91,7 @@ static void fill(struct mt_simulating *s, const struct mt_simulate_at *at)
 
 int mt_transfers_open(struct mt_simulating *s)
 {
-    s->transfers = calloc(s->match->first[s->what->ranks] + 1, sizeof(*s->transfers));
+    s->transfers = calloc(s->match.first[s->what->ranks] + 1, sizeof(*s->transfers));
     if (!s->transfers)
         return MANTA_ENOMEM;
     /* Segment 0 has the length of all but the last; alone, it is the last. */
@@ -102,6 +102,17 @@ int mt_transfers_open(struct mt_simulating *s)
             fill(s, &at);
     }
     return 0;
+}
+
+void mt_transfers_fold(struct mt_simulating *s)
+{
+    for (uint32_t r = 0; s->as && r < s->what->ranks; r++) {
+        const struct manta_plan *plan = s->what->plans[r];
+        struct mt_transfer *moves = &s->transfers[s->match.first[r]];
+        for (uint32_t i = 0; plan && i < plan->step_count; i++)
+            if (plan->steps[i].kind == MANTA_PLAN_SEND || plan->steps[i].kind == MANTA_PLAN_RECV)
+                moves[i].peer = s->as[moves[i].peer];
+    }
 }
 
 struct mt_simulate_at mt_transfers_partner(const struct mt_simulating *s,
@@ -153,7 +164,8 @@ static void count_steps(const struct mt_simulating *s, uint32_t rank,
 void mt_transfers_count(const struct mt_simulating *s, struct mt_simulate_result *result)
 {
     for (uint32_t r = 0; r < s->what->ranks; r++) {
-        uint32_t as = s->what->as ? s->what->as[r] : r;
+        uint32_t as = s->as ? s->as[r] : r;
+        result->ranks_simulated += (uint32_t)mt_simulating_has(s, r);
         if (s->what->plans[as])
             count_steps(s, as, result);
     }

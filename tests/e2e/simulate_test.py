@@ -57,6 +57,14 @@ def test_part_of_a_cluster_and_segments():
     assert by_name(long)["chain"]["ns"] > chain["ns"]
 
 
+def test_equal_ranks_are_simulated_once():
+    arguments = ("--coll", "allreduce", "--algorithm", "ring", "--bytes", "1M")
+    (ring,), (folded,) = (simulated(*arguments, *fold)["algorithms"] for fold in ((), ("--fold",)))
+    assert folded["ns"] == ring["ns"] and folded["level_bytes"] == ring["level_bytes"]
+    assert ring["ranks_simulated"] == 16 and folded["ranks_simulated"] == 8
+    assert "8 were simulated" in simulate(*arguments, "--fold").stdout
+
+
 def test_trace(tmp_path):
     path = tmp_path / "trace.json"
     report = simulated("--coll", "allreduce", "--algorithm", "recursive_doubling", "--bytes", "64k", "--trace", path)

@@ -30,6 +30,8 @@ static const char help[] =
     "  --peer RANK       of rank 0's send or recv (default 1)\n"
     "  --fail WHAT       dead=node:3, dead=rank:5, slow=rank:5x0.01, slow=rack:0x0.5 (of its\n"
     "                    speed are left), several with commas: who waits for whom then\n"
+    "  --fold            simulate ranks that do the same at the same times once; what the blocks\n"
+    "                    hold is not followed then\n"
     "  --json            for programs\n"
     "  --trace FILE      what the best did, for Perfetto or chrome://tracing\n"
     "MANTA_SEGMENT counts as in a run. Least possible: what must cross the border of a group over\n"
@@ -167,7 +169,8 @@ static void run(struct watching *w)
                                      .bytes = simulation->options->bytes,
                                      .segments_most =
                                          segments_of(w->plans, simulation->options->ranks),
-                                     .check = w->trace == NULL,
+                                     .check = w->trace == NULL && !simulation->options->fold,
+                                     .fold_ranks = simulation->options->fold && w->trace == NULL,
                                      .faults = simulation->faults,
                                      .fault_count = simulation->fault_count,
                                      .watch = {.arg = w,
@@ -319,9 +322,9 @@ int command_simulate(int argc, char **argv)
     struct mt_settings settings;
     struct mt_error error;
     struct mt_topology *topology = NULL;
-    int rc = call_options_parse(&options, "simulate",
-                                "coll bytes ranks root peer algorithm topology trace fail json",
-                                help, argc, argv);
+    int rc = call_options_parse(
+        &options, "simulate", "coll bytes ranks root peer algorithm topology trace fail fold json",
+        help, argc, argv);
     if (rc != 0)
         return rc > 0 ? 0 : EXIT_USAGE;
     if (mt_settings_read(NULL, &settings, &error) != 0) {

@@ -75,6 +75,9 @@ static void print_details(const struct simulation *simulation, const struct simu
     if (result->segments_simulated < result->segments)
         printf("; %" PRIu64 " of them were simulated, the others follow at their rate",
                result->segments_simulated);
+    if (result->ranks_simulated < simulation->options->ranks)
+        printf("; of its ranks, %u were simulated, the others do the same",
+               result->ranks_simulated);
     printf("\n");
     for (int level = 0; level < MT_LEVELS; level++) {
         if (result->level_bytes[level] == 0)
@@ -156,8 +159,9 @@ static json_t *json_of(const struct simulated *one)
         json_object_set_new(object, "ns", json_integer((json_int_t)result->ns));
     json_object_update_new(
         object,
-        json_pack("{s:f,s:I,s:I,s:I,s:I,s:o,s:s,s:f,s:i,s:o,s:f}", "efficiency", one->efficiency,
-                  "segments", (json_int_t)result->segments, "segments_simulated",
+        json_pack("{s:f,s:i,s:I,s:I,s:I,s:I,s:o,s:s,s:f,s:i,s:o,s:f}", "efficiency",
+                  one->efficiency, "ranks_simulated", (int)result->ranks_simulated, "segments",
+                  (json_int_t)result->segments, "segments_simulated",
                   (json_int_t)result->segments_simulated, "messages", (json_int_t)result->messages,
                   "steps", (json_int_t)result->steps, "level_bytes", levels, "busiest", link,
                   "busiest_part", busy_part(result), "stuck_ranks", (int)result->stuck, "stuck",

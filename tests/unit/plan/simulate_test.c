@@ -17,7 +17,7 @@
 #include "tests/support/plans.h"
 #include "topology/synthetic.h"
 
-enum { RANKS_MOST = 128, SEGMENTS = MT_SIMULATE_SEGMENTS, FOLDED = 32 };
+enum { RANKS_MOST = 256, SEGMENTS = MT_SIMULATE_SEGMENTS, FOLDED = 32 };
 
 static struct mt_topology *topology;
 static struct mt_cost_model model;
@@ -364,6 +364,43 @@ static void events_come_in_one_order(void **state)
     mt_plan_free_all(plans, topology->ranks);
 }
 
+/* Ranks that are equal are simulated once, and the time is the same to the nanosecond. */
+static void equal_ranks_are_simulated_once(void **state)
+{
+    static const char *const lines[] = {"node:8@100Gbit/s ranks:4",
+                                        "rack:4@100Gbit/s,oversub=2 node:4@100Gbit/s ranks:4",
+                                        "rack:8@400Gbit/s,oversub=4 node:4@100Gbit/s ranks:8"};
+    uint32_t folded = 0;
+    (void)state;
+    for (size_t line = 0; line < sizeof(lines) / sizeof(*lines); line++) {
+        cluster(lines[line], 1 << 20);
+        for (uint32_t i = 0; mt_catalogue[i]; i++) {
+            if (!runs_here(mt_catalogue[i]) ||
+                (topology->ranks > 64 && mt_catalogue[i]->collective > MANTA_BROADCAST))
+                continue;
+            struct manta_plan **plans = compile(mt_catalogue[i]->collective, mt_catalogue[i]->name);
+            struct mt_simulate what =
+                simulation_of(plans, topology->ranks > 64 ? 1 << 20 : 3 << 20);
+            struct mt_simulate_result all, some;
+            struct mt_error error;
+            what.check = 0;
+            assert_int_equal(mt_simulate(&what, &all, &error), 0);
+            what.fold_ranks = 1;
+            assert_int_equal(mt_simulate(&what, &some, &error), 0);
+            if (all.ns != some.ns || all.busiest_ns != some.busiest_ns)
+                fail_msg("%s on '%s': %lu ns, but %lu of %u ranks", mt_catalogue[i]->name,
+                         lines[line], (unsigned long)all.ns, (unsigned long)some.ns,
+                         some.ranks_simulated);
+            assert_memory_equal(all.level_bytes, some.level_bytes, sizeof(all.level_bytes));
+            assert_int_equal(all.ranks_simulated, topology->ranks);
+            assert_int_equal(all.messages, some.messages);
+            folded += some.ranks_simulated < topology->ranks;
+            mt_plan_free_all(plans, topology->ranks);
+        }
+    }
+    assert_true(folded > 20);
+}
+
 struct hunt {
     uint64_t mutants[MUTANT_KINDS], found[MUTANT_KINDS], missed;
 };
@@ -453,6 +490,7 @@ int main(void)
         cmocka_unit_test(nothing_is_faster_than_possible),
         cmocka_unit_test(segments_follow_at_their_rate),
         cmocka_unit_test(events_come_in_one_order),
+        cmocka_unit_test(equal_ranks_are_simulated_once),
         cmocka_unit_test(wrong_plans_are_found),
         cmocka_unit_test(wrong_plans_are_found_above_64_ranks),
     };
