@@ -57,12 +57,13 @@ def test_part_of_a_cluster_and_segments():
     assert by_name(long)["chain"]["ns"] > chain["ns"]
 
 
-def test_equal_ranks_are_simulated_once():
+def test_equal_ranks_are_simulated_once(tmp_path):
     arguments = ("--coll", "allreduce", "--algorithm", "ring", "--bytes", "1M")
-    (ring,), (folded,) = (simulated(*arguments, *fold)["algorithms"] for fold in ((), ("--fold",)))
-    assert folded["ns"] == ring["ns"] and folded["level_bytes"] == ring["level_bytes"]
-    assert ring["ranks_simulated"] == 16 and folded["ranks_simulated"] == 8
-    assert "8 were simulated" in simulate(*arguments, "--fold").stdout
+    (ring,) = simulated(*arguments, "--trace", tmp_path / "trace")["algorithms"]
+    assert ring["ranks_simulated"] == 8
+    assert "8 were simulated" in simulate(*arguments).stdout
+    (failing,) = simulated(*arguments, "--fail", "slow=rank:0x1")["algorithms"]
+    assert failing["ranks_simulated"] == 16 and failing["ns"] == ring["ns"]
 
 
 def test_trace(tmp_path):

@@ -35,7 +35,6 @@ struct call_options {
     const char *topology;   /* NULL: not given, as the following */
     const char *trace, *fail, *candidates;
     int json;
-    int fold; /* ranks that do the same are simulated once */
     int running; /* they are those that mantarun has started */
     int measure; /* on a communicator of the ranks that mantarun has started */
 };

@@ -58,9 +58,6 @@ static void apply_text(struct call_options *options, int option)
     case 'j':
         options->json = 1;
         break;
-    case 'F':
-        options->fold = 1;
-        break;
     default:
         options->algorithm = optarg;
     }

@@ -30,10 +30,10 @@ static const char help[] =
     "  --peer RANK       of rank 0's send or recv (default 1)\n"
     "  --fail WHAT       dead=node:3, dead=rank:5, slow=rank:5x0.01, slow=rack:0x0.5 (of its\n"
     "                    speed are left), several with commas: who waits for whom then\n"
-    "  --fold            simulate ranks that do the same at the same times once; what the blocks\n"
-    "                    hold is not followed then\n"
     "  --json            for programs\n"
     "  --trace FILE      what the best did, for Perfetto or chrome://tracing\n"
+    "Ranks that do the same at the same times are simulated once, unless something fails, and of\n"
+    "vectors of more than 62 segments, the others follow at the rate of those that are simulated.\n"
     "MANTA_SEGMENT counts as in a run. Least possible: what must cross the border of a group over\n"
     "its ways out (2 n (G-1)/G for an allreduce among G groups, n for a broadcast), a node's\n"
     "inputs and results through its memory, or one message between the farthest ranks.\n";
@@ -158,34 +158,50 @@ static uint32_t segments_of(const struct manta_plan *const *plans, uint32_t rank
     return affordable > 16 ? (uint32_t)affordable / 2 * 2 : 16;
 }
 
+static int simulate_plans(struct watching *w, const struct mt_simulate *what,
+                          struct mt_simulate_result *result)
+{
+    struct mt_error error;
+    if (mt_simulate(what, result, &error) == 0)
+        return 0;
+    w->one->is_wrong = error.code == MANTA_EPLAN;
+    snprintf(w->one->excluded, sizeof w->one->excluded, "%.150s", error.sentence);
+    return -1;
+}
+
+/* First, what the blocks hold is followed through one segment of all ranks; then time is taken, of
+ * equal ranks once. Where something fails, or all is to be seen, both are one. */
 static void run(struct watching *w)
 {
     const struct simulation *simulation = w->simulation;
-    struct simulated *one = w->one;
-    struct mt_error error;
-    const struct mt_simulate what = {.model = &simulation->model,
-                                     .plans = w->plans,
-                                     .ranks = simulation->options->ranks,
-                                     .bytes = simulation->options->bytes,
-                                     .segments_most =
-                                         segments_of(w->plans, simulation->options->ranks),
-                                     .check = w->trace == NULL && !simulation->options->fold,
-                                     .fold_ranks = simulation->options->fold && w->trace == NULL,
-                                     .faults = simulation->faults,
-                                     .fault_count = simulation->fault_count,
-                                     .watch = {.arg = w,
-                                               .slice = w->trace ? on_slice : NULL,
-                                               .stuck = w->trace ? NULL : on_stuck,
-                                               .progress = on_progress}};
     struct mt_simulate_result result;
-    if (mt_simulate(&what, &result, &error) != 0) {
-        one->is_wrong = error.code == MANTA_EPLAN;
-        snprintf(one->excluded, sizeof one->excluded, "%.150s", error.sentence);
+    struct mt_simulate what = {.model = &simulation->model,
+                               .plans = w->plans,
+                               .ranks = simulation->options->ranks,
+                               .bytes = simulation->options->bytes,
+                               .segments_most = 1,
+                               .check = w->trace == NULL,
+                               .faults = simulation->faults,
+                               .fault_count = simulation->fault_count,
+                               .watch = {.arg = w, .progress = on_progress}};
+    int at_once = w->trace != NULL || simulation->fault_count > 0;
+    if (!at_once && simulate_plans(w, &what, &result) != 0)
         return;
+    what.segments_most = segments_of(w->plans, what.ranks);
+    what.check = at_once && w->trace == NULL;
+    what.fold_ranks = !at_once;
+    what.watch.slice = w->trace != NULL ? on_slice : NULL;
+    what.watch.stuck = w->trace != NULL ? NULL : on_stuck;
+    if (simulate_plans(w, &what, &result) != 0)
+        return;
+    if (result.ranks_simulated < what.ranks / 4 && result.segments_simulated < result.segments) {
+        what.segments_most = 0;
+        if (simulate_plans(w, &what, &result) != 0)
+            return;
     }
-    one->result = result;
+    w->one->result = result;
     if (result.ns && !result.stuck)
-        one->efficiency = (double)simulation->bound.ns / (double)result.ns;
+        w->one->efficiency = (double)simulation->bound.ns / (double)result.ns;
 }
 
 /* Simulate one algorithm; with a path, write what happens instead. 0, or -1 after a message. */
@@ -322,9 +338,9 @@ int command_simulate(int argc, char **argv)
     struct mt_settings settings;
     struct mt_error error;
     struct mt_topology *topology = NULL;
-    int rc = call_options_parse(
-        &options, "simulate", "coll bytes ranks root peer algorithm topology trace fail fold json",
-        help, argc, argv);
+    int rc = call_options_parse(&options, "simulate",
+                                "coll bytes ranks root peer algorithm topology trace fail json",
+                                help, argc, argv);
     if (rc != 0)
         return rc > 0 ? 0 : EXIT_USAGE;
     if (mt_settings_read(NULL, &settings, &error) != 0) {
