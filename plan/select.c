@@ -180,9 +180,10 @@ static int measure(const struct mt_algorithm *algorithm, const struct mt_plan_re
     return 0;
 }
 
-/* Prices of a quarter of PRICED_RANKS, of half and of all of them, and how long rank 0's plan is for
- * these and for all ranks. */
+/* Prices of a quarter of the sample's ranks, of half and of all of them, and how long rank 0's plan
+ * is for these and for all ranks. */
 struct sample {
+    uint32_t ranks;
     uint64_t prices[3];
     uint64_t steps, steps_of_all;
 };
@@ -195,7 +196,8 @@ static uint64_t growth_of(const struct sample *sample, uint32_t ranks)
     uint64_t before = sample->prices[1] - sample->prices[0];
     uint64_t added = sample->prices[2] - sample->prices[1];
     if (sample->steps_of_all > sample->steps)
-        return sample->steps_of_all >= sample->steps * (ranks / PRICED_RANKS) / 2 + 1 ? 2048 : 1024;
+        return sample->steps_of_all >= sample->steps * (ranks / sample->ranks) / 2 + 1 ? 2048
+                                                                                       : 1024;
     if (sample->prices[1] <= sample->prices[0] || sample->prices[2] <= sample->prices[1])
         return 1024;
     uint64_t growth = added < UINT64_MAX / 1024 ? added * 1024 / before : 2048;
@@ -206,7 +208,7 @@ static uint64_t extrapolate(const struct sample *sample, uint32_t ranks)
 {
     uint64_t price = sample->prices[2], growth = growth_of(sample, ranks);
     uint64_t added = price > sample->prices[1] ? price - sample->prices[1] : 0;
-    for (uint64_t reached = PRICED_RANKS; reached < ranks; reached *= 2) {
+    for (uint64_t reached = sample->ranks; reached < ranks; reached *= 2) {
         added = added / 1024 * growth + added % 1024 * growth / 1024;
         if (added > UINT64_MAX / 4 || price > UINT64_MAX / 4)
             return UINT64_MAX / 2;
@@ -216,46 +218,80 @@ static uint64_t extrapolate(const struct sample *sample, uint32_t ranks)
     return price;
 }
 
-/* The request for the first ranks of a group that is priced by three smaller ones. */
-static struct mt_plan_request first_of(const struct mt_plan_request *request, uint32_t i)
+/* The request for the first ranks: a quarter of the sample's, half or all of them. */
+static struct mt_plan_request first_of(const struct mt_plan_request *request, uint32_t ranks,
+                                       uint32_t i)
 {
     struct mt_plan_request smaller = *request;
     smaller.rank = 0;
     smaller.root = 0;
-    smaller.ranks = PRICED_RANKS >> (2 - i);
+    smaller.ranks = ranks >> (2 - i);
     return smaller;
 }
 
-/* Does the algorithm run in the smaller groups, too? The first ranks may be on one node. */
-static int has_smaller(const struct mt_algorithm *algorithm, const struct mt_plan_request *request)
+static int runs_on_sample(const struct mt_algorithm *algorithm,
+                          const struct mt_plan_request *request, uint32_t ranks)
 {
-    for (uint32_t i = 0; i < 3; i++) {
-        const struct mt_plan_request smaller = first_of(request, i);
-        if (algorithm->unfit && algorithm->unfit(&smaller))
+    for (uint32_t i = 0; i < 3 && algorithm->unfit; i++) {
+        const struct mt_plan_request smaller = first_of(request, ranks, i);
+        if (algorithm->unfit(&smaller))
             return 0;
     }
     return 1;
 }
 
+/* How many ranks the first node has; how many nodes there are. */
+static void count_nodes(const struct mt_plan_request *request, uint32_t *first_out,
+                        uint32_t *nodes_out)
+{
+    const uint32_t *node = request->topology ? request->topology->group[MT_LEVEL_NODE] : NULL;
+    *first_out = *nodes_out = 0;
+    for (uint32_t r = 0; node && r < request->ranks; r++) {
+        *first_out += node[r] == node[0];
+        *nodes_out += node[r] == *nodes_out; /* they are numbered by their first ranks */
+    }
+}
+
+/* PRICED_RANKS; or where the algorithm does not run on the first of them, which may be on one node,
+ * or on parts of nodes: about as many in whole nodes, or equally many of each. All ranks, if that
+ * cannot be. */
+static uint32_t sample_ranks(const struct mt_algorithm *algorithm,
+                             const struct mt_plan_request *request)
+{
+    uint32_t units[3] = {PRICED_RANKS / 4, 0, 0};
+    count_nodes(request, &units[1], &units[2]);
+    for (int i = 0; i < 3; i++) {
+        uint64_t quarter = units[i];
+        while (quarter > 0 && (quarter < PRICED_RANKS / 4 || (i > 0 && quarter < 2 * units[i])))
+            quarter += units[i];
+        if (quarter > 0 && 4 * quarter < request->ranks &&
+            runs_on_sample(algorithm, request, (uint32_t)quarter * 4))
+            return (uint32_t)quarter * 4;
+    }
+    return request->ranks;
+}
+
 static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
                  uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
 {
-    const struct mt_plan_request largest = first_of(request, 2);
-    struct sample sample;
+    struct sample sample = {.ranks = sample_ranks(candidate->algorithm, request)};
     uint64_t work = 0;
     int small = request->ranks <= PRICED_RANKS || request->collective >= MANTA_SEND;
     if (!small &&
         measure(candidate->algorithm, request, request->ranks, &sample.steps_of_all, &work, error))
         return error->code;
-    if (small || work <= PRICED_WORK || !has_smaller(candidate->algorithm, request))
+    candidate->predicted_ns = UINT64_MAX / 2; /* it may be named, but not found best */
+    if (!small && sample.ranks == request->ranks && work > PRICED_WORK)
+        return 0;
+    if (small || work <= PRICED_WORK)
         return price_exactly(context, candidate->algorithm, request, bytes,
                              &candidate->predicted_ns, error);
     for (uint32_t i = 0; i < 3; i++) {
-        const struct mt_plan_request smaller = first_of(request, i);
+        const struct mt_plan_request smaller = first_of(request, sample.ranks, i);
         if (price_exactly(context, candidate->algorithm, &smaller, bytes, &sample.prices[i], error))
             return error->code;
     }
-    if (measure(candidate->algorithm, &largest, PRICED_RANKS, &sample.steps, &work, error))
+    if (measure(candidate->algorithm, request, sample.ranks, &sample.steps, &work, error))
         return error->code;
     candidate->predicted_ns = extrapolate(&sample, request->ranks);
     return 0;

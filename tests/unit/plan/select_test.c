@@ -266,6 +266,31 @@ static void test_large_groups_of_trees(void **state)
     }
 }
 
+/* The first ranks of a large group may be on one node, or the last of them alone on theirs. */
+static void test_large_groups_on_nodes(void **state)
+{
+    static const uint32_t sizes[] = {2, 21, 64, 300};
+    static uint64_t nodes[600];
+    struct mt_select_candidate c[MT_SELECT_CANDIDATES];
+    struct mt_cost_model model;
+    (void)state;
+    for (uint32_t i = 0; i < 2 * sizeof(sizes) / sizeof(*sizes); i++) {
+        uint32_t size = sizes[i / 2], count = 600 / size;
+        for (uint32_t r = 0; r < count * size; r++)
+            nodes[r] = i % 2 ? r % count : r / size;
+        struct mt_topology *topology = topology_of(count * size, nodes);
+        mt_cost_defaults(&model, topology, 1 << 20);
+        struct mt_select_context context = context_of(count * size, &model);
+        for (uint32_t collective = 0; collective <= MANTA_ALLGATHER;
+             collective += MANTA_ALLGATHER) {
+            uint32_t candidates = choose(&context, collective, 64 << 10, 0, c);
+            assert_true(candidates > 5 && c[0].predicted_ns > 0 &&
+                        c[0].predicted_ns < UINT64_MAX / 2);
+        }
+        mt_topology_free(topology);
+    }
+}
+
 static void test_capacity(void **state)
 {
     struct mt_select_candidate c[MT_SELECT_CANDIDATES];
@@ -342,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_alike_on_all_ranks),
         cmocka_unit_test(test_large_groups),
         cmocka_unit_test(test_large_groups_of_trees),
+        cmocka_unit_test(test_large_groups_on_nodes),
         cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_pick),
         cmocka_unit_test(test_one_price_for_a_class),
