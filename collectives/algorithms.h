@@ -10,6 +10,7 @@ extern const struct mt_algorithm mt_allreduce_recursive_doubling;
 extern const struct mt_algorithm mt_allreduce_ring;
 extern const struct mt_algorithm mt_allreduce_halving_doubling;
 extern const struct mt_algorithm mt_allreduce_circulant;
+extern const struct mt_algorithm mt_allreduce_swing;
 extern const struct mt_algorithm mt_allreduce_double_tree;
 extern const struct mt_algorithm mt_broadcast_binomial;
 extern const struct mt_algorithm mt_broadcast_chain;

@@ -10,6 +10,7 @@ const struct mt_algorithm *const mt_catalogue[] = {
     &mt_allreduce_ring,
     &mt_allreduce_halving_doubling,
     &mt_allreduce_circulant,
+    &mt_allreduce_swing,
     &mt_allreduce_double_tree,
     &mt_allreduce_fused,
     &mt_broadcast_binomial,

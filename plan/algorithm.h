@@ -28,6 +28,10 @@ struct plan_interval plan_block(const struct mt_plan_builder *p,
 struct plan_interval plan_range(uint32_t first, uint32_t count);
 /* count blocks from this one on (index modulo P), and around the end; not for explicit scratch. */
 struct plan_interval plan_around(const struct mt_plan_builder *p, int64_t index, uint32_t count);
+/* What is left of the vector after so many halvings: in the t'th the upper half if bit t of
+ * `halves` is set. P is a multiple of 2^halvings. */
+struct plan_interval plan_halved(const struct mt_plan_builder *p, uint32_t halves,
+                                 uint32_t halvings);
 struct plan_interval plan_all(const struct mt_plan_builder *p);
 
 void plan_send(struct mt_plan_builder *p, uint32_t peer, struct plan_interval blocks);

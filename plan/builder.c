@@ -115,6 +115,17 @@ struct plan_interval plan_all(const struct mt_plan_builder *p)
     return (struct plan_interval){0, p->frame.blocks, 0};
 }
 
+struct plan_interval plan_halved(const struct mt_plan_builder *p, uint32_t halves,
+                                 uint32_t halvings)
+{
+    uint32_t first = 0, count = plan_all(p).count;
+    for (uint32_t t = 0; t < halvings; t++) {
+        count /= 2;
+        first += (halves >> t & 1) * count;
+    }
+    return plan_range(first, count);
+}
+
 static int is_region(const struct mt_plan_builder *b, uint32_t operand)
 {
     return operand == PLAN_WORKING || operand == MT_OPERAND_RECEIVED || operand < b->region_count;

@@ -10,9 +10,10 @@
 
 enum { PART_BYTES = 96 };
 
-/* Groups up to PRICED_RANKS, and larger ones of at most PRICED_WORK steps and blocks, are priced
- * exactly. */
-enum { PRICED_RANKS = 64, PRICED_WORK = 60000 };
+/* Groups up to PRICED_RANKS, and larger ones of at most PRICED_WORK steps and blocks (or up to
+ * PRICED_WORK_MOST where smaller ones cannot stand for them), are priced exactly. */
+enum { PRICED_RANKS = 64, PRICED_WORK = 60000, PRICED_WORK_MOST = 1000000 };
+enum { SAMPLED_RANKS = 256 };
 
 static int refuse(struct mt_error *error, const char *text, size_t length, const char *reason)
 {
@@ -180,11 +181,11 @@ static int measure(const struct mt_algorithm *algorithm, const struct mt_plan_re
     return 0;
 }
 
-/* Prices of a quarter of the sample's ranks, of half and of all of them, and how long rank 0's plan
- * is for these and for all ranks. */
+/* Prices of the first ranks, of twice and of four times as many, and how long rank 0's plan is for
+ * the last and for all ranks. */
 struct sample {
-    uint32_t ranks;
     uint64_t prices[3];
+    uint32_t ranks; /* the last group */
     uint64_t steps, steps_of_all;
 };
 
@@ -196,8 +197,7 @@ static uint64_t growth_of(const struct sample *sample, uint32_t ranks)
     uint64_t before = sample->prices[1] - sample->prices[0];
     uint64_t added = sample->prices[2] - sample->prices[1];
     if (sample->steps_of_all > sample->steps)
-        return sample->steps_of_all >= sample->steps * (ranks / sample->ranks) / 2 + 1 ? 2048
-                                                                                       : 1024;
+        return sample->steps_of_all > sample->steps * (ranks / sample->ranks) / 2 ? 2048 : 1024;
     if (sample->prices[1] <= sample->prices[0] || sample->prices[2] <= sample->prices[1])
         return 1024;
     uint64_t growth = added < UINT64_MAX / 1024 ? added * 1024 / before : 2048;
@@ -218,72 +218,71 @@ static uint64_t extrapolate(const struct sample *sample, uint32_t ranks)
     return price;
 }
 
-/* The request for the first ranks: a quarter of the sample's, half or all of them. */
-static struct mt_plan_request first_of(const struct mt_plan_request *request, uint32_t ranks,
+/* How many ranks eight nodes have, as many as the first one; 0: nobody knows, or there are fewer.
+ * */
+static uint32_t ranks_of_eight_nodes(const struct mt_plan_request *request)
+{
+    const struct mt_topology *topology = request->topology;
+    uint64_t on_node = 0;
+    for (uint32_t r = 0; topology && r < request->ranks; r++)
+        on_node += topology->group[MT_LEVEL_NODE][r] == topology->group[MT_LEVEL_NODE][0];
+    return 8 * on_node < request->ranks ? (uint32_t)(8 * on_node) : 0;
+}
+
+/* The request for group i of the three, of which the largest has so many ranks. */
+static struct mt_plan_request first_of(const struct mt_plan_request *request, uint32_t largest,
                                        uint32_t i)
 {
     struct mt_plan_request smaller = *request;
     smaller.rank = 0;
     smaller.root = 0;
-    smaller.ranks = ranks >> (2 - i);
+    smaller.ranks = largest >> (2 - i);
     return smaller;
 }
 
-static int runs_on_sample(const struct mt_algorithm *algorithm,
-                          const struct mt_plan_request *request, uint32_t ranks)
+static int fits(const struct mt_algorithm *algorithm, const struct mt_plan_request *request,
+                uint32_t largest)
 {
-    for (uint32_t i = 0; i < 3 && algorithm->unfit; i++) {
-        const struct mt_plan_request smaller = first_of(request, ranks, i);
-        if (algorithm->unfit(&smaller))
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct mt_plan_request smaller = first_of(request, largest, i);
+        if (algorithm->unfit && algorithm->unfit(&smaller))
             return 0;
     }
     return 1;
 }
 
-/* How many ranks the first node has; how many nodes there are. */
-static void count_nodes(const struct mt_plan_request *request, uint32_t *first_out,
-                        uint32_t *nodes_out)
+/* The largest of the three groups: best whole nodes, since plans through leaders need some, and
+ * since all three then cross nodes; but not too many ranks, if fewer do. 0: none fits. */
+static uint32_t sampled_ranks(const struct mt_algorithm *algorithm,
+                              const struct mt_plan_request *request)
 {
-    const uint32_t *node = request->topology ? request->topology->group[MT_LEVEL_NODE] : NULL;
-    *first_out = *nodes_out = 0;
-    for (uint32_t r = 0; node && r < request->ranks; r++) {
-        *first_out += node[r] == node[0];
-        *nodes_out += node[r] == *nodes_out; /* they are numbered by their first ranks */
-    }
-}
-
-/* PRICED_RANKS; or where the algorithm does not run on the first of them, which may be on one node,
- * or on parts of nodes: about as many in whole nodes, or equally many of each. All ranks, if that
- * cannot be. */
-static uint32_t sample_ranks(const struct mt_algorithm *algorithm,
-                             const struct mt_plan_request *request)
-{
-    uint32_t units[3] = {PRICED_RANKS / 4, 0, 0};
-    count_nodes(request, &units[1], &units[2]);
-    for (int i = 0; i < 3; i++) {
-        uint64_t quarter = units[i];
-        while (quarter > 0 && (quarter < PRICED_RANKS / 4 || (i > 0 && quarter < 2 * units[i])))
-            quarter += units[i];
-        if (quarter > 0 && 4 * quarter < request->ranks &&
-            runs_on_sample(algorithm, request, (uint32_t)quarter * 4))
-            return (uint32_t)quarter * 4;
-    }
-    return request->ranks;
+    uint32_t whole = ranks_of_eight_nodes(request);
+    while (whole && whole < PRICED_RANKS)
+        whole *= 2;
+    if (whole >= request->ranks || (whole && !fits(algorithm, request, whole)))
+        whole = 0;
+    if (whole && whole <= SAMPLED_RANKS)
+        return whole;
+    return fits(algorithm, request, PRICED_RANKS) ? PRICED_RANKS : whole;
 }
 
 static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
                  uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
 {
-    struct sample sample = {.ranks = sample_ranks(candidate->algorithm, request)};
+    struct sample sample;
     uint64_t work = 0;
     int small = request->ranks <= PRICED_RANKS || request->collective >= MANTA_SEND;
     if (!small &&
         measure(candidate->algorithm, request, request->ranks, &sample.steps_of_all, &work, error))
         return error->code;
-    candidate->predicted_ns = UINT64_MAX / 2; /* it may be named, but not found best */
-    if (!small && sample.ranks == request->ranks && work > PRICED_WORK)
+    sample.ranks = 0;
+    if (!small && work > PRICED_WORK)
+        sample.ranks = sampled_ranks(candidate->algorithm, request);
+    if (!sample.ranks && work > PRICED_WORK_MOST) { /* nobody waits for that: run it by override */
+        candidate->predicted_ns = UINT64_MAX / 2;
         return 0;
-    if (small || work <= PRICED_WORK)
+    }
+    if (!sample.ranks)
         return price_exactly(context, candidate->algorithm, request, bytes,
                              &candidate->predicted_ns, error);
     for (uint32_t i = 0; i < 3; i++) {

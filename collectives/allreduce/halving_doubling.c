@@ -32,29 +32,16 @@ static struct part split(uint32_t first, uint32_t count)
     return (struct part){first, 1u << doublings, doublings, right, right ? log2_floor(right) : 0};
 }
 
-/* What rank `index` of a power of two holds after so many halvings: a half for each bit, the lowest
- * first. */
-static struct plan_interval share(const struct mt_plan_builder *p, uint32_t index,
-                                  uint32_t halvings)
-{
-    uint32_t first = 0, count = plan_all(p).count;
-    for (uint32_t t = 0; t < halvings; t++) {
-        count /= 2;
-        first += (index >> t & 1) * count;
-    }
-    return plan_range(first, count);
-}
-
 static void halve(struct mt_plan_builder *p, const struct part *part)
 {
     uint32_t me = plan_rank(p) - part->first;
     for (uint32_t t = 0; t < part->doublings; t++) {
         uint32_t peer = me ^ 1u << t;
-        plan_send(p, part->first + peer, share(p, peer, t + 1));
+        plan_send(p, part->first + peer, plan_halved(p, peer, t + 1));
         if (peer > me)
-            plan_recv_reduce(p, part->first + peer, share(p, me, t + 1));
+            plan_recv_reduce(p, part->first + peer, plan_halved(p, me, t + 1));
         else
-            plan_recv_reduce_left(p, part->first + peer, share(p, me, t + 1));
+            plan_recv_reduce_left(p, part->first + peer, plan_halved(p, me, t + 1));
     }
 }
 
@@ -64,7 +51,8 @@ static void pass_on(struct mt_plan_builder *p, const struct part *part, uint32_t
                     uint32_t region)
 {
     for (uint32_t t = round; t < part->doublings; t++)
-        plan_send_scratch(p, part->first + me + (1u << t), share(p, me + (1u << t), t + 1), region);
+        plan_send_scratch(p, part->first + me + (1u << t), plan_halved(p, me + (1u << t), t + 1),
+                          region);
 }
 
 /* The left total and the right one become the total, at the left ranks. */
@@ -76,14 +64,15 @@ static void join(struct mt_plan_builder *p, const struct part *part)
         return;
     if (me >= part->left) {
         pass_on(p, part, me - part->left, part->owned, PLAN_WORKING);
-        plan_send(p, part->first + me - part->left, share(p, me - part->left, part->doublings));
+        plan_send(p, part->first + me - part->left,
+                  plan_halved(p, me - part->left, part->doublings));
         return;
     }
     uint32_t bits = me < owners ? part->doublings : log2_floor(me) + 1;
     uint32_t from = me < owners ? part->left + me : me - (1u << (bits - 1));
     if (from < owners && me >= owners)
         from += part->left;
-    struct plan_interval mine = share(p, me, part->doublings), got = share(p, me, bits);
+    struct plan_interval mine = plan_halved(p, me, part->doublings), got = plan_halved(p, me, bits);
     uint32_t right = plan_scratch(p, got.count);
     plan_recv_scratch(p, part->first + from, got, right);
     pass_on(p, part, me, bits, right);
@@ -112,7 +101,7 @@ static void give_back(struct mt_plan_builder *p, const struct part *part, uint32
     if (!part->right || (after & (after - 1)) != 0 || mine != halvings)
         return;
     plan_lane(p, BETWEEN);
-    plan_send(p, part->first + part->left + owner, share(p, me, mine));
+    plan_send(p, part->first + part->left + owner, plan_halved(p, me, mine));
 }
 
 static void get_back(struct mt_plan_builder *p, const struct part *part)
@@ -121,10 +110,10 @@ static void get_back(struct mt_plan_builder *p, const struct part *part)
     if (me >= 1u << part->owned)
         return;
     plan_lane(p, BETWEEN);
-    plan_recv(p, part->first + me, share(p, me, part->doublings));
+    plan_recv(p, part->first + me, plan_halved(p, me, part->doublings));
     for (uint32_t t = part->doublings; t-- > part->owned;) {
         uint32_t from = me + part->left - (1u << t);
-        plan_recv(p, part->first + from, share(p, from, t + 1));
+        plan_recv(p, part->first + from, plan_halved(p, from, t + 1));
     }
 }
 
@@ -141,8 +130,8 @@ static void allgather(struct mt_plan_builder *p, uint32_t first, uint32_t count)
         uint32_t peer = me ^ 1u << t;
         give_back(p, &part, t + 1);
         plan_lane(p, HALVES);
-        plan_send(p, first + peer, share(p, me, t + 1));
-        plan_recv(p, first + peer, share(p, peer, t + 1));
+        plan_send(p, first + peer, plan_halved(p, me, t + 1));
+        plan_recv(p, first + peer, plan_halved(p, peer, t + 1));
     }
     give_back(p, &part, 0);
 }

@@ -109,6 +109,22 @@ static void test_ownership(void **state)
     }
 }
 
+static void test_unfit(void **state)
+{
+    const struct mt_algorithm *swing = mt_catalogue_find(MANTA_ALLREDUCE, "swing");
+    struct mt_plan_request request = {.collective = MANTA_ALLREDUCE};
+    (void)state;
+    for (request.ranks = 1; request.ranks < 100; request.ranks++) {
+        struct manta_plan *plan;
+        struct mt_error error;
+        int rc = mt_plan_compile(swing, &request, &plan, &error);
+        assert_int_equal(rc, __builtin_popcount(request.ranks) == 1 ? 0 : MANTA_EALGORITHM);
+        if (rc)
+            assert_non_null(strstr(error.sentence, "powers of two"));
+        mt_plan_free(plan);
+    }
+}
+
 static void test_all_ranks(void **state)
 {
     struct manta_plan *plans[4];
@@ -138,6 +154,7 @@ int main(void)
         cmocka_unit_test(test_parameter),
         cmocka_unit_test(test_in_place_only_where_there_are_two_buffers),
         cmocka_unit_test(test_ownership),
+        cmocka_unit_test(test_unfit),
         cmocka_unit_test(test_all_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
