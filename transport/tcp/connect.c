@@ -104,6 +104,8 @@ static void fail_for_lack(struct mt_tcp_endpoint *endpoint, uint32_t peer,
     mt_messages_fail(endpoint->messages, peer, direction, code, errno,
                      "the tcp connection with rank %u cannot be used: %s", peer,
                      manta_strerror(code));
+    if (direction & MT_MESSAGE_SENDS)
+        mt_tcp_gather_drop(&endpoint->peers[peer].link);
     endpoint->failure = code;
 }
 
@@ -214,6 +216,7 @@ static int dial_failed(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *s
         endpoint->host->log(MT_LOG_INFO, "tcp", error->sentence);
         return 0;
     }
+    mt_tcp_gather_drop(&endpoint->peers[peer].link);
     if (mt_error_is_lack(error->system_errno))
         mt_messages_fail(endpoint->messages, peer, MT_MESSAGE_SENDS, code, error->system_errno,
                          "no connection to rank %u: %s; raise the limit of open files (ulimit -n) "

@@ -161,7 +161,9 @@ void mt_tcp_socket_lose(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *
     if (is_link)
         read_rest(endpoint, peer);
     /* The link tells what the end of a stream means on which nothing is under way. */
-    if (is_link || sock->writes || is_cut)
+    if (is_link || sock->writes || is_cut) {
+        if (direction & MT_MESSAGE_SENDS)
+            mt_tcp_gather_drop(&peer->link);
         mt_messages_fail(endpoint->messages, sock->peer, direction, MANTA_EPEER, error,
                          "the tcp connection %s rank %u (%s) was %s%s%s",
                          is_link        ? "with"
@@ -169,5 +171,6 @@ void mt_tcp_socket_lose(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *
                                         : "from",
                          sock->peer, sock->address, error == 0 ? "closed by it" : "lost",
                          error == 0 ? "" : ": ", error == 0 ? "" : strerror(error));
+    }
     mt_tcp_socket_close(sock);
 }

@@ -152,7 +152,7 @@ void mt_tcp_socket_writable(struct mt_tcp_endpoint *endpoint, struct mt_tcp_sock
 /* Begin a round: write what was gathered; who has used up its turn goes on. 1 if something was
  * written. */
 int mt_tcp_next_round(struct mt_tcp_endpoint *endpoint);
-/* Forget what was gathered: its memory is the callers' again. */
+/* Forget what was gathered: its memory is the callers' again, once their sends have failed. */
 void mt_tcp_gather_drop(struct mt_tcp_socket *socket);
 
 /* read.c */
