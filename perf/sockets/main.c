@@ -175,16 +175,14 @@ static int run_rank(int rank, const char *host, struct page *page)
     keep_to_cpu(rank);
     end.from = malloc(BYTES_MAX);
     end.to = calloc(1, BYTES_MAX);
-    if (!end.from || !end.to || end.epoll_fd < 0 || connect_all(rank, host, page, fds) != 0)
-        return 1;
-    for (int i = 0; i < CONNECTIONS; i++) {
+    int failed =
+        !end.from || !end.to || end.epoll_fd < 0 || connect_all(rank, host, page, fds) != 0;
+    for (int i = 0; i < CONNECTIONS && !failed; i++) {
         struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
-        if (epoll_ctl(end.epoll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0)
-            return 1;
+        failed = epoll_ctl(end.epoll_fd, EPOLL_CTL_ADD, fds[i], &event) != 0;
     }
-    if (ring_open(&end) != 0 && rank == 0)
+    if (!failed && ring_open(&end) != 0 && rank == 0)
         fprintf(stderr, "no io_uring here\n");
-    int failed = 0;
     for (size_t w = 0; w < sizeof ways / sizeof *ways && !failed; w++)
         failed = run_way(rank, &ways[w], &end, fds, page) != 0;
     ring_close(&end);
