@@ -257,7 +257,9 @@ static int fits_history(struct mt_shm_team *team, uint64_t word, uint64_t done)
 int mt_shm_team_compare(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                         uint32_t *peer_out)
 {
-    if (team->tick == 0 || team->consumed < team->tick)
+    /* In an operation of many ticks the last one before it is forgotten. */
+    if (team->tick == 0 || team->consumed < team->tick ||
+        team->consumed - team->tick >= MT_SHM_HISTORY)
         return 0;
     uint64_t tick = team->tick - 1;
     uint64_t expected = mt_shm_flag(tick, team->hashes[tick % MT_SHM_HISTORY]);
