@@ -3,9 +3,10 @@
  * Memory that peers read in place. Its owner *lends* a segment (see transport/memory.h) to a peer:
  * sends its descriptor as a record over the stream that connected them. The peer maps it for
  * reading and counts the record in its credit line; only then is it used, so that whatever is
- * published in place can be read. Until then, and while the peer cannot map it, payloads are staged.
- * A segment that its owner has freed is told by a record, too. The owner counts its records in its
- * credit line; they are read when a payload is looked for, and before a sleep.
+ * published in place can be read. Until then payloads are staged, and while the peer cannot map
+ * it: it says so, and is asked again after some calls. A segment that its owner has freed is told
+ * by a record, too. The owner counts its records in its credit line; they are read when a payload
+ * is looked for, now and then among short ones, and before a sleep.
  *
  * An owner whose call fails with memory lent out withdraws (segment.h): it may write to the memory
  * as soon as the call returns, so whoever is still reading must not take what it read for data.

@@ -192,9 +192,9 @@ struct mt_shm_want {
 int mt_shm_team_locate(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint32_t member,
                        const uint8_t *entry, const struct mt_shm_want *want,
                        const uint8_t **payload_out);
-/* While this rank waits for others: have they published, at the last tick that it is done with, what
- * it has not read there? Who only publishes goes on, and would else wait for ever for a member that
- * was in another call. 0, or MANTA_EMISMATCH with *peer_out. */
+/* While this rank waits for others: have they published, at the last tick before its operation,
+ * what it has not read there? Who only publishes goes on, and would else wait for ever for a member
+ * that was in another call. 0, or MANTA_EMISMATCH with *peer_out. */
 int mt_shm_team_compare(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                         uint32_t *peer_out);
 /* Has a member given up the call whose memory was read in place? Then nothing comes of it, and the
