@@ -39,8 +39,8 @@ int mt_plan_owns_dst(const struct manta_plan *plan, uint32_t block)
     }
 }
 
-/* The parts of a fused step, one block each, are as good as one piece: they are looked for where they
- * lie. Other blocks are not, in a layout with gaps. */
+/* The parts of a fused step, one block each, are as good as one piece: they are looked for where
+ * they lie. Other blocks are not, in a layout with gaps. */
 static int in_single_parts(const struct manta_plan *plan, const struct manta_plan_step *step)
 {
     if (step->kind != MANTA_PLAN_FUSED)

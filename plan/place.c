@@ -386,8 +386,8 @@ static void find_live(const struct mt_plan_builder *b, uint8_t *needed, uint8_t 
     }
 }
 
-/* Results that live elsewhere than in DST are copied; a wanted block without a value is the algorithm's
- * fault. */
+/* Results that live elsewhere than in DST are copied; a wanted block without a value is the
+ * algorithm's fault. */
 static void finish(struct placement *p)
 {
     const struct manta_plan *plan = &p->b->plan;
