@@ -2,7 +2,8 @@
 /* Allgather over nodes. Rails: each rank gathers the blocks of those who stand where it stands in
  * the other nodes, and then the ranks of a node gather what each of them has of every node.
  * Leaders: a node's blocks are gathered in it, its leader exchanges them with the others', and
- * passes on what it gets. Traeff: Efficient allgather for regular SMP-clusters, 2006. */
+ * passes on what it gets.
+ * Traeff: Efficient allgather for regular SMP-clusters, 2006. */
 #include "collectives/algorithms.h"
 #include "collectives/hierarchy.h"
 

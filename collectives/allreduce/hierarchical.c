@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Allreduce in tiers: the ranks of a node reduce to its rails, each rail allreduces its share with
  * the same rail of the other nodes (of the rack first, where there are racks), and gives what it
- * has to its node. With one rail, the node's leader does that for the whole vector. Cho, Finkler,
- * Serrano, Kung, Hunter: BlueConnect: decomposing all-reduce for deep learning on heterogeneous
- * network hierarchy, 2019. */
+ * has to its node. With one rail, the node's leader does that for the whole vector.
+ * Cho, Finkler, Serrano, Kung, Hunter: BlueConnect: decomposing all-reduce for deep learning on
+ * heterogeneous network hierarchy, 2019. */
 #include "collectives/algorithms.h"
 #include "collectives/hierarchy.h"
 

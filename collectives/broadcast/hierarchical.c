@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Broadcast in tiers: from the root to the leaders of the racks, of the nodes, of those to the
  * ranks of their nodes. With all ranks of the root's node as rails, each sends its share of the
- * vector to the same rail of the other nodes, whose ranks then gather the shares. Karonis, de
- * Supinski, Foster, Gropp, Lusk, Bresnahan: Exploiting hierarchy in parallel computer networks to
- * optimize collective operation performance, 2000. */
+ * vector to the same rail of the other nodes, whose ranks then gather the shares.
+ * Karonis, de Supinski, Foster, Gropp, Lusk, Bresnahan: Exploiting hierarchy in parallel computer
+ * networks to optimize collective operation performance, 2000. */
 #include "collectives/algorithms.h"
 #include "collectives/hierarchy.h"
 

@@ -4,8 +4,8 @@
  * middle} x {victim is root, is not}, where mixed is two nodes and a flat algorithm, and a fault is
  * to be killed, stopped, late, or to call something else: each argument that the collective takes,
  * and another collective, with many elements and with a few (those go out at once, and nobody need
- * wait). Each cell is a job of four processes: tests/fault/matrix_test.c drives them, matrix_rank.c
- * is one of them.
+ * wait). Each cell is a job of four processes:
+ * tests/fault/matrix_test.c drives them, matrix_rank.c is one of them.
  */
 #ifndef TESTS_SUPPORT_CELLS_H
 #define TESTS_SUPPORT_CELLS_H
