@@ -157,14 +157,14 @@ struct manta_request {
     struct manta_transport_id id;
     struct mt_call call;
     uint32_t record_slot;
-    int32_t result;  /* MANTA_INPROGRESS until finished */
-    uint32_t posted; /* the caller went on: waits on other communicators may help */
-    uint32_t queued; /* it has a fused step that its transport has not been given yet */
-    struct mt_plan_turn fused_turn; /* of its fused steps, where there is more than one */
-    uint64_t token;                 /* the barrier's one byte lives here */
+    int32_t result;          /* MANTA_INPROGRESS until finished */
+    uint32_t posted;         /* the caller went on: waits on other communicators may help */
+    uint32_t queued;         /* it has a fused step that its transport has not been given yet */
+    uint64_t token;          /* the barrier's one byte lives here */
     const uint64_t *awaited; /* set when it was posted: will be that value soon; NULL: unknown */
     uint64_t awaited_value;
     struct manta_transport_request transfer;
+    struct mt_plan_turn fused_turn; /* of its fused steps, where there is more than one */
 };
 
 struct mt_settings {
