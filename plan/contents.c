@@ -115,9 +115,12 @@ static int fill(struct mt_contents *c, uint32_t rank)
     int root_holds = plan->collective == MANTA_BROADCAST && rank == plan->root;
     uint64_t input = mt_contribution_leaf(&c->inputs, rank);
     int rc = 0;
-    for (uint32_t b = 0; b < plan->blocks && !rc; b++) {
+    /* Ownership changes at the borders of ranks' parts only. */
+    uint32_t part = plan->layout == MANTA_PLAN_RANKS ? plan->blocks / plan->ranks : plan->blocks;
+    for (uint32_t b = 0; b < plan->blocks && !rc; b += part) {
         uint32_t holds = root_holds || (plan->in_place && mt_plan_owns_src(plan, b));
-        rc = mt_runs_append(&c->memories[rank].dst, (struct mt_run){1, holds, holds ? input : 0});
+        struct mt_run run = {part, holds, holds ? input : 0};
+        rc = mt_runs_append(&c->memories[rank].dst, run);
     }
     return rc;
 }
