@@ -49,8 +49,8 @@ enum {
  * What the transport provides. Frames to one peer arrive in the order in which they were handed
  * over, separately for forward frames (mt_frame_is_forward) of each stream and for answers. The
  * callbacks never call back into this layer. When a peer cannot take anything now (not connected
- * yet, no room, broken) they return MANTA_EAGAIN, and the transport calls mt_messages_writable() once
- * there is room, or mt_messages_fail() from its progress.
+ * yet, no room, broken) they return MANTA_EAGAIN, and the transport calls mt_messages_writable()
+ * once there is room, or mt_messages_fail() from its progress.
  */
 struct mt_wire {
     /* One frame with its payload (frame->part bytes, at most eager_bytes), whole or not at all. 0:
