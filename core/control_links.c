@@ -225,7 +225,7 @@ int mt_control_open(struct mt_group *group, struct mt_control *parent,
     rc = mt_watch_open(control);
     mt_service_unlock();
     if (rc == 0)
-        rc = mt_stream_listen(group, MT_STREAM_CONTROL, accept_link, control);
+        rc = mt_stream_listen(group, MT_STREAM_CONTROL, accept_link, NULL, control);
     if (rc == 0)
         rc = dial_neighbours(control, deadline_ns);
     if (rc)

@@ -164,6 +164,8 @@ void mt_stream_refuse(const struct mt_hello *hello)
     struct mt_error error;
     if (!inbox || (hello->kind != MT_STREAM_TCP && hello->kind != MT_STREAM_SHM))
         return;
+    if (inbox->misses && !inbox->misses(inbox->arg, hello->from, hello->index))
+        return;
     errno = EMFILE;
     mt_error_set_rank(&error, MANTA_ESYSTEM, (int)hello->to,
                       "rank %u has no descriptor for the connection of rank %u; raise its limit of "
@@ -198,7 +200,8 @@ int mt_inbox_is_hosting(const uint8_t session_id[MT_ID_BYTES])
     return inbox_of(&hello) != NULL;
 }
 
-int mt_stream_listen(const struct mt_group *group, int kind, mt_stream_accept_fn *accept, void *arg)
+int mt_stream_listen(const struct mt_group *group, int kind, mt_stream_accept_fn *accept,
+                     mt_stream_misses_fn *misses, void *arg)
 {
     struct mt_inbox *inbox = calloc(1, sizeof *inbox);
     if (!inbox)
@@ -208,6 +211,7 @@ int mt_stream_listen(const struct mt_group *group, int kind, mt_stream_accept_fn
     inbox->rank = group->rank;
     inbox->group = group;
     inbox->accept = accept;
+    inbox->misses = misses;
     inbox->arg = arg;
     mt_service_lock();
     mt_inbox_open(inbox);

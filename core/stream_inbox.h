@@ -12,6 +12,7 @@ struct mt_inbox {
     uint32_t rank;
     const struct mt_group *group; /* NULL for MT_STREAM_JOIN */
     mt_stream_accept_fn *accept;
+    mt_stream_misses_fn *misses;
     void *arg;
     struct mt_inbox *next;
 };

@@ -302,7 +302,7 @@ int mt_shm_connect(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer, u
 
 int mt_shm_listen(struct mt_shm_endpoint *endpoint)
 {
-    int code = mt_stream_listen(endpoint->group, MT_STREAM_SHM, accepted, endpoint);
+    int code = mt_stream_listen(endpoint->group, MT_STREAM_SHM, accepted, NULL, endpoint);
     endpoint->listening = code == 0;
     return code;
 }

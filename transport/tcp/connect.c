@@ -49,6 +49,14 @@ static int may_come(struct mt_tcp_endpoint *endpoint, uint32_t from, uint32_t st
     return 1;
 }
 
+/* In the service thread: who dials itself, and decides, has no use for the peer's link. */
+static int misses(void *arg, uint32_t from, uint32_t stream)
+{
+    struct mt_tcp_endpoint *endpoint = arg;
+    return from >= endpoint->ranks || stream > 0 || endpoint->rank > from ||
+           atomic_load(&endpoint->peers[from].origin) != MT_TCP_HERE;
+}
+
 /* In the service thread. What a peer has dialled waits here until the endpoint looks. A link is
  * welcomed at once, so that what is short can be sent to a rank that is not in a call. */
 static void accepted(void *arg, int fd, uint32_t from, uint32_t index)
@@ -73,7 +81,7 @@ static void accepted(void *arg, int fd, uint32_t from, uint32_t index)
 
 int mt_tcp_mailbox_open(struct mt_tcp_endpoint *endpoint)
 {
-    return mt_stream_listen(endpoint->group, MT_STREAM_TCP, accepted, endpoint);
+    return mt_stream_listen(endpoint->group, MT_STREAM_TCP, accepted, misses, endpoint);
 }
 
 /* The connection that this peer has dialled since the last look, or -1. */

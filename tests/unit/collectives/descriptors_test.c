@@ -16,7 +16,7 @@
 
 /* FREE_MAX: as many as every connection of two ranks can need. ATTEMPTS: with none, a call succeeds
  * only where the service thread has given one back at the last moment. */
-enum { FREE_MAX = 6, ATTEMPTS = 20 };
+enum { FREE_MAX = 6, ATTEMPTS = 100 };
 
 static struct {
     int victim, free;

@@ -117,7 +117,7 @@ static void with_listener(void (*body)(const struct mt_group *group))
     const struct mt_group_join join = {
         .session = session, .ranks = 1, .timeout_ns = TIMEOUT_S * MT_SECOND};
     assert_int_equal(mt_group_join(&join, &group, &error), 0);
-    assert_int_equal(mt_stream_listen(group, MT_STREAM_TCP, take_and_close, &taken), 0);
+    assert_int_equal(mt_stream_listen(group, MT_STREAM_TCP, take_and_close, NULL, &taken), 0);
     body(group);
     mt_stream_unlisten(group, MT_STREAM_TCP);
     mt_group_leave(group);
@@ -269,7 +269,7 @@ static void come_early(const struct mt_group *group)
     clock_shift((TIMEOUT_S - 1) * MT_SECOND);
     clock_shift_settle();
     be_closed(&too_early);
-    assert_int_equal(mt_stream_listen(group, MT_STREAM_TCP, take_and_close, &taken), 0);
+    assert_int_equal(mt_stream_listen(group, MT_STREAM_TCP, take_and_close, NULL, &taken), 0);
     be_closed(&early); /* by who took it */
     assert_int_equal(taken, 1);
 }

@@ -104,7 +104,7 @@ static int dial_the_second(struct group_rank *rank)
 static void reach_one_another(struct group_rank *rank)
 {
     struct mt_reach reach;
-    rank->result = mt_stream_listen(rank->group, MT_STREAM_TCP, take_and_close, NULL);
+    rank->result = mt_stream_listen(rank->group, MT_STREAM_TCP, take_and_close, NULL, NULL);
     pthread_barrier_wait(&phase);
     if (rank->rank == 0 && rank->result == 0)
         rank->result = dial_the_second(rank);

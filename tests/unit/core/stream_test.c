@@ -97,13 +97,13 @@ static void connect_0_to_1(struct group_rank *rank)
 {
     struct both_ends *ends = rank->arg;
     if (rank->rank == 1 && !ends->early)
-        rank->result = mt_stream_listen(rank->group, ends->kind, take, &ends->inbox);
+        rank->result = mt_stream_listen(rank->group, ends->kind, take, NULL, &ends->inbox);
     pthread_barrier_wait(&phase);
     if (rank->rank == 0)
         rank->result = dial(rank, 1, ends->kind, 7, &ends->dialled_fd);
     pthread_barrier_wait(&phase);
     if (rank->rank == 1 && ends->early)
-        rank->result = mt_stream_listen(rank->group, ends->kind, take, &ends->inbox);
+        rank->result = mt_stream_listen(rank->group, ends->kind, take, NULL, &ends->inbox);
     if (rank->rank == 1 && rank->result == 0)
         rank->result = await_stream(&ends->inbox);
     if (rank->rank == 1) {
@@ -151,7 +151,7 @@ static void say_early_and_close(struct group_rank *rank)
     }
     pthread_barrier_wait(&phase);
     if (rank->rank == 1) {
-        rank->result = mt_stream_listen(rank->group, MT_STREAM_CONTROL, take, &ends->inbox);
+        rank->result = mt_stream_listen(rank->group, MT_STREAM_CONTROL, take, NULL, &ends->inbox);
         if (rank->result == 0)
             rank->result = await_stream(&ends->inbox);
         fd = atomic_load(&ends->inbox.fd);
@@ -184,7 +184,7 @@ static void take_and_close(void *arg, int fd, uint32_t from, uint32_t index)
 static void connect_all_and_close(struct group_rank *rank)
 {
     struct inbox inbox = {0};
-    rank->result = mt_stream_listen(rank->group, MT_STREAM_SHM, take_and_close, &inbox);
+    rank->result = mt_stream_listen(rank->group, MT_STREAM_SHM, take_and_close, NULL, &inbox);
     pthread_barrier_wait(&phase);
     for (uint32_t i = 0; i < 2 * rank->ranks && rank->result == 0; i++) {
         int fd;
@@ -319,7 +319,7 @@ static void present_bad_proofs(struct group_rank *rank)
     struct inbox inbox = {0};
     uint8_t bytes[MT_HELLO_BYTES], proof[MT_AUTH_MAC_BYTES], challenge[MT_CHALLENGE_BYTES];
     struct mt_hello hello = hello_to(rank->group, 0);
-    rank->result = mt_stream_listen(rank->group, MT_STREAM_TCP, take_and_close, &inbox);
+    rank->result = mt_stream_listen(rank->group, MT_STREAM_TCP, take_and_close, NULL, &inbox);
     mt_hello_encode(&hello, bytes);
     if (try_proof(rank->group, bytes, NULL, proof) != 0)
         rank->result = -1; /* the honest one */
