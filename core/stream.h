@@ -25,8 +25,8 @@ enum mt_stream_kind {
  * index what it gave to mt_stream_dial(). Must not block. */
 typedef void mt_stream_accept_fn(void *arg, int fd, uint32_t from, uint32_t index);
 
-/* Called there, too, when there is no descriptor for a stream: 0 if `accept` would not have taken it,
- * so that nothing is lost. */
+/* Called there, too, when there is no descriptor for a stream: 0 if `accept` would not have taken
+ * it, so that nothing is lost. */
 typedef int mt_stream_misses_fn(void *arg, uint32_t from, uint32_t index);
 
 /* Accept streams of this kind for this group from now on. Streams that came early wait (bounded).
