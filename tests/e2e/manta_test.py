@@ -145,6 +145,12 @@ def test_plan_refuses_nodes(nodes, reason):
     assert result.returncode != 0 and reason in result.stderr
 
 
+def test_the_last_nodes_count():
+    result = manta("plan", "--coll", "allreduce", "--algorithm", "leaders_ring", "-n", 5, "--nodes", "2+1+2", "--nodes", 2)
+    assert result.returncode == 0 and "leaders_ring" in result.stdout
+    assert result.stdout.count("fused") == 2 * 5
+
+
 def test_sends_and_receives_of_a_plan_match():
     result = manta("plan", "--coll", "broadcast", "--algorithm", "binomial", "-n", 7, "--root", 3)
     sends, receives, rank = [], [], None

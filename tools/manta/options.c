@@ -80,16 +80,38 @@ static const char *next_size(const char *text, long *times_out, long *size_out)
     return *end == '+' ? end + 1 : *end == '\0' ? end : NULL;
 }
 
-/* "4": so many nodes; "2x4", "3+1": of so many ranks. */
+static int is_letter(char letter)
+{
+    return letter >= 'a' && letter <= 'z';
+}
+
+/* "abab": the node of each rank. */
+static int parse_letters(struct call_options *options, const char *text)
+{
+    uint32_t seen = 0;
+    size_t length = 0;
+    for (; is_letter(text[length]); length++)
+        seen |= 1u << (text[length] - 'a');
+    if (text[length] != '\0' || length > 65536)
+        return -1;
+    options->nodes = (uint32_t)__builtin_popcount(seen);
+    options->node_ranks = (uint32_t)length;
+    return 0;
+}
+
+/* "4": so many nodes; "2x4", "3+1": of so many ranks; "abab": of these. */
 static int parse_nodes(struct call_options *options, const char *text)
 {
     long times, size, value;
+    options->node_sizes = NULL;
     if (parse_number(text, 1, 65536, &value)) {
         options->nodes = (uint32_t)value;
         return 0;
     }
     options->node_sizes = text;
     options->nodes = options->node_ranks = 0;
+    if (is_letter(*text))
+        return parse_letters(options, text);
     do {
         text = next_size(text, &times, &size);
         if (text == NULL || options->node_ranks + (uint64_t)(times * size) > 65536)
@@ -131,8 +153,8 @@ static int apply(struct call_options *options, const char *command, int option)
     case 'N':
         if (parse_nodes(options, optarg))
             return refuse(command, "--nodes",
-                          "a number of nodes from 1 to the number of ranks, or the ranks of each "
-                          "node: 2x4 or 3+1");
+                          "a number of nodes from 1 to the number of ranks, the ranks of each node "
+                          "(2x4, 3+1), or a letter from a to z for each rank's (abab)");
         return 0;
     case 'P':
         options->plain = 1;
@@ -320,6 +342,8 @@ uint64_t *call_options_nodes(const struct call_options *options)
     uint32_t rank = 0;
     for (uint64_t r = 0; nodes != NULL && sizes == NULL && r < options->ranks; r++)
         nodes[r] = r * options->nodes / options->ranks;
+    for (; nodes != NULL && sizes != NULL && is_letter(*sizes) && rank < options->ranks; sizes++)
+        nodes[rank++] = (uint64_t)(*sizes - 'a');
     for (uint64_t node = 0; nodes != NULL && sizes != NULL && rank < options->ranks;) {
         sizes = next_size(sizes, &times, &size);
         for (; times > 0; times--, node++)
