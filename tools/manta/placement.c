@@ -15,7 +15,9 @@
 static const char help[] =
     "usage: manta placement --topology SPEC --candidates FILE --coll NAME [options]\n"
     "Tell how long a job's collective would take on each of several sets of nodes, best first.\n"
-    "  --topology SPEC    the cluster, as in manta simulate\n"
+    "  --topology SPEC    the cluster: a line such as \"rack:4 node:16@200Gbit/s,2us ranks:8\", "
+    "see\n"
+    "                     manta topo --help\n"
     "  --candidates FILE  a line for each candidate, its nodes by number or as node3, or JSON:\n"
     "                     [{\"name\": \"near\", \"nodes\": [0, 1]}, [2, 3]]; - is the standard "
     "input\n"
