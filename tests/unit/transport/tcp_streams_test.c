@@ -233,6 +233,34 @@ static void test_one_link(void **state)
     }
 }
 
+/* The peer has asked for a long message before it is sent, so that only this rank's progress dials
+ * the stream for it: a rank that slept now would sleep for ever. */
+static int asked_before(struct endpoints_rank *self)
+{
+    struct manta_transport_request requests[2];
+    uint8_t *bytes = traffic_filled(LONG, 0, 1), token = 0;
+    int failed = exchange(self, 1, 100);
+    if (self->rank == 1)
+        failed = failed || endpoints_recv(self, 0, 2, 0, bytes, LONG, &requests[0]) ||
+                 endpoints_send(self, 0, 3, 0, &token, 1, &requests[1]) ||
+                 endpoints_wait(self, requests, 2) || requests[0].status || requests[1].status;
+    else
+        failed = failed || endpoints_recv(self, 1, 3, 0, &token, 1, &requests[0]) ||
+                 endpoints_wait(self, requests, 1) || requests[0].status ||
+                 endpoints_send(self, 1, 2, 0, bytes, LONG, &requests[1]) ||
+                 self->transport->arm(self->endpoint) != 1 ||
+                 endpoints_wait(self, &requests[1], 1) || requests[1].status;
+    free(bytes);
+    return failed ? endpoints_fail(self, "asked before") : 0;
+}
+
+static void test_who_has_to_dial_does_not_sleep(void **state)
+{
+    (void)state;
+    set_sockets("2");
+    assert_int_equal(endpoints_run("tcp", 2, asked_before, NULL), 0);
+}
+
 static int nothing(struct endpoints_rank *self)
 {
     (void)self;
@@ -256,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_connections_are_counted),
         cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_one_link),
+        cmocka_unit_test(test_who_has_to_dial_does_not_sleep),
         cmocka_unit_test(test_nonsense_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
