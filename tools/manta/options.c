@@ -14,16 +14,25 @@
 #include "core/dtype.h"
 
 static const struct option longs[] = {
-    {"coll", required_argument, NULL, 'c'},  {"bytes", required_argument, NULL, 'b'},
-    {"ranks", required_argument, NULL, 'n'}, {"nodes", required_argument, NULL, 'N'},
-    {"dtype", required_argument, NULL, 'd'}, {"op", required_argument, NULL, 'o'},
-    {"root", required_argument, NULL, 'r'},  {"peer", required_argument, NULL, 'p'},
-    {"rank", required_argument, NULL, 'k'},  {"algorithm", required_argument, NULL, 'a'},
-    {"help", no_argument, NULL, 'h'},        {"topology", required_argument, NULL, 't'},
-    {"trace", required_argument, NULL, 'T'}, {"fail", required_argument, NULL, 'f'},
-    {"json", no_argument, NULL, 'j'},        {"candidates", required_argument, NULL, 'C'},
-    {"fold", no_argument, NULL, 'F'},        {"plain", no_argument, NULL, 'P'},
-    {"measure", no_argument, NULL, 'm'},     {NULL, 0, NULL, 0},
+    {"coll", required_argument, NULL, 'c'},
+    {"bytes", required_argument, NULL, 'b'},
+    {"ranks", required_argument, NULL, 'n'},
+    {"nodes", required_argument, NULL, 'N'},
+    {"dtype", required_argument, NULL, 'd'},
+    {"op", required_argument, NULL, 'o'},
+    {"root", required_argument, NULL, 'r'},
+    {"peer", required_argument, NULL, 'p'},
+    {"rank", required_argument, NULL, 'k'},
+    {"algorithm", required_argument, NULL, 'a'},
+    {"help", no_argument, NULL, 'h'},
+    {"topology", required_argument, NULL, 't'},
+    {"trace", required_argument, NULL, 'T'},
+    {"fail", required_argument, NULL, 'f'},
+    {"json", no_argument, NULL, 'j'},
+    {"candidates", required_argument, NULL, 'C'},
+    {"plain", no_argument, NULL, 'P'},
+    {"measure", no_argument, NULL, 'm'},
+    {NULL, 0, NULL, 0},
 };
 
 static int refuse(const char *command, const char *option, const char *must)
