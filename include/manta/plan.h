@@ -11,7 +11,8 @@
  * blocks r*f .. r*f + f-1 cut the `count` elements of rank r. Large vectors run through the plan in
  * segments; segment k binds the same blocks to its part of the elements, uses scratch slot k mod
  * depth, and starts when segment k - depth has been completed. A plan that is `whole` runs as one
- * segment: where it names several blocks at once in the layout with gaps, or has a fused step.
+ * segment: where it names several blocks at once in the layout with gaps, or is one fused step of
+ * all ranks.
  *
  * Buffers. SRC and DST are the caller's. A rank owns SRC block b if it has that input, DST block b
  * if it must produce it: that is all blocks; but of SRC only its own part in allgather and none in
