@@ -14,6 +14,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(__file__)), "compare"))
 
 import accuracy
+import bound
 import contenders
 import jobs
 import judge
@@ -21,7 +22,7 @@ import network
 import sandbox
 import wire
 
-NODES_MOST = 8
+NODES_MOST = 32
 
 
 def parse_size(text):
@@ -37,6 +38,7 @@ def parse_rate(text):
 def add_shape(parser):
     parser.add_argument("--nodes", type=int, default=2, help=f"2 to {NODES_MOST} (default 2)")
     parser.add_argument("--ranks-per-node", type=int, default=1, metavar="N", help="default 1")
+    parser.add_argument("--round-robin", action="store_true", help="ranks over nodes, in turn")
     parser.add_argument(
         "--rate", type=parse_rate, help="of each interface: 1gbit, 100mbit (default: no limit)"
     )
@@ -89,6 +91,21 @@ def add_accuracy(commands):
     parser.add_argument("--output", help="file for all points, as JSON")
 
 
+def add_bound(commands):
+    text = "how near long vectors come to what the wire allows, in time and in bytes sent"
+    parser = commands.add_parser("bound", help=text, description=text)
+    add_shape(parser)
+    parser.add_argument("--coll", default="allreduce,broadcast", help="one of these, or both")
+    parser.add_argument(
+        "--sizes",
+        type=lambda text: [parse_size(size) for size in text.split(",")],
+        default=[1 << 20, 4 << 20, 16 << 20],
+        help="default 1M,4M,16M",
+    )
+    parser.add_argument("--calls", type=int, default=10, help="of a size (default 10)")
+    parser.add_argument("-x", action="append", default=[], metavar="VARIABLE=VALUE")
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(
         prog="perf/cluster",
@@ -104,11 +121,12 @@ def parse_arguments():
     run.add_argument("-x", action="append", default=[], metavar="VARIABLE=VALUE")
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM [arguments]")
     add_compare(commands)
-    text = "the goodput of one TCP stream from the first node to the last"
+    text = "the goodput of TCP streams between the first node and the last, one way and both ways"
     plain = commands.add_parser("wire", help=text, description=text)
     add_shape(plain)
     plain.add_argument("--seconds", type=float, default=2)
     add_accuracy(commands)
+    add_bound(commands)
     options = parser.parse_args()
     least = 1 if options.command == "accuracy" else 2
     if not least <= options.nodes <= NODES_MOST:
@@ -138,9 +156,10 @@ def run(cluster, options):
 
 def measure_wire(cluster, options):
     last = cluster.shape.nodes - 1
-    bits = wire.measure(cluster.on(last), cluster.on(0), network.address(last), options.seconds)
-    print(f"{bits / 1e9:.3f} Gbit/s from node0 to node{last} ({cluster.shape.words()})")
-    return 0 if bits > 0 else 1
+    alone, there, back = wire.of_cluster(cluster, options.seconds)
+    print(f"{alone / 1e9:.3f} Gbit/s from node0 to node{last} ({cluster.shape.words()})")
+    print(f"{there / 1e9:.3f} Gbit/s there and {back / 1e9:.3f} back at a time")
+    return 0 if min(alone, there, back) > 0 else 1
 
 
 def main():
@@ -148,6 +167,7 @@ def main():
     shape = network.Shape(
         nodes=options.nodes,
         per_node=options.ranks_per_node,
+        round_robin=options.round_robin,
         rate=options.rate,
         interfaces=options.interfaces,
         racks=options.racks,
@@ -159,6 +179,7 @@ def main():
         "compare": judge.compare,
         "wire": measure_wire,
         "accuracy": accuracy.of_cluster,
+        "bound": bound.of_cluster,
     }
     if options.command == "accuracy" and options.grid:
         same = ["--coll", options.coll, "--max", str(options.max), "--rounds", str(options.rounds)]

@@ -96,6 +96,7 @@ def open_mpi(cluster, library):
         def start(ranks, _bound, words=words):
             where = ["--host", hosts(cluster, f":{cluster.shape.per_node}"), "-n", str(ranks)]
             binding = ["--bind-to", "none"]
+            binding += ["--map-by", "node"] if cluster.shape.round_robin else []
             return [*cluster.on(0), launcher, "--allow-run-as-root", *binding, *words, *where]
 
         found.append(mpi(cluster, library, config, start, {}))
@@ -109,7 +110,8 @@ def hydra(cluster, library):
         launcher = os.path.join(contenders.PEERS, library, "bin", name)
 
     def start(ranks, _bound):
-        where = ["-hosts", hosts(cluster), "-ppn", str(cluster.shape.per_node), "-n", str(ranks)]
+        each = 1 if cluster.shape.round_robin else cluster.shape.per_node
+        where = ["-hosts", hosts(cluster), "-ppn", str(each), "-n", str(ranks)]
         binding = ["-bind-to", "none"]
         if library == "intelmpi":
             binding = ["-genv", "I_MPI_PIN", "0"]

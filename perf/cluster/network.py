@@ -14,9 +14,10 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 ENTER = os.path.join(FOLDER, "enter")
 # A bucket lets so much pass at once. A node's is as small as its rate allows, so that short messages
 # pay for their bytes, too; a switch's is larger, so that a message that has paid once passes, and
-# those of several senders wait for each other. No packet may be longer than a node's bucket, and
-# what would wait for longer than the queue is dropped.
-NODE_BYTES, NODE_SECONDS, PACKET_BYTES = 16 << 10, 50e-6, 64 << 10
+# those of several senders wait for each other. A packet as long as a bucket would be cut into those
+# of a real wire, headers and all, and much of the rate be lost: packets are at most half of it.
+# What would wait for longer than the queue is dropped.
+PACKET_BYTES, PACKET_SECONDS, PACKET_MOST_BYTES, PACKETS = 16 << 10, 50e-6, 64 << 10, 2
 SWITCH_BYTES, SWITCH_SECONDS = 128 << 10, 1e-3
 QUEUE = "50ms"
 
@@ -25,6 +26,7 @@ QUEUE = "50ms"
 class Shape:
     nodes: int = 2
     per_node: int = 1
+    round_robin: bool = False  # ranks over nodes, in turn; else node by node
     rate: str | None = None  # as tc writes it: 1gbit
     interfaces: int = 1
     racks: int = 1
@@ -40,6 +42,7 @@ class Shape:
 
     def words(self):
         each = f"{self.per_node} rank{'s' if self.per_node > 1 else ''} each"
+        each += " in turn" if self.round_robin else ""
         text = f"{self.nodes} nodes, {each}, {self.rate or 'no limit of rate'}"
         if self.interfaces > 1:
             text += f" on each of {self.interfaces} interfaces"
@@ -76,10 +79,11 @@ def limit_node(enter, device, rate):
     """Of what a node sends; `enter`: words that run a program there."""
     if not rate:
         return
-    burst = bucket_of(rate, NODE_BYTES, NODE_SECONDS)
-    packet = str(min(PACKET_BYTES, burst))
-    call(*enter, "ip", "link", "set", device, "gso_max_size", packet, "gro_max_size", packet)
-    limit(enter, device, rate, burst)
+    bucket = bucket_of(rate, PACKET_BYTES, PACKET_SECONDS)
+    packet = min(PACKET_MOST_BYTES, bucket)
+    words = ("gso_max_size", str(packet), "gro_max_size", str(packet))
+    call(*enter, "ip", "link", "set", device, *words)
+    limit(enter, device, rate, max(bucket, PACKETS * packet))
 
 
 def limit_switch(device, rate, latency=None):
@@ -139,7 +143,7 @@ class Cluster:
         call("ip", "link", "set", "lo", "up")
         self.pids = [hold(node) for node in range(shape.nodes)]
         os.environ["PERF_CLUSTER_NODES"] = " ".join(map(str, self.pids))
-        os.environ["PERF_CLUSTER_PER_NODE"] = str(shape.per_node)
+        os.environ["PERF_CLUSTER_PER_NODE"] = str(0 if shape.round_robin else shape.per_node)
         racks = [shape.rack_of(node) for node in range(shape.nodes)] if shape.racks > 1 else []
         os.environ["PERF_CLUSTER_RACKS"] = " ".join(map(str, racks))
         for interface in range(shape.interfaces):

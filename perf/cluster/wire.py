@@ -5,10 +5,13 @@
     wire.py send ADDRESS SECONDS
 """
 
+import contextlib
 import socket
 import subprocess
 import sys
 import time
+
+import network
 
 PORT, PIECE_BYTES, WARM_SECONDS = 5000, 1 << 20, 0.3
 
@@ -37,15 +40,30 @@ def send(address, seconds):
             stream.sendall(piece)
 
 
-def measure(receiver, sender, address, seconds):
-    """Bits a second; `receiver` and `sender` are words that run a program on the two nodes."""
+def measure(streams, seconds):
+    """Bits a second of each stream, all at a time; a stream is (words that run a program on the
+    receiver, the same for the sender, the receiver's address)."""
     script = [sys.executable, __file__]
-    with subprocess.Popen(
-        [*receiver, *script, "receive", address], stdout=subprocess.PIPE, text=True
-    ) as process:
-        process.stdout.readline()
-        subprocess.run([*sender, *script, "send", address, str(seconds)], check=True)
-        return float(process.stdout.readline())
+    with contextlib.ExitStack() as stack:
+
+        def start(words):
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+            return stack.enter_context(process)
+
+        receivers = [start([*on, *script, "receive", address]) for on, _, address in streams]
+        for process in receivers:
+            process.stdout.readline()
+        for _, on, address in streams:
+            start([*on, *script, "send", address, str(seconds)])
+        return [float(process.stdout.readline()) for process in receivers]
+
+
+def of_cluster(cluster, seconds):
+    """Bits a second between the first node and the last: there alone; there and back at a time."""
+    last = cluster.shape.nodes - 1
+    there = cluster.on(last), cluster.on(0), network.address(last)
+    back = cluster.on(0), cluster.on(last), network.address(0)
+    return measure([there], seconds) + measure([there, back], seconds)
 
 
 def main():

@@ -60,14 +60,30 @@ def test_ranks_know_their_racks(tmp_path):
     assert "\nrack uplink_ps_per_byte " in text and "\nnode uplink_ps_per_byte " in text
 
 
+def test_ranks_in_turn():
+    result = cluster("run", "--nodes", "3", "--ranks-per-node", "2", "--round-robin", "--no-prefix", "--", "sh", "-c",
+                     "echo $MANTA_RANK on $MANTA_NODE, $(hostname)")
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.splitlines()) == [f"{rank} on node{rank % 3}, node{rank % 3}" for rank in range(6)]
+
+
+def test_how_near_the_bound():
+    result = cluster("bound", "--coll", "broadcast", "--rate", "1gbit", "--sizes", "256k", "--calls", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    share = re.search(r"^broadcast +256 KiB +[\d.]+ +([\d.]+) % +[\d.]+ % +([\d.]+) % +\w+$", result.stdout, re.M)
+    assert share and float(share.group(1)) > 0 and float(share.group(2)) > 0
+
+
 def test_the_programs_exit_code_is_the_tools():
     assert cluster("run", "--no-prefix", "--", "sh", "-c", "exit 7").returncode == 7
 
 
-def test_one_stream():
+def test_streams():
     result = cluster("wire", "--rate", "1gbit", "--seconds", "0.5")
     assert result.returncode == 0, result.stderr
     assert float(re.search(r"^([\d.]+) Gbit/s from node0 to node1", result.stdout).group(1)) > 0
+    there, back = re.search(r"^([\d.]+) Gbit/s there and ([\d.]+) back", result.stdout, re.M).groups()
+    assert float(there) > 0 and float(back) > 0
 
 
 def test_compares_with_a_peer(tmp_path):
@@ -155,7 +171,7 @@ def test_says_what_the_kernel_lacks():
     assert result.returncode == 0 or "netem delay 100us" in result.stderr
 
 
-@pytest.mark.parametrize("words", [["--nodes", "1"], ["--nodes", "9"], ["--uplink", "1gbit"], ["--rate", "fast"],
+@pytest.mark.parametrize("words", [["--nodes", "1"], ["--nodes", "33"], ["--uplink", "1gbit"], ["--rate", "fast"],
                                    ["--racks", "3"]])
 def test_refuses(words):
     result = cluster("run", *words, "--", "true")
