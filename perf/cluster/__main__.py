@@ -103,6 +103,7 @@ def add_bound(commands):
         help="default 1M,4M,16M",
     )
     parser.add_argument("--calls", type=int, default=10, help="of a size (default 10)")
+    parser.add_argument("--tune", action="store_true", help="with what manta tune measures there")
     parser.add_argument("-x", action="append", default=[], metavar="VARIABLE=VALUE")
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 
+import accuracy
 import contenders
 import jobs
 import launch
@@ -20,13 +21,13 @@ def least_bytes(coll, size, nodes):
     return 2 * size * (nodes - 1) / nodes if coll == "allreduce" else size
 
 
-def measure(cluster, coll, size, options):
+def measure(cluster, coll, size, options, variables):
     """Its row, and the most bytes that a node has sent in a call."""
     with tempfile.TemporaryDirectory() as folder:
         rows = os.path.join(folder, "rows")
         words = [os.path.join(jobs.BIN, "manta-perf"), "--cells", f"{coll}:{size}", "--json", rows]
         words += ["--iters", str(options.calls), "--warmup", str(WARMUP), "--seconds", "60"]
-        settings = [word for value in options.x for word in ("-x", value)]
+        settings = [word for value in variables for word in ("-x", value)]
         command = [*jobs.mantarun(cluster, "--no-prefix", *settings), *words]
         before = cluster.sent_bytes()
         output, wrong = launch.run(command, launch.environment(), LIMIT_SECONDS)
@@ -55,11 +56,14 @@ def of_cluster(cluster, options):
     both = min(both)
     print(cluster.shape.words())
     print(f"one stream carries {alone / 1e9:.3f} Gbit/s, each of one both ways {both / 1e9:.3f}")
-    lines = []
+    lines, variables = [], list(options.x)
+    if options.tune:
+        tuned = accuracy.tune(cluster, os.path.join(os.environ["TMPDIR"], "tuning"))
+        variables += [f"{name}={value}" for name, value in tuned.items()]
     for coll in options.coll.split(","):
         bits = both if coll == "allreduce" else alone
         for size in options.sizes:
-            row, sent = measure(cluster, coll, size, options)
+            row, sent = measure(cluster, coll, size, options, variables)
             least = least_bytes(coll, size, cluster.shape.nodes)
             lines.append(words_of(coll, size, row, sent, least, bits))
     report.write_columns(lines, sys.stdout)
