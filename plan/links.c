@@ -81,12 +81,21 @@ static uint64_t cross(struct mt_links *links, struct mt_link *const *uplinks, ui
     return through_ns;
 }
 
+/* One end's core copies what moves. */
+static uint64_t copy(struct mt_links *links, uint32_t rank, const struct mt_links_way *way,
+                     uint64_t now_ns)
+{
+    uint64_t each = links->model->topology->links[way->meet].copy_ps_per_byte;
+    return each ? take(&links->core[rank], now_ns, mt_links_duration(way->bytes, each)) : now_ns;
+}
+
 uint64_t mt_links_leave(struct mt_links *links, const struct mt_links_way *way, uint64_t now_ns)
 {
     const struct mt_topology_link *link = &links->model->topology->links[way->meet];
     uint64_t wire = mt_links_duration(way->bytes, link->beta_ps_per_byte);
     uint64_t through = mt_links_later(take(&links->out[way->from], now_ns, wire),
                                       cross(links, links->up, way->from, way, now_ns));
+    through = mt_links_later(through, copy(links, way->from, way, now_ns));
     if (way->meet > MT_LEVEL_NODE)
         return through;
     uint64_t copied = mt_links_times(way->bytes, 2);
@@ -98,8 +107,9 @@ uint64_t mt_links_enter(struct mt_links *links, const struct mt_links_way *way, 
 {
     const struct mt_topology_link *link = &links->model->topology->links[way->meet];
     uint64_t wire = mt_links_duration(way->bytes, link->beta_ps_per_byte);
-    return mt_links_later(take(&links->in[way->to], now_ns, wire),
-                          cross(links, links->down, way->to, way, now_ns));
+    uint64_t through = mt_links_later(take(&links->in[way->to], now_ns, wire),
+                                      cross(links, links->down, way->to, way, now_ns));
+    return mt_links_later(through, copy(links, way->to, way, now_ns));
 }
 
 uint64_t mt_links_work(struct mt_links *links, uint32_t rank, uint64_t bytes, uint64_t now_ns)

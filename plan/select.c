@@ -14,6 +14,7 @@ enum { PART_BYTES = 96 };
  * PRICED_WORK_MOST where smaller ones cannot stand for them), are priced exactly. */
 enum { PRICED_RANKS = 64, PRICED_WORK = 60000, PRICED_WORK_MOST = 1000000 };
 enum { SAMPLED_RANKS = 256 };
+enum { TIE = 20 }; /* prices that differ by less than a 20th are equal */
 
 static int refuse(struct mt_error *error, const char *text, size_t length, const char *reason)
 {
@@ -145,12 +146,21 @@ static const char *why_excluded(const struct mt_select_context *context,
     return algorithm->unfit ? algorithm->unfit(request) : NULL;
 }
 
+static uint64_t count_messages(struct manta_plan *const *plans, uint32_t ranks)
+{
+    uint64_t messages = 0;
+    for (uint32_t r = 0; r < ranks; r++)
+        for (uint32_t i = 0; plans[r] && i < plans[r]->step_count; i++)
+            messages += plans[r]->steps[i].kind == MANTA_PLAN_SEND;
+    return messages;
+}
+
 /* Price one algorithm on the first `ranks` ranks. */
 static int price_exactly(const struct mt_select_context *context,
-                         const struct mt_algorithm *algorithm,
-                         const struct mt_plan_request *request, uint64_t bytes, uint64_t *ns_out,
-                         struct mt_error *error)
+                         const struct mt_plan_request *request, uint64_t bytes,
+                         struct mt_select_candidate *candidate, struct mt_error *error)
 {
+    const struct mt_algorithm *algorithm = candidate->algorithm;
     struct manta_plan **plans = calloc(request->ranks, sizeof(*plans));
     if (!plans)
         return mt_error_set(error, MANTA_ENOMEM, "no memory to price %s; free some",
@@ -158,7 +168,8 @@ static int price_exactly(const struct mt_select_context *context,
     int rc = mt_plan_compile_all(algorithm, request, plans, error);
     if (rc == 0) {
         rc = mt_plan_cost(context->cost, (const struct manta_plan *const *)plans, request->ranks,
-                          bytes, ns_out, error);
+                          bytes, &candidate->predicted_ns, error);
+        candidate->messages = count_messages(plans, request->ranks);
         mt_plan_free_all(plans, request->ranks);
     }
     free(plans);
@@ -269,13 +280,12 @@ static uint32_t sampled_ranks(const struct mt_algorithm *algorithm,
 static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
                  uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
 {
-    struct sample sample;
+    struct sample sample = {.ranks = 0};
     uint64_t work = 0;
     int small = request->ranks <= PRICED_RANKS || request->collective >= MANTA_SEND;
     if (!small &&
         measure(candidate->algorithm, request, request->ranks, &sample.steps_of_all, &work, error))
         return error->code;
-    sample.ranks = 0;
     if (!small && work > PRICED_WORK)
         sample.ranks = sampled_ranks(candidate->algorithm, request);
     if (!sample.ranks && work > PRICED_WORK_MOST) { /* nobody waits for that: run it by override */
@@ -283,16 +293,17 @@ static int price(const struct mt_select_context *context, const struct mt_plan_r
         return 0;
     }
     if (!sample.ranks)
-        return price_exactly(context, candidate->algorithm, request, bytes,
-                             &candidate->predicted_ns, error);
+        return price_exactly(context, request, bytes, candidate, error);
     for (uint32_t i = 0; i < 3; i++) {
         const struct mt_plan_request smaller = first_of(request, sample.ranks, i);
-        if (price_exactly(context, candidate->algorithm, &smaller, bytes, &sample.prices[i], error))
+        if (price_exactly(context, &smaller, bytes, candidate, error))
             return error->code;
+        sample.prices[i] = candidate->predicted_ns;
     }
     if (measure(candidate->algorithm, request, sample.ranks, &sample.steps, &work, error))
         return error->code;
     candidate->predicted_ns = extrapolate(&sample, request->ranks);
+    candidate->messages = candidate->messages * request->ranks / sample.ranks;
     return 0;
 }
 
@@ -302,6 +313,23 @@ static int before(const struct mt_select_candidate *x, const struct mt_select_ca
     if (!x->excluded != !y->excluded)
         return !x->excluded;
     return !x->excluded && x->predicted_ns < y->predicted_ns;
+}
+
+/* Of the candidates that are as good as the first, the one of the fewest messages becomes the first.
+ */
+static void prefer_few_messages(struct mt_select_candidate *candidates, uint32_t count)
+{
+    uint32_t best = 0;
+    if (count == 0)
+        return;
+    for (uint32_t i = 1; i < count && !candidates[i].excluded; i++)
+        if (candidates[i].predicted_ns - candidates[0].predicted_ns <=
+                candidates[0].predicted_ns / TIE &&
+            candidates[i].messages < candidates[best].messages)
+            best = i;
+    struct mt_select_candidate first = candidates[best];
+    memmove(candidates + 1, candidates, best * sizeof(*candidates));
+    candidates[0] = first;
 }
 
 /* One price for a size class and for all roots: the first call of a class must not decide with its
@@ -323,7 +351,7 @@ int mt_select(const struct mt_select_context *context, const struct mt_plan_requ
     *count_out = 0;
     error->code = 0;
     for (uint32_t i = 0; context->catalogue[i] && count < capacity; i++) {
-        struct mt_select_candidate candidate = {context->catalogue[i], 0, NULL};
+        struct mt_select_candidate candidate = {.algorithm = context->catalogue[i]};
         if (candidate.algorithm->collective != priced.collective)
             continue;
         candidate.excluded = why_excluded(context, &priced, candidate.algorithm);
@@ -334,6 +362,7 @@ int mt_select(const struct mt_select_context *context, const struct mt_plan_requ
             candidates[at] = candidates[at - 1];
         candidates[at] = candidate;
     }
+    prefer_few_messages(candidates, count);
     *count_out = count;
     return 0;
 }

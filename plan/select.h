@@ -30,6 +30,7 @@ struct mt_select_candidate {
     const struct mt_algorithm *algorithm;
     uint64_t predicted_ns;
     const char *excluded; /* NULL, or why it cannot be used */
+    uint64_t messages;    /* of all ranks */
 };
 /* Which of the candidates runs: the one an override names (forced), else the best. -1: that one
  * cannot be used, or none can. */
@@ -50,7 +51,8 @@ static inline uint32_t mt_select_class(uint64_t bytes)
     return bytes ? 64 - (uint32_t)__builtin_clzll(bytes) : 0;
 }
 /* Price all algorithms of the collective for calls of this size class, whatever the root; best
- * first, the excluded last. */
+ * first, the excluded last. Of those whose prices are within a twentieth of the lowest, the one of
+ * the fewest messages comes first: prices are not as exact as that, and each message is a risk. */
 int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,
               uint64_t bytes, struct mt_select_candidate *candidates, uint32_t capacity,
               uint32_t *count_out, struct mt_error *error);

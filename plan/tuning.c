@@ -23,6 +23,7 @@ static const char *const link_names[MT_TUNING_LINK_VALUES] = {
     [MT_TUNING_ALPHA] = "alpha_ns",
     [MT_TUNING_CORE] = "core_ns",
     [MT_TUNING_BETA] = "beta_ps_per_byte",
+    [MT_TUNING_COPY] = "copy_ps_per_byte",
     [MT_TUNING_UPLINK] = "uplink_ps_per_byte",
 };
 static const char *const model_names[MT_TUNING_VALUES - MT_TUNING_GAMMA] = {
@@ -182,6 +183,7 @@ void mt_tuning_apply(const struct mt_tuning *tuning, struct mt_topology *topolog
         put(tuning, first + MT_TUNING_ALPHA, &link->alpha_ns);
         put(tuning, first + MT_TUNING_CORE, &link->core_ns);
         put(tuning, first + MT_TUNING_BETA, &link->beta_ps_per_byte);
+        put(tuning, first + MT_TUNING_COPY, &link->copy_ps_per_byte);
         put(tuning, first + MT_TUNING_UPLINK, &topology->uplink_ps_per_byte[level]);
     }
     put(tuning, MT_TUNING_GAMMA, &model->gamma_ps_per_byte);

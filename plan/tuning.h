@@ -5,7 +5,8 @@
  *
  *   manta-tuning 1
  *   # anything
- *   node alpha_ns 412         of a level: alpha_ns, core_ns, beta_ps_per_byte, uplink_ps_per_byte
+ *   node alpha_ns 412         of a level: alpha_ns, core_ns, beta_ps_per_byte, copy_ps_per_byte,
+ *                             uplink_ps_per_byte
  *   gamma_ps_per_byte 48      of the model: also memory_ps_per_byte, fused_alpha_ns, turn_ns
  *
  * What no line names stays as it is assumed. Each rank reads the file; their digests are compared
@@ -19,9 +20,15 @@
 #include "core/error.h"
 #include "plan/cost.h"
 
-enum mt_tuning_link { MT_TUNING_ALPHA, MT_TUNING_CORE, MT_TUNING_BETA, MT_TUNING_UPLINK };
+enum mt_tuning_link {
+    MT_TUNING_ALPHA,
+    MT_TUNING_CORE,
+    MT_TUNING_BETA,
+    MT_TUNING_COPY,
+    MT_TUNING_UPLINK
+};
 enum {
-    MT_TUNING_LINK_VALUES = 4,
+    MT_TUNING_LINK_VALUES = 5,
     MT_TUNING_GAMMA = MT_LEVELS * MT_TUNING_LINK_VALUES,
     MT_TUNING_MEMORY,
     MT_TUNING_FUSED,

@@ -344,6 +344,8 @@ static void set_links(struct parser *parser)
         if (level == MT_LEVEL_NODE && parser->nic_ps)
             link.beta_ps_per_byte = parser->nic_ps;
         link.beta_ps_per_byte = given->has_rate ? given->rate_ps : link.beta_ps_per_byte;
+        if (given->has_rate || (level == MT_LEVEL_NODE && parser->nic_ps))
+            link.copy_ps_per_byte = 0; /* such a rate is that of a card, which needs no core */
         link.alpha_ns = given->has_alpha ? given->alpha_ns : link.alpha_ns;
         link.core_ns = given->has_core ? given->core_ns : link.core_ns;
         parser->cluster->links[level + 1] = link;

@@ -27,6 +27,7 @@ struct mt_topology_link {
     uint64_t alpha_ns;         /* latency, besides the core's work at both ends */
     uint64_t core_ns;          /* work of a core at each end */
     uint64_t beta_ps_per_byte; /* of one rank's way out or in, picoseconds for each byte */
+    uint64_t copy_ps_per_byte; /* work of a core at each end, while the bytes move */
 };
 
 struct mt_topology {

@@ -48,7 +48,7 @@ def sum_of(box, key):
 def test_a_cluster_in_words():
     text = topo(CLUSTER, "--ranks")
     for words in ("4 x rack", "16 x node: 4 NICs, 8 GPUs", "2 x NUMA", "32 x core", "512 ranks", "ring: 0-511",
-                  "out of a rack, all ranks together: 8000 Gbit/s", "5 us, and 3 us of a core; 100 Gbit/s for one rank"):
+                  "out of a rack, all ranks together: 8000 Gbit/s", "5 us, and 2 us of a core; 100 Gbit/s for one rank"):
         assert words in text, words
     assert re.search(r"node 63: ranks 504-511", text)
 

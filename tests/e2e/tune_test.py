@@ -30,7 +30,8 @@ def test_measures_every_level_there_is(tmp_path, where, levels):
     for level in ("node", "cluster"):
         assert (f"{level} beta_ps_per_byte" in lines) == (level in levels)
         assert (level in found["levels"]) == (level in levels or (level == "node" and "cluster" in levels))
-    assert ("node uplink_ps_per_byte" in lines) == ("cluster" in levels)
+    assert ("node uplink_ps_per_byte" in lines) == (len(levels) == 2)  # one rank alone has its own way only
+    assert ("cluster copy_ps_per_byte" in lines) == ("cluster" in levels)
     assert lines["gamma_ps_per_byte"] == found["gamma_ps_per_byte"] > 0
     flat = {f"{level} {name}": value for level, some in found["levels"].items() for name, value in some.items()}
     flat.update({name: value for name, value in found.items() if isinstance(value, int)})

@@ -96,6 +96,8 @@ static void set_links(json_t *object, const struct mt_cluster *cluster)
         json_object_set_new(one, "core_ns", json_integer((json_int_t)link->core_ns));
         json_object_set_new(one, "beta_ps_per_byte",
                             json_integer((json_int_t)link->beta_ps_per_byte));
+        json_object_set_new(one, "copy_ps_per_byte",
+                            json_integer((json_int_t)link->copy_ps_per_byte));
         json_object_set_new(links, mt_level_name((enum mt_level)level), one);
         set_count(uplinks, mt_level_name((enum mt_level)level), cluster->uplink_ps_per_byte[level]);
     }

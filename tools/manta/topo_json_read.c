@@ -6,7 +6,7 @@
  *
  *   manta_topology       1
  *   boxes                [{level, count, name, cpus, usable, bytes, nics, gpus, boxes}]
- *   links                {LEVEL: {alpha_ns, core_ns, beta_ps_per_byte}}
+ *   links                {LEVEL: {alpha_ns, core_ns, beta_ps_per_byte, copy_ps_per_byte}}
  *   uplinks_ps_per_byte  {LEVEL: number}
  *   ranks_per_node, size, place (packed, roundrobin, random), seed
  */
@@ -252,14 +252,18 @@ static int get_link(struct reader *reader, const char *key, const json_t *value,
     if (level < 0)
         return refuse(reader, "", "is no level");
     struct mt_topology_link *link = &cluster->links[level];
-    int rc = check_keys(reader, value, "alpha_ns core_ns beta_ps_per_byte");
+    int rc = check_keys(reader, value, "alpha_ns core_ns beta_ps_per_byte copy_ps_per_byte");
     if (rc == 0)
         rc = get_number(reader, value, "alpha_ns", MOST_OF_LINK, &link->alpha_ns);
     if (rc == 0)
         rc = get_number(reader, value, "core_ns", MOST_OF_LINK, &link->core_ns);
+    if (json_object_get(value, "beta_ps_per_byte"))
+        link->copy_ps_per_byte = 0; /* as in a line: a rate is that of a card, unless it says more */
+    if (rc == 0)
+        rc = get_number(reader, value, "beta_ps_per_byte", MOST_OF_LINK, &link->beta_ps_per_byte);
     return rc ? rc
-              : get_number(reader, value, "beta_ps_per_byte", MOST_OF_LINK,
-                           &link->beta_ps_per_byte);
+              : get_number(reader, value, "copy_ps_per_byte", MOST_OF_LINK,
+                           &link->copy_ps_per_byte);
 }
 
 static int get_uplink(struct reader *reader, const char *key, const json_t *uplinks,

@@ -16,7 +16,8 @@ enum {
     WARM_ROUNDS = 3,
     BURST = 64, /* messages in a row */
     BURST_ROUNDS = 15,
-    LESS_BYTES = TUNE_BYTES / 4,
+    LESS_BYTES = TUNE_BYTES / 16,
+    MORE_BYTES = TUNE_BYTES / 2, /* longer ones come from beyond the caches */
     NAP_NS = 200 * 1000,
 };
 
@@ -170,17 +171,40 @@ static int tune_latency(struct tune *tune, enum mt_level level, const uint32_t *
     return 0;
 }
 
-static int tune_rate(struct tune *tune, enum mt_level level, const uint32_t *peers)
+/* What each byte more costs in a game. */
+static int time_byte(struct tune *tune, const uint32_t *peers,
+                     int (*play)(struct tune *, int, uint64_t, int), uint64_t *ps_out)
 {
-    const struct game less_game = {exchange, LESS_BYTES, LONG_ROUNDS};
-    const struct game more_game = {exchange, TUNE_BYTES, LONG_ROUNDS};
+    const struct game less_game = {play, LESS_BYTES, LONG_ROUNDS};
+    const struct game more_game = {play, MORE_BYTES, LONG_ROUNDS};
     uint64_t some_ns, more_ns;
     int rc = time_pairs(tune, peers, &less_game, &some_ns);
     if (!rc)
         rc = time_pairs(tune, peers, &more_game, &more_ns);
     if (!rc)
-        mt_tuning_set(tune->found, level * MT_TUNING_LINK_VALUES + MT_TUNING_BETA,
-                      less(more_ns, some_ns) * 1000 / (TUNE_BYTES - LESS_BYTES));
+        *ps_out = less(more_ns, some_ns) * 1000 / (MORE_BYTES - LESS_BYTES);
+    return rc;
+}
+
+/* Between nodes a core copies each byte at each end: where two ways at once take longer than one,
+ * each rank's core is what holds them up, with two copies of each byte. Where they do not, the wire
+ * is, and what the copies cost stays as assumed. */
+static int tune_rate(struct tune *tune, enum mt_level level, const uint32_t *peers)
+{
+    uint64_t both, one_way = 0, copy = tune->comm->topology->links[level].copy_ps_per_byte;
+    int index = level * MT_TUNING_LINK_VALUES;
+    int rc = time_byte(tune, peers, exchange, &both);
+    if (rc)
+        return rc;
+    mt_tuning_set(tune->found, index + MT_TUNING_BETA, both);
+    if (level <= MT_LEVEL_NODE)
+        return 0;
+    rc = time_byte(tune, peers, ping_pong, &one_way);
+    one_way /= 2;
+    if (both > one_way + one_way / 8 || copy > both / 2)
+        copy = both / 2;
+    mt_tuning_set(tune->found, index + MT_TUNING_BETA, one_way < both ? one_way : both);
+    mt_tuning_set(tune->found, index + MT_TUNING_COPY, copy);
     return rc;
 }
 
@@ -226,7 +250,7 @@ int tune_links(struct tune *tune)
             continue;
         fill(tune->found, level, least, most);
         if (tune->found->values[index + MT_TUNING_BETA])
-            filled |= UINT64_C(7) << index;
+            filled |= (inside ? UINT64_C(7) : UINT64_C(15)) << index;
     }
     tune->found->given = measured | filled;
     return 0;
@@ -262,7 +286,8 @@ static uint32_t peer_of(const struct tune *tune, int level, uint32_t pairs)
     return UINT32_MAX;
 }
 
-/* All ranks of one group exchange with as many of another at the same time. */
+/* All ranks of one group exchange with as many of another at the same time. Where it is one pair,
+ * the ways of its ranks tell. */
 static int tune_uplink(struct tune *tune, int level)
 {
     const struct mt_topology *topology = tune->comm->topology;
@@ -281,8 +306,9 @@ static int tune_uplink(struct tune *tune, int level)
         if (rc)
             return rc;
     }
-    mt_tuning_set(tune->found, level * MT_TUNING_LINK_VALUES + MT_TUNING_UPLINK,
-                  median(times, LONG_ROUNDS) * 1000 / ((uint64_t)pairs * TUNE_BYTES));
+    if (pairs > 1)
+        mt_tuning_set(tune->found, level * MT_TUNING_LINK_VALUES + MT_TUNING_UPLINK,
+                      median(times, LONG_ROUNDS) * 1000 / ((uint64_t)pairs * TUNE_BYTES));
     return 0;
 }
 

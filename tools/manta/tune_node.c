@@ -94,7 +94,8 @@ static uint64_t price(struct manta_comm *node, uint64_t memory, uint64_t bytes)
  * a long one costs more is the traffic, of which the model tells how much there is. */
 static int tune_node(struct tune *tune, struct manta_comm *node)
 {
-    uint64_t brief = 0, lasting = 0, members = node->ranks, turns = node->cost.crowd - 1;
+    node->cost.crowd = tune->comm->cost.crowd; /* other nodes may be on the same CPUs */
+    uint64_t brief = 0, lasting = 0, members = node->ranks, turns = tune->comm->cost.crowd - 1;
     int rc = time_allreduce(tune, node, sizeof(float), SHORT_CALLS, &brief);
     if (!rc)
         rc = time_allreduce(tune, node, TUNE_BYTES, LONG_CALLS, &lasting);

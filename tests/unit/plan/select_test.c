@@ -153,6 +153,7 @@ static void test_candidates(void **state)
     choose(&context, MANTA_ALLREDUCE, 64 << 20, 0, c);
     assert_true(named(c, count, "ring")->predicted_ns <
                 named(c, count, "recursive_doubling")->predicted_ns);
+    topology->links[MT_LEVEL_RACK].beta_ps_per_byte = 1000; /* slower than copies */
     count = choose(&context, MANTA_BROADCAST, 64 << 20, 0, c);
     assert_true(named(c, count, "chain")->predicted_ns < named(c, count, "binomial")->predicted_ns);
     context.reproducible = 1;
@@ -160,6 +161,35 @@ static void test_candidates(void **state)
     assert_int_equal(c[0].algorithm->order, MANTA_PLAN_ORDER_BINARY);
     const char *excluded = named(c, count, "ring")->excluded;
     assert_non_null(strstr(excluded ? excluded : "", "REPRODUCIBLE"));
+    mt_topology_free(topology);
+}
+
+/* What costs about as much as the best goes behind what sends fewer messages; the rest by price. */
+static void test_few_messages_decide_ties(void **state)
+{
+    struct mt_select_candidate c[MT_SELECT_CANDIDATES];
+    struct mt_cost_model model;
+    uint64_t nodes[6] = {1, 2, 3, 4, 5, 6}, ties = 0;
+    (void)state;
+    struct mt_topology *topology = topology_of(6, nodes);
+    mt_cost_defaults(&model, topology, 1 << 20);
+    struct mt_select_context context = context_of(6, &model);
+    for (uint32_t collective = 0; collective < MANTA_SEND; collective++) {
+        for (uint64_t bytes = 4; bytes <= 64 << 20; bytes *= 2) {
+            uint32_t count = choose(&context, collective, bytes, 0, c);
+            uint64_t least = c[0].predicted_ns;
+            for (uint32_t i = 1; i < count && !c[i].excluded; i++) {
+                least = c[i].predicted_ns < least ? c[i].predicted_ns : least;
+                assert_true(i == 1 || c[i].predicted_ns >= c[i - 1].predicted_ns);
+            }
+            assert_true(c[0].predicted_ns <= least + least / 20);
+            ties += c[0].predicted_ns > least;
+            for (uint32_t i = 1; i < count && !c[i].excluded; i++)
+                assert_true(c[i].predicted_ns > least + least / 20 ||
+                            c[i].messages >= c[0].messages);
+        }
+    }
+    assert_true(ties > 0);
     mt_topology_free(topology);
 }
 
@@ -347,7 +377,7 @@ static void test_pick(void **state)
     static const struct mt_algorithm ring = {.name = "ring"}, tree = {.name = "tree"},
                                      fused = {.name = "fused"};
     const struct mt_select_candidate c[] = {
-        {&ring, 10, NULL}, {&tree, 20, NULL}, {&fused, 0, "why"}};
+        {&ring, 10, NULL, 0}, {&tree, 20, NULL, 0}, {&fused, 0, "why", 0}};
     (void)state;
     assert_int_equal(mt_select_pick(c, 3, NULL), 0);
     assert_int_equal(mt_select_pick(c, 3, "tree"), 1);
@@ -363,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_parse_refuses),
         cmocka_unit_test(test_parse_and_forced),
         cmocka_unit_test(test_candidates),
+        cmocka_unit_test(test_few_messages_decide_ties),
         cmocka_unit_test(test_fused_on_one_node),
         cmocka_unit_test(test_alike_on_all_ranks),
         cmocka_unit_test(test_large_groups),

@@ -156,10 +156,26 @@ static void long_messages_wait_for_word(void **state)
     model.eager_bytes = 500;
     assert_int_equal(time_of(MANTA_SEND, "direct", 500), at_once);
     model.eager_bytes = 499;
-    assert_int_equal(time_of(MANTA_SEND, "direct", 500), 50000 + at_once);
+    /* Word is a message, too: work at both ends. */
+    assert_int_equal(time_of(MANTA_SEND, "direct", 500), 100 + 50000 + 100 + at_once);
     near_and_far(2, NULL);
     model.eager_bytes = 0;
-    assert_int_equal(time_of(MANTA_SEND, "direct", 500), 1000 + 10 + 500 + 1000 + 10);
+    assert_int_equal(time_of(MANTA_SEND, "direct", 500), 10 + 1000 + 10 + 10 + 500 + 1000 + 10);
+}
+
+/* Each end's core copies while the bytes are on their way, and does nothing else meanwhile. */
+static void cores_copy_at_both_ends(void **state)
+{
+    const uint64_t nodes[2] = {1, 2};
+    (void)state;
+    near_and_far(2, nodes);
+    topology->links[MT_LEVEL_RACK].copy_ps_per_byte = 8000; /* the wire is slower */
+    assert_int_equal(time_of(MANTA_SEND, "direct", 500), 100 + 5000 + 50000 + 100);
+    topology->links[MT_LEVEL_RACK].copy_ps_per_byte = 12000; /* the cores are */
+    assert_int_equal(time_of(MANTA_SEND, "direct", 500), 100 + 6000 + 50000 + 100);
+    /* Both ways at once: two copies for each core, then the reduction. */
+    assert_int_equal(time_of(MANTA_ALLREDUCE, "recursive_doubling", 500),
+                     100 + 2 * 6000 + 50000 + 100 + 50);
 }
 
 static void memory_is_shared_by_a_node(void **state)
@@ -483,6 +499,7 @@ int main(void)
         cmocka_unit_test(shared_uplinks_by_hand),
         cmocka_unit_test(a_core_does_one_thing_at_a_time),
         cmocka_unit_test(long_messages_wait_for_word),
+        cmocka_unit_test(cores_copy_at_both_ends),
         cmocka_unit_test(memory_is_shared_by_a_node),
         cmocka_unit_test(slow_links_are_slower),
         cmocka_unit_test(the_dead_are_waited_for),

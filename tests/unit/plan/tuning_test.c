@@ -160,12 +160,13 @@ static void values_reach_topology_and_model(void **state)
     before = model;
     struct mt_topology_link node = topology->links[MT_LEVEL_NODE];
     taken(HEAD "rack alpha_ns 11\nrack core_ns 12\nrack beta_ps_per_byte 13\n"
-               "node uplink_ps_per_byte 14\nmemory_ps_per_byte 15\nturn_ns 0\n",
+               "rack copy_ps_per_byte 16\nnode uplink_ps_per_byte 14\nmemory_ps_per_byte 15\nturn_ns 0\n",
           &tuning);
     mt_tuning_apply(&tuning, topology, &model);
     assert_int_equal(topology->links[MT_LEVEL_RACK].alpha_ns, 11);
     assert_int_equal(topology->links[MT_LEVEL_RACK].core_ns, 12);
     assert_int_equal(topology->links[MT_LEVEL_RACK].beta_ps_per_byte, 13);
+    assert_int_equal(topology->links[MT_LEVEL_RACK].copy_ps_per_byte, 16);
     assert_int_equal(topology->uplink_ps_per_byte[MT_LEVEL_NODE], 14);
     assert_int_equal(model.memory_ps_per_byte, 15);
     assert_int_equal(model.turn_ns, 0);
