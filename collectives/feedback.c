@@ -148,7 +148,8 @@ static int agree(struct manta_comm *comm, struct mt_trial *trial, struct mt_erro
     comm->feedback->agreeing = 1;
     int rc = mt_call_block(comm, &arguments, NULL);
     comm->feedback->agreeing = 0;
-    if (rc)
+    /* Where an override allows no such call, on all ranks alike, nothing is known. */
+    if (rc && rc != MANTA_EALGORITHM)
         return mt_error_set(error, rc, "the ranks could not agree on an algorithm: %s",
                             manta_strerror(rc));
     trial->decided = 1;

@@ -339,6 +339,33 @@ static void off_by_default(void **state)
     assert_int_equal(ranks_run(&on_node, find_nothing, NULL), 0);
 }
 
+/* The override allows no allreduce among three ranks, which these calls do not need. */
+static int broadcast_only(struct manta_comm *comm, void *arg)
+{
+    double data[COUNT] = {0};
+    (void)arg;
+    for (int call = 0; call < CALLS; call++) {
+        data[COUNT - 1] = manta_comm_rank(comm) == 1 ? call : -1;
+        if (manta_broadcast(comm, data, COUNT, MANTA_FLOAT64, 1))
+            return rank_fail(comm, "broadcast %d", call);
+        if (data[COUNT - 1] != call)
+            return rank_fail(comm, "broadcast %d gives %g", call, data[COUNT - 1]);
+    }
+    if (!chosen(comm, MANTA_BROADCAST, sizeof(data)))
+        return rank_fail(comm, "nothing is decided");
+    return 0;
+}
+
+static void without_an_allreduce_the_models_best_stays(void **state)
+{
+    static const struct ranks_options three = {.ranks = 3};
+    (void)state;
+    setenv("MANTA_ALLREDUCE", "swing", 1);
+    int failed = ranks_run(&three, broadcast_only, NULL);
+    unsetenv("MANTA_ALLREDUCE");
+    assert_int_equal(failed, 0);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, switch_on, switch_off)
 
 int main(void)
@@ -352,6 +379,7 @@ int main(void)
         TEST(the_class_of_the_agreement_is_tried_too),
         TEST(a_rank_that_calls_something_else_is_found),
         TEST(an_override_rules),
+        TEST(without_an_allreduce_the_models_best_stays),
         TEST(off_by_default),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
