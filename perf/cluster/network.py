@@ -15,9 +15,9 @@ ENTER = os.path.join(FOLDER, "enter")
 # A bucket lets so much pass at once. A node's is as small as its rate allows, so that short messages
 # pay for their bytes, too; a switch's is larger, so that a message that has paid once passes, and
 # those of several senders wait for each other. A packet as long as a bucket would be cut into those
-# of a real wire, headers and all, and much of the rate be lost: packets are at most half of it.
+# of a real wire, headers and all, and much of the rate be lost: packets are a quarter of it.
 # What would wait for longer than the queue is dropped.
-PACKET_BYTES, PACKET_SECONDS, PACKET_MOST_BYTES, PACKETS = 16 << 10, 50e-6, 64 << 10, 2
+PACKET_BYTES, PACKET_SECONDS, PACKET_MOST_BYTES, PACKETS = 16 << 10, 50e-6, 64 << 10, 4
 SWITCH_BYTES, SWITCH_SECONDS = 128 << 10, 1e-3
 QUEUE = "50ms"
 
