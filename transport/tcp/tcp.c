@@ -283,7 +283,8 @@ static int arm(void *handle)
 {
     struct mt_tcp_endpoint *endpoint = handle;
     mt_tcp_next_round(endpoint);
-    if (endpoint->active != NULL || endpoint->dirty != NULL || endpoint->is_wanted)
+    if (endpoint->active != NULL || endpoint->dirty != NULL || endpoint->is_wanted ||
+        mt_tcp_lose_silent(endpoint))
         return 1;
     if (endpoint->dialling > 0) {
         const struct itimerspec soon = {.it_value = {.tv_nsec = MT_TCP_DIAL_SLEEP_NS}};

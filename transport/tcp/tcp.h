@@ -85,6 +85,7 @@ struct mt_tcp_socket {
     uint64_t untuned;   /* bulk: bytes written since the last look at how they flow */
     uint64_t acked, busy_us; /* what the kernel had counted then */
     int looks, is_tuned;
+    uint64_t silent_since_ns; /* what was sent again then was not acknowledged at the last look */
     struct mt_tcp_socket *next_active, *next_dirty;
     struct mt_dial *dial;
     char address[MT_ADDRESS_TEXT];
@@ -118,7 +119,7 @@ struct mt_tcp_endpoint {
     struct mt_tcp_socket *active, *dirty;
     uint32_t dialling;
     int is_wanted; /* some peer's `wanted` is not 0 */
-    uint64_t dial_looked_ns;
+    uint64_t dial_looked_ns, silence_looked_ns;
     int aborted;
     int failure; /* code: a connection that no request may be waiting on could not be used */
     struct mt_address local; /* an address of this host, and the interface that has it */
@@ -163,6 +164,10 @@ int mt_tcp_socket_read(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *s
  * MT_TCP_TUNE_BYTES of bulk were written and it is not tuned yet. */
 void mt_tcp_tune(const struct mt_tcp_endpoint *endpoint, int fd);
 void mt_tcp_tune_again(const struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *socket);
+
+/* Lose connections whose path is dead, though the host may be reached on another one; 1 if there
+ * was one. Looks now and then only: called by who goes to sleep. */
+int mt_tcp_lose_silent(struct mt_tcp_endpoint *endpoint);
 
 /* probe.c */
 int mt_tcp_probe(void *endpoint, uint32_t peer, struct manta_transport_properties *properties);

@@ -9,12 +9,16 @@
  * bulk is seen to flow fast over a short path, reno, which every user may choose, takes their
  * place. On a slow wire bbr keeps queues short, and stays; so does what else a host was set up
  * with.
+ *
+ * And what the kernel knows of a connection: whether its path is dead.
  */
+#include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/clock.h"
 #include "transport/tcp/tcp.h"
 
 enum {
@@ -24,6 +28,8 @@ enum {
     NAME_BYTES = 16,
     LOOKS = 16 /* a path that was slow so often is slow */
 };
+#define SILENT_NS (10 * MT_SECOND) /* as the control plane has it of hosts */
+#define SILENCE_LOOK_NS MT_SECOND
 
 static const char automatic[] = "auto", kept[] = "system", short_path[] = "reno";
 
@@ -76,4 +82,41 @@ void mt_tcp_tune_again(const struct mt_tcp_endpoint *endpoint, struct mt_tcp_soc
     if (endpoint->peers[sock->peer].link.fd >= 0)
         set(endpoint->peers[sock->peer].link.fd, short_path);
     sock->is_tuned = 1;
+}
+
+/* Bytes are sent again and again, and the peer's kernel, which answers also where its process does
+ * not read, has said nothing for long. The control plane, on an interface of its own, need not
+ * notice. */
+static int is_silent(struct mt_tcp_socket *sock, uint64_t now_ns)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof(info);
+    if (sock == NULL || sock->state != MT_TCP_OPEN ||
+        getsockopt(sock->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
+        return 0;
+    if (info.tcpi_retransmits == 0)
+        sock->silent_since_ns = 0;
+    else if (info.tcpi_last_ack_recv * (uint64_t)MT_MS < now_ns - sock->silent_since_ns)
+        sock->silent_since_ns = now_ns;
+    return sock->silent_since_ns != 0 && now_ns - sock->silent_since_ns >= SILENT_NS;
+}
+
+int mt_tcp_lose_silent(struct mt_tcp_endpoint *endpoint)
+{
+    uint64_t now_ns = endpoint->host->clock_ns();
+    int lost = 0;
+    if (endpoint->aborted || now_ns - endpoint->silence_looked_ns < SILENCE_LOOK_NS)
+        return 0;
+    endpoint->silence_looked_ns = now_ns;
+    for (uint32_t peer = 0; peer < endpoint->ranks; peer++) {
+        struct mt_tcp_peer *state = &endpoint->peers[peer];
+        for (uint32_t stream = 0; stream < state->streams; stream++) {
+            struct mt_tcp_socket *sock = stream == 0 ? &state->link : state->out[stream];
+            if (!is_silent(sock, now_ns))
+                continue;
+            mt_tcp_socket_lose(endpoint, sock, ETIMEDOUT);
+            lost = 1;
+        }
+    }
+    return lost;
 }
