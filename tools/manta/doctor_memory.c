@@ -68,8 +68,8 @@ static void check_budget(void)
 
 void doctor_shared_memory(void)
 {
-    const char *failed = try_memfd();
     uint64_t wanted = 0, available = mt_host_available_bytes();
+    const char *failed = try_memfd();
     struct mt_error error;
     char have[32], want[32];
     if (failed != NULL) {

@@ -148,6 +148,23 @@ static void cancel_dial(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *
     endpoint->dialling--;
 }
 
+/* Who reads the log learns at level info what is not as it was announced. */
+static void announce(struct mt_tcp_endpoint *endpoint, uint32_t peer)
+{
+    struct manta_transport_properties properties = {.size = sizeof(properties)};
+    struct mt_reach reach;
+    char host[MT_ADDRESS_TEXT], sentence[384];
+    mt_reach_look(endpoint->group, peer, &reach);
+    mt_address_format_host(&reach.peer, host);
+    const char *first = endpoint->peers[peer].tried_first; /* "": this rank has not dialled */
+    int is_other = reach.how == MT_REACH_DIALLED && first[0] && strcmp(host, first) != 0;
+    mt_tcp_describe(endpoint, peer, &properties);
+    snprintf(sentence, sizeof(sentence), "rank %u is reached by %s %s%s%s", peer,
+             properties.interface, properties.reason, is_other ? "; tried first: " : "",
+             is_other ? first : "");
+    endpoint->host->log(is_other ? MT_LOG_INFO : MT_LOG_DEBUG, "tcp", sentence);
+}
+
 /* It takes the place of this rank's own dial, if there is one. */
 static void take_link(struct mt_tcp_endpoint *endpoint, uint32_t peer, int fd)
 {
@@ -158,7 +175,8 @@ static void take_link(struct mt_tcp_endpoint *endpoint, uint32_t peer, int fd)
     }
     cancel_dial(endpoint, sock);
     mt_tcp_socket_close(sock);
-    attach_or_fail(endpoint, sock, fd, MT_TCP_OPEN);
+    if (attach_or_fail(endpoint, sock, fd, MT_TCP_OPEN))
+        announce(endpoint, peer);
 }
 
 static struct mt_tcp_socket *make_bulk(struct mt_tcp_endpoint *endpoint, uint32_t peer,
@@ -309,23 +327,6 @@ void mt_tcp_dial_wanted(struct mt_tcp_endpoint *endpoint)
     for (uint32_t peer = 0; peer < endpoint->ranks && !endpoint->aborted; peer++)
         if (endpoint->peers[peer].wanted != 0)
             dial_bulk(endpoint, peer);
-}
-
-/* Who reads the log learns at level info what is not as it was announced. */
-static void announce(struct mt_tcp_endpoint *endpoint, uint32_t peer)
-{
-    struct manta_transport_properties properties = {.size = sizeof(properties)};
-    struct mt_reach reach;
-    char host[MT_ADDRESS_TEXT], sentence[384];
-    mt_reach_look(endpoint->group, peer, &reach);
-    mt_address_format_host(&reach.peer, host);
-    int is_other =
-        reach.how == MT_REACH_DIALLED && strcmp(host, endpoint->peers[peer].tried_first) != 0;
-    mt_tcp_describe(endpoint, peer, &properties);
-    snprintf(sentence, sizeof(sentence), "rank %u is reached by %s %s%s%s", peer,
-             properties.interface, properties.reason, is_other ? "; tried first: " : "",
-             is_other ? endpoint->peers[peer].tried_first : "");
-    endpoint->host->log(is_other ? MT_LOG_INFO : MT_LOG_DEBUG, "tcp", sentence);
 }
 
 int mt_tcp_greeted(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *sock, uint8_t byte)

@@ -184,11 +184,17 @@ static int run_once(struct manta_comm *comm, const struct run *r)
 
 static const uint64_t counts[] = {0, 1, 2, 3, 7, 13, 16, 17, 61, 127, 1000, 4099, 70001};
 
+/* The sanitizers' runs (TEST_QUICK) take some of what there is. */
+static size_t step_of(size_t quick)
+{
+    return getenv("TEST_QUICK") ? quick : 1;
+}
+
 /* One collective over counts, dtypes, ops, roots, in place and not, blocking and posted. */
 static int sweep(struct manta_comm *comm, void *arg)
 {
     int collective = *(int *)arg, ranks = manta_comm_size(comm), variant = 0;
-    for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
+    for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c += step_of(3)) {
         for (int k = 0; k < 6; k++, variant++) {
             struct run r = {.collective = collective,
                             .count = counts[c],
@@ -258,25 +264,19 @@ static void sweep_all(const char *transports, int nodes, int ranks)
     assert_true(sweep_on(&options, 0) >= 6);
 }
 
-/* The sanitizers' runs (TEST_QUICK) take every other one. */
 static const int sizes[] = {3, 2, 5, 4, 8, 1};
-
-static size_t step_of_sizes(void)
-{
-    return getenv("TEST_QUICK") ? 2 : 1;
-}
 
 static void test_tcp(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i += step_of_sizes())
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i += step_of(2))
         sweep_all("tcp", 1, sizes[i]);
 }
 
 static void test_shm(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i += step_of_sizes())
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i += step_of(2))
         sweep_all("shm", 1, sizes[i]);
 }
 
@@ -295,13 +295,13 @@ static void test_hierarchical(void **state)
                                         "aaabbc", "aabbcc", "abcabc"};
     static const char *const segments[] = {"1M", "4k"};
     (void)state;
-    for (size_t i = 0; i < sizeof(seats) / sizeof(seats[0]); i++) {
+    for (size_t i = 0; i < sizeof(seats) / sizeof(seats[0]); i += step_of(3)) {
         struct ranks_options options = {
             .ranks = (int)strlen(seats[i]), .transports = "shm,tcp", .seats = seats[i]};
         setenv("MANTA_SEGMENT", segments[i % 2], 1);
         assert_true(sweep_on(&options, 1) >= 8);
         options.transports = "tcp";
-        if (i % step_of_sizes() == 0 && i < 3)
+        if (i % step_of(2) == 0 && i < 3)
             assert_true(sweep_on(&options, 1) >= 8);
         unsetenv("MANTA_SEGMENT");
     }
