@@ -315,18 +315,21 @@ static int before(const struct mt_select_candidate *x, const struct mt_select_ca
     return !x->excluded && x->predicted_ns < y->predicted_ns;
 }
 
-/* Of the candidates that are as good as the first, the one of the fewest messages becomes the first.
- */
-static void prefer_few_messages(struct mt_select_candidate *candidates, uint32_t count)
+/* Of the candidates that are as good as the first, the one of the fewest messages becomes the first,
+ * or, where even a rank's part is long, the one of the most: the shorter ones are better spread over
+ * time, and stay in caches. */
+static void break_tie(struct mt_select_candidate *candidates, uint32_t count, int are_long)
 {
     uint32_t best = 0;
     if (count == 0)
         return;
-    for (uint32_t i = 1; i < count && !candidates[i].excluded; i++)
-        if (candidates[i].predicted_ns - candidates[0].predicted_ns <=
-                candidates[0].predicted_ns / TIE &&
-            candidates[i].messages < candidates[best].messages)
+    for (uint32_t i = 1; i < count && !candidates[i].excluded; i++) {
+        uint64_t messages = candidates[i].messages, least = candidates[0].predicted_ns;
+        if (candidates[i].predicted_ns - least <= least / TIE &&
+            (are_long ? messages > candidates[best].messages
+                      : messages < candidates[best].messages))
             best = i;
+    }
     struct mt_select_candidate first = candidates[best];
     memmove(candidates + 1, candidates, best * sizeof(*candidates));
     candidates[0] = first;
@@ -362,7 +365,7 @@ int mt_select(const struct mt_select_context *context, const struct mt_plan_requ
             candidates[at] = candidates[at - 1];
         candidates[at] = candidate;
     }
-    prefer_few_messages(candidates, count);
+    break_tie(candidates, count, priced_bytes / request->ranks >= context->cost->eager_bytes);
     *count_out = count;
     return 0;
 }

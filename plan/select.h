@@ -52,7 +52,7 @@ static inline uint32_t mt_select_class(uint64_t bytes)
 }
 /* Price all algorithms of the collective for calls of this size class, whatever the root; best
  * first, the excluded last. Of those whose prices are within a twentieth of the lowest, the one of
- * the fewest messages comes first: prices are not as exact as that, and each message is a risk. */
+ * the fewest messages comes first, of long ones of the most: prices are not as exact as that. */
 int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,
               uint64_t bytes, struct mt_select_candidate *candidates, uint32_t capacity,
               uint32_t *count_out, struct mt_error *error);

@@ -105,15 +105,6 @@ static void take_in(struct mt_simulating *s, const struct mt_simulate_at *at,
     complete_at(s, at, s->now_ns, mt_links_spend(&s->links, at->rank, core_ns, s->now_ns));
 }
 
-/* A message of its own, but empty, and nobody waits for a turn to give it. */
-static void send_word(struct mt_simulating *s, const struct mt_simulate_at *at,
-                      const struct mt_simulate_at *to, const struct mt_links_way *way)
-{
-    const struct mt_topology_link *link = link_of(s, way);
-    uint64_t said_ns = mt_links_spend(&s->links, at->rank, link->core_ns, s->now_ns);
-    push(s, mt_links_plus(said_ns, link->alpha_ns), to, WORD, 0);
-}
-
 static void issue_recv(struct mt_simulating *s, const struct mt_simulate_at *at)
 {
     struct mt_simulate_at from = mt_transfers_partner(s, at);
@@ -124,7 +115,7 @@ static void issue_recv(struct mt_simulating *s, const struct mt_simulate_at *at)
     if (*flags & MT_SIMULATE_ARRIVED)
         take_in(s, at, &way);
     else if (waits_for_word(s, &way))
-        send_word(s, at, &from, &way);
+        push(s, mt_links_plus(s->now_ns, link_of(s, &way)->alpha_ns), &from, WORD, 0);
 }
 
 static void issue_local(struct mt_simulating *s, const struct mt_simulate_at *at)
@@ -310,7 +301,6 @@ static void hear(struct mt_simulating *s, const struct mt_simulate_at *at)
     if (!flags)
         return;
     *flags |= MT_SIMULATE_WORD;
-    mt_links_spend(&s->links, at->rank, link_of(s, &way)->core_ns, s->now_ns);
     if (*flags & MT_SIMULATE_ISSUED)
         start_message(s, at, &way);
 }

@@ -9,7 +9,7 @@
 static const struct mt_topology_link on_node = {
     .alpha_ns = 400, .core_ns = 300, .beta_ps_per_byte = 100};
 static const struct mt_topology_link on_network = {
-    .alpha_ns = 1000, .core_ns = 2000, .beta_ps_per_byte = 250, .copy_ps_per_byte = 250};
+    .alpha_ns = 1000, .core_ns = 2000, .beta_ps_per_byte = 200, .copy_ps_per_byte = 180};
 
 const struct mt_topology_link *mt_topology_assumed(enum mt_level level)
 {

@@ -258,7 +258,8 @@ static int get_link(struct reader *reader, const char *key, const json_t *value,
     if (rc == 0)
         rc = get_number(reader, value, "core_ns", MOST_OF_LINK, &link->core_ns);
     if (json_object_get(value, "beta_ps_per_byte"))
-        link->copy_ps_per_byte = 0; /* as in a line: a rate is that of a card, unless it says more */
+        link->copy_ps_per_byte =
+            0; /* as in a line: a rate is that of a card, unless it says more */
     if (rc == 0)
         rc = get_number(reader, value, "beta_ps_per_byte", MOST_OF_LINK, &link->beta_ps_per_byte);
     return rc ? rc

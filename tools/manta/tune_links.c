@@ -18,6 +18,7 @@ enum {
     BURST_ROUNDS = 15,
     LESS_BYTES = TUNE_BYTES / 16,
     MORE_BYTES = TUNE_BYTES / 2, /* longer ones come from beyond the caches */
+    SLOWEST_COPY = 4,            /* times what is assumed: what takes longer is no copy */
     NAP_NS = 200 * 1000,
 };
 
@@ -72,21 +73,22 @@ static int burst(struct tune *tune, int peer, uint64_t bytes, int first)
     return rc ? rc : ping_pong(tune, peer, bytes, first);
 }
 
-/* Is a rank its node's lowest? */
-static int is_lowest(const struct mt_topology *topology, uint32_t rank)
+/* Is a rank the lowest of its group below a level? */
+static int is_lowest(const struct mt_topology *topology, enum mt_level level, uint32_t rank)
 {
-    const uint32_t *nodes = topology->group[MT_LEVEL_NODE];
+    const uint32_t *group = topology->group[level - 1];
     for (uint32_t r = 0; r < rank; r++)
-        if (nodes[r] == nodes[rank])
+        if (group[r] == group[rank])
             return 0;
     return 1;
 }
 
 /* peers: [ranks], who plays with whom among ranks that meet at this level, NONE: rests. All that
- * can, or one rank of each node: what several do with its way out, the uplinks tell. Within nodes
+ * can, or one rank of each group that is joined there: what several do with its way out, the uplinks
+ * tell. Within nodes
  * where ranks share CPUs it is one pair: there the model knows what waiting for a turn costs.
  * Returns how many pairs. */
-static uint32_t find_pairs(const struct tune *tune, enum mt_level level, int each_node,
+static uint32_t find_pairs(const struct tune *tune, enum mt_level level, int each_group,
                            uint32_t *peers)
 {
     const struct mt_topology *topology = tune->comm->topology;
@@ -98,7 +100,7 @@ static uint32_t find_pairs(const struct tune *tune, enum mt_level level, int eac
         for (uint32_t b = a + 1; count < most && b < tune->ranks; b++) {
             if (peers[a] != MANTA_PLAN_NONE || peers[b] != MANTA_PLAN_NONE ||
                 mt_topology_meet(topology, a, b) != level ||
-                (each_node && !(is_lowest(topology, a) && is_lowest(topology, b))))
+                (each_group && !(is_lowest(topology, level, a) && is_lowest(topology, level, b))))
                 continue;
             peers[a] = b;
             peers[b] = a;
@@ -147,10 +149,12 @@ static uint64_t less(uint64_t x, uint64_t y)
 
 /* A burst's last message is answered, and as long under way as a ping-pong; each one before it has
  * kept the cores busy for its own time. A message is alpha, the work of both cores and, in the
- * model, a turn of each other rank of the CPU. */
+ * model, a turn of each other rank of the CPU. Between nodes it is what both take who send to each
+ * other at one time, as in most algorithms: where ranks share CPUs, that is longer. */
 static int tune_latency(struct tune *tune, enum mt_level level, const uint32_t *peers)
 {
     const struct game short_game = {ping_pong, SHORT, SHORT_ROUNDS};
+    const struct game both_game = {exchange, SHORT, SHORT_ROUNDS};
     const struct game burst_game = {burst, SHORT, BURST_ROUNDS};
     uint64_t there_and_back, many, turns = 0;
     int rc = time_pairs(tune, peers, &short_game, &there_and_back);
@@ -162,13 +166,15 @@ static int tune_latency(struct tune *tune, enum mt_level level, const uint32_t *
     if (core > one_way / 2)
         core = one_way / 2;
     if (level > MT_LEVEL_NODE)
+        rc = time_pairs(tune, peers, &both_game, &one_way);
+    if (level > MT_LEVEL_NODE)
         turns = (tune->comm->cost.crowd - 1) * (mt_tuning_has(tune->found, MT_TUNING_TURN)
                                                     ? tune->found->values[MT_TUNING_TURN]
                                                     : tune->comm->cost.turn_ns);
     int first = level * MT_TUNING_LINK_VALUES;
     mt_tuning_set(tune->found, first + MT_TUNING_CORE, core);
     mt_tuning_set(tune->found, first + MT_TUNING_ALPHA, less(one_way, 2 * core + turns));
-    return 0;
+    return rc;
 }
 
 /* What each byte more costs in a game. */
@@ -202,7 +208,7 @@ static int tune_rate(struct tune *tune, enum mt_level level, const uint32_t *pee
     rc = time_byte(tune, peers, ping_pong, &one_way);
     one_way /= 2;
     if (both > one_way + one_way / 8 || copy > both / 2)
-        copy = both / 2;
+        copy = both / 2 < SLOWEST_COPY * copy ? both / 2 : SLOWEST_COPY * copy;
     mt_tuning_set(tune->found, index + MT_TUNING_BETA, one_way < both ? one_way : both);
     mt_tuning_set(tune->found, index + MT_TUNING_COPY, copy);
     return rc;
