@@ -31,8 +31,25 @@ def test_ranking():
     times = [float(time) for time in re.findall(r"^[* ]  \w+ +([\d.]+) us", result.stdout, re.M)]
     assert len(times) > 3 and times == sorted(times)
     assert len(re.findall(r"^\* ", result.stdout, re.M)) == 1
-    for word in ("busiest:", "least possible:", "between ranks of one zone", "it is for the ranks of one node"):
+    for word in ("busiest:", "least possible:", "between racks of one cluster", "it is for the ranks of one node"):
         assert word in result.stdout
+
+
+@pytest.mark.parametrize("topology, arguments, words, not_words", [
+    ("node:1", (), ["allreduce of 1 MiB, 1 rank on 1 node\n", "all ranks are on one node"], ["racks", "does not run here", "least"]),
+    ("node:2", (), ["2 ranks on 2 nodes\n", "between nodes of one rack"], ["rank on"]),
+    ("node:1 ranks:4", ("--algorithm", "ring"), ["between ranks of one node"], ["l3"]),
+    ("node:1 numa:2 ranks:4", ("--algorithm", "ring"), ["between ranks of one NUMA ", "between NUMAs of one node "], ["l3"])])
+def test_words_fit_the_numbers(topology, arguments, words, not_words):
+    text = simulate("--coll", "allreduce", *arguments, topology=topology).stdout
+    assert all(word in text for word in words), text
+    assert not any(word in text for word in not_words), text
+
+
+def test_a_barrier_has_no_size():
+    text = simulate("--coll", "barrier", topology="node:2").stdout
+    assert text.startswith("barrier, 2 ranks on 2 nodes\n") and "of its ranks, 1 was simulated" in text
+    assert "for one message between nodes of one rack" in text
 
 
 def test_json_is_the_same_each_time():
@@ -81,7 +98,7 @@ def test_trace(tmp_path):
 def test_the_dead_are_named():
     result = simulate("--coll", "broadcast", "--algorithm", "binomial", "--fail", "dead=node:1")
     assert result.returncode == 1
-    assert "ranks wait for ever" in result.stdout
+    assert "ranks left waiting for ever" in result.stdout
     waits = re.findall(r"rank (\d+) waits for rank (\d+):", result.stdout)
     assert waits and int(waits[0][1]) in range(4, 8)
     result = simulate("--coll", "allreduce", "--algorithm", "ring", "--fail", "dead=rank:3", "--json")

@@ -260,7 +260,8 @@ static const char *why_not(const struct simulation *simulation,
         return "it is for another number of ranks";
     if (algorithm->fused && simulation->topology->groups[MT_LEVEL_NODE] > 1)
         return "it is for the ranks of one node";
-    return NULL;
+    struct mt_plan_request request = request_of(simulation);
+    return algorithm->unfit != NULL ? algorithm->unfit(&request) : NULL;
 }
 
 /* 0, or -1 after a message. */

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "core/dtype.h"
+#include "tools/manta/topo.h"
 
 void link_describe(const struct mt_link_name *name, char *text, size_t text_bytes)
 {
@@ -35,15 +36,36 @@ void link_describe(const struct mt_link_name *name, char *text, size_t text_byte
     }
 }
 
-static void describe_bound(const struct mt_bound *bound, char *text, size_t text_bytes)
+static const char *plural(uint64_t count)
 {
-    const char *level = mt_level_name(bound->level);
+    return count == 1 ? "" : "s";
+}
+
+/* "nodes of one rack": who meets at a level. Of levels of a node that are alike, the largest. */
+static void describe_meeting(const struct mt_topology *topology, int level, char *text,
+                             size_t text_bytes)
+{
+    const char *below = level <= MT_LEVEL_L3 ? "rank" : topo_level_name((enum mt_level)(level - 1));
+    int above = level;
+    while (above < MT_LEVEL_NODE && topology->groups[above + 1] == topology->groups[above])
+        above++;
+    if (above == MT_LEVEL_ZONE && topology->groups[MT_LEVEL_ZONE] == 1)
+        above = MT_LEVEL_CLUSTER;
+    snprintf(text, text_bytes, "%ss of one %s", below, topo_level_name((enum mt_level)above));
+}
+
+static void describe_bound(const struct simulation *simulation, char *text, size_t text_bytes)
+{
+    const struct mt_bound *bound = &simulation->bound;
+    char meeting[64];
+    describe_meeting(simulation->topology, (int)bound->level, meeting, sizeof meeting);
     if (bound->kind == MT_BOUND_LINKS)
-        snprintf(text, text_bytes, "what must leave or enter each %s", level);
+        snprintf(text, text_bytes, "what must leave or enter each %s",
+                 topo_level_name(bound->level));
     else if (bound->kind == MT_BOUND_MEMORY)
         snprintf(text, text_bytes, "a node's memory");
     else
-        snprintf(text, text_bytes, "one message across the %s", level);
+        snprintf(text, text_bytes, "one message between %s", meeting);
 }
 
 static double busy_part(const struct mt_simulate_result *result)
@@ -53,8 +75,9 @@ static double busy_part(const struct mt_simulate_result *result)
 
 static void print_stuck(const struct simulated *one)
 {
-    printf("\n%s: %u ranks wait for ever: %u for dead ones, %u for others that wait.\n",
-           one->algorithm->name, one->result.stuck, one->on_dead, one->in_turn);
+    printf("\n%s: %u rank%s left waiting for ever: %u for dead ones, %u for others that wait.\n",
+           one->algorithm->name, one->result.stuck, plural(one->result.stuck), one->on_dead,
+           one->in_turn);
     for (uint32_t i = 0; i < one->stuck_count; i++) {
         const struct stuck_rank *stuck = &one->stuck[i];
         if (stuck->on == MANTA_PLAN_NONE)
@@ -69,26 +92,28 @@ static void print_stuck(const struct simulated *one)
 static void print_details(const struct simulation *simulation, const struct simulated *one)
 {
     const struct mt_simulate_result *result = &one->result;
-    char text[96];
-    printf("\n%s: %" PRIu64 " segment%s of %" PRIu64 " messages", one->algorithm->name,
-           result->segments, result->segments == 1 ? "" : "s", result->messages);
+    char text[96], meeting[64];
+    printf("\n%s: %" PRIu64 " segment%s of %" PRIu64 " message%s", one->algorithm->name,
+           result->segments, plural(result->segments), result->messages, plural(result->messages));
     if (result->segments_simulated < result->segments)
         printf("; %" PRIu64 " of them were simulated, the others follow at their rate",
                result->segments_simulated);
     if (result->ranks_simulated < simulation->options->ranks)
-        printf("; of its ranks, %u were simulated, the others do the same",
-               result->ranks_simulated);
+        printf("; of its ranks, %u %s simulated, the others do the same", result->ranks_simulated,
+               result->ranks_simulated == 1 ? "was" : "were");
     printf("\n");
     for (int level = 0; level < MT_LEVELS; level++) {
         if (result->level_bytes[level] == 0)
             continue;
         format_bytes(result->level_bytes[level], text, sizeof text);
-        printf("  between ranks of one %-8s %12s\n", mt_level_name((enum mt_level)level), text);
+        describe_meeting(simulation->topology, level, meeting, sizeof meeting);
+        printf("  between %-22s %12s\n", meeting, text);
     }
     link_describe(&result->busiest, text, sizeof text);
     printf("  busiest: %s, %.1f %% of the time\n", text, 100 * busy_part(result));
-    describe_bound(&simulation->bound, text, sizeof text);
-    printf("  least possible: %.2f us, for %s\n", (double)simulation->bound.ns / 1000, text);
+    describe_bound(simulation, text, sizeof text);
+    if (simulation->bound.ns > 0)
+        printf("  least possible: %.2f us, for %s\n", (double)simulation->bound.ns / 1000, text);
 }
 
 static void print_row(const struct simulated *one, int is_best)
@@ -97,8 +122,8 @@ static void print_row(const struct simulated *one, int is_best)
         printf("   %-24s %14s   %s%s\n", one->algorithm->name, "-", one->is_wrong ? "wrong: " : "",
                one->excluded);
     else if (one->result.stuck)
-        printf("   %-24s %14s   %u ranks wait for ever\n", one->algorithm->name, "-",
-               one->result.stuck);
+        printf("   %-24s %14s   %u rank%s left waiting for ever\n", one->algorithm->name, "-",
+               one->result.stuck, plural(one->result.stuck));
     else
         printf("%s  %-24s %11.2f us  %9.1f %%  %10.2f s\n", is_best ? "*" : " ",
                one->algorithm->name, (double)one->result.ns / 1000, 100 * one->efficiency,
@@ -109,11 +134,17 @@ void report_text(const struct simulation *simulation)
 {
     const struct call_options *options = simulation->options;
     const struct mt_topology *topology = simulation->topology;
+    uint32_t nodes = topology->groups[MT_LEVEL_NODE], racks = topology->groups[MT_LEVEL_RACK];
     char size[32];
     format_bytes(options->bytes, size, sizeof size);
-    printf("%s of %s, %u ranks on %u nodes in %u racks\n\n",
-           mt_collective_name(options->collective), size, options->ranks,
-           topology->groups[MT_LEVEL_NODE], topology->groups[MT_LEVEL_RACK]);
+    printf("%s", mt_collective_name(options->collective));
+    if (options->collective != MANTA_BARRIER)
+        printf(" of %s", size);
+    printf(", %u rank%s on %u node%s", options->ranks, plural(options->ranks), nodes,
+           plural(nodes));
+    if (racks > 1)
+        printf(" in %u racks", racks);
+    printf("\n\n");
     printf("   %-24s %14s  %11s  %12s\n", "algorithm", "time", "efficiency", "simulated in");
     for (uint32_t i = 0; i < simulation->count; i++)
         print_row(&simulation->list[i], i == 0);
@@ -176,7 +207,7 @@ int report_json(const struct simulation *simulation)
     char bound[96];
     for (uint32_t i = 0; i < simulation->count; i++)
         json_array_append_new(list, json_of(&simulation->list[i]));
-    describe_bound(&simulation->bound, bound, sizeof bound);
+    describe_bound(simulation, bound, sizeof bound);
     json_t *root = json_pack("{s:s,s:s,s:I,s:i,s:i,s:I,s:s,s:o}", "coll",
                              mt_collective_name(options->collective), "topology", options->topology,
                              "bytes", (json_int_t)options->bytes, "ranks", (int)options->ranks,

@@ -25,6 +25,8 @@ int topo_json_write(const struct mt_cluster *cluster, const struct mt_topology *
 int topo_json_read(const char *path, struct mt_cluster *cluster_out, struct mt_error *error);
 
 /* topo_print.c */
+/* As people write it: "L3", "NUMA", "rack". */
+const char *topo_level_name(enum mt_level level);
 void topo_print(const struct mt_cluster *cluster);
 void topo_print_ranks(const struct mt_topology *topology);
 /* What a box holds besides other boxes: "16 x node", "4 NICs, 8 GPUs"; "" for nothing. */

@@ -9,7 +9,7 @@
 
 enum { NODE_LINES = 64, ORDER_RUNS = 32, NAME_BYTES = 160 };
 
-static const char *shown_name(enum mt_level level)
+const char *topo_level_name(enum mt_level level)
 {
     static const char *const capitals[] = {"core", "L3", "NUMA"};
     return level <= MT_LEVEL_NUMA ? capitals[level] : mt_level_name(level);
@@ -17,7 +17,7 @@ static const char *shown_name(enum mt_level level)
 
 void topo_title(const struct mt_box *box, char *text, size_t text_bytes)
 {
-    const char *name = shown_name(box->level);
+    const char *name = topo_level_name(box->level);
     if (box->count > 1)
         snprintf(text, text_bytes, "%u x %s", box->count, name);
     else
@@ -148,8 +148,8 @@ static void print_links(const struct mt_cluster *cluster)
         while (above < MT_LEVEL_CLUSTER && !is_named(cluster, above))
             above++;
         topo_rate(link->beta_ps_per_byte, rate, sizeof rate);
-        snprintf(between, sizeof between, "between %ss of one %s", shown_name((enum mt_level)below),
-                 shown_name((enum mt_level)above));
+        snprintf(between, sizeof between, "between %ss of one %s",
+                 topo_level_name((enum mt_level)below), topo_level_name((enum mt_level)above));
         printf("  %-32s %7.4g us, and %.4g us of a core; %s for one rank\n", between,
                (double)link->alpha_ns / 1000, (double)link->core_ns / 1000, rate);
     }
@@ -158,7 +158,8 @@ static void print_links(const struct mt_cluster *cluster)
         if (cluster->uplink_ps_per_byte[level] == 0)
             continue;
         topo_rate(cluster->uplink_ps_per_byte[level], rate, sizeof rate);
-        printf("  out of a %s, all ranks together: %s\n", shown_name((enum mt_level)level), rate);
+        printf("  out of a %s, all ranks together: %s\n", topo_level_name((enum mt_level)level),
+               rate);
     }
 }
 
@@ -210,8 +211,8 @@ static void print_order(const struct mt_topology *topology, const uint32_t *orde
     printf("\n  from node to node %u times", crossings(topology, MT_LEVEL_NODE));
     for (int level = MT_LEVEL_RACK; level < MT_LEVEL_CLUSTER; level++)
         if (topology->groups[level] > 1)
-            printf(", from %s to %s %u times", shown_name((enum mt_level)level),
-                   shown_name((enum mt_level)level), crossings(topology, level));
+            printf(", from %s to %s %u times", topo_level_name((enum mt_level)level),
+                   topo_level_name((enum mt_level)level), crossings(topology, level));
     putchar('\n');
 }
 
@@ -221,7 +222,7 @@ void topo_print_ranks(const struct mt_topology *topology)
     uint32_t *order = calloc(topology->ranks, sizeof *order);
     printf("%u rank%s\n", topology->ranks, topology->ranks == 1 ? "" : "s");
     for (int level = MT_LEVEL_ZONE; level >= 0; level--)
-        printf("  %-8s %u\n", shown_name((enum mt_level)level), topology->groups[level]);
+        printf("  %-8s %u\n", topo_level_name((enum mt_level)level), topology->groups[level]);
     if (marked && order) {
         print_nodes(topology, marked);
         mt_topology_order(topology, order);
