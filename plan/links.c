@@ -56,6 +56,12 @@ void mt_links_close(struct mt_links *links)
     free(links->storage);
 }
 
+/* Ranks that share CPUs: so many neighbours are on one. */
+static struct mt_link *core_of(struct mt_links *links, uint32_t rank)
+{
+    return &links->core[links->model->crowd > 1 ? rank / links->model->crowd : rank];
+}
+
 /* Give a link work that it may begin at now_ns; returns when it is done. */
 static uint64_t take(struct mt_link *link, uint64_t now_ns, uint64_t work_ns)
 {
@@ -86,7 +92,7 @@ static uint64_t copy(struct mt_links *links, uint32_t rank, const struct mt_link
                      uint64_t now_ns)
 {
     uint64_t each = links->model->topology->links[way->meet].copy_ps_per_byte;
-    return each ? take(&links->core[rank], now_ns, mt_links_duration(way->bytes, each)) : now_ns;
+    return each ? take(core_of(links, rank), now_ns, mt_links_duration(way->bytes, each)) : now_ns;
 }
 
 uint64_t mt_links_leave(struct mt_links *links, const struct mt_links_way *way, uint64_t now_ns)
@@ -117,13 +123,13 @@ uint64_t mt_links_work(struct mt_links *links, uint32_t rank, uint64_t bytes, ui
     const struct mt_cost_model *model = links->model;
     uint64_t work = mt_links_duration(bytes, model->gamma_ps_per_byte);
     uint64_t moved = mt_links_duration(mt_links_times(bytes, 2), model->memory_ps_per_byte);
-    uint64_t done = take(&links->core[rank], now_ns, work);
+    uint64_t done = take(core_of(links, rank), now_ns, work);
     return mt_links_later(done, mt_links_share(links, rank, moved, now_ns));
 }
 
 uint64_t mt_links_spend(struct mt_links *links, uint32_t rank, uint64_t ns, uint64_t now_ns)
 {
-    return take(&links->core[rank], now_ns, ns);
+    return take(core_of(links, rank), now_ns, ns);
 }
 
 uint64_t mt_links_share(struct mt_links *links, uint32_t rank, uint64_t ns, uint64_t now_ns)
@@ -172,7 +178,7 @@ uint64_t mt_links_busiest(const struct mt_links *links, struct mt_link_name *nam
 int mt_links_slow(struct mt_links *links, enum mt_level level, uint32_t index, uint64_t ppm)
 {
     if (level == MT_LEVEL_CORE && index < links->ranks) {
-        links->core[index].slow_ppm = ppm;
+        core_of(links, index)->slow_ppm = ppm;
         links->out[index].slow_ppm = ppm;
         links->in[index].slow_ppm = ppm;
         return 0;

@@ -363,7 +363,8 @@ static int open_simulating(struct mt_simulating *s)
         return MANTA_ENOMEM;
     if (mt_transfers_open(s))
         return MANTA_ENOMEM;
-    if (what->fold_ranks && !what->check && !what->fault_count && mt_symmetry_find(s))
+    if (what->fold_ranks && what->model->crowd <= 1 && !what->check && !what->fault_count &&
+        mt_symmetry_find(s))
         return MANTA_ENOMEM;
     mt_transfers_fold(s);
     if (what->check && mt_contents_open(what->plans, what->ranks, &s->match, &s->contents))

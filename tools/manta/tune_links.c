@@ -83,24 +83,23 @@ static int is_lowest(const struct mt_topology *topology, enum mt_level level, ui
     return 1;
 }
 
+enum players { ALL, ONE_OF_EACH_GROUP, ONE_PAIR };
+
 /* peers: [ranks], who plays with whom among ranks that meet at this level, NONE: rests. All that
- * can, or one rank of each group that is joined there: what several do with its way out, the uplinks
- * tell. Within nodes
- * where ranks share CPUs it is one pair: there the model knows what waiting for a turn costs.
- * Returns how many pairs. */
-static uint32_t find_pairs(const struct tune *tune, enum mt_level level, int each_group,
+ * can, or one rank of each group that is joined there (what several do with its way out, the
+ * uplinks tell), or one pair. Returns how many pairs. */
+static uint32_t find_pairs(const struct tune *tune, enum mt_level level, enum players players,
                            uint32_t *peers)
 {
     const struct mt_topology *topology = tune->comm->topology;
-    uint32_t count = 0, most = tune->ranks;
-    if (level <= MT_LEVEL_NODE && tune->comm->cost.crowd > 1)
-        most = 1;
+    uint32_t count = 0, most = players == ONE_PAIR ? 1 : tune->ranks;
     memset(peers, 0xff, tune->ranks * sizeof(*peers)); /* MANTA_PLAN_NONE */
     for (uint32_t a = 0; a < tune->ranks; a++)
         for (uint32_t b = a + 1; count < most && b < tune->ranks; b++) {
             if (peers[a] != MANTA_PLAN_NONE || peers[b] != MANTA_PLAN_NONE ||
                 mt_topology_meet(topology, a, b) != level ||
-                (each_group && !(is_lowest(topology, level, a) && is_lowest(topology, level, b))))
+                (players == ONE_OF_EACH_GROUP &&
+                 !(is_lowest(topology, level, a) && is_lowest(topology, level, b))))
                 continue;
             peers[a] = b;
             peers[b] = a;
@@ -148,15 +147,12 @@ static uint64_t less(uint64_t x, uint64_t y)
 }
 
 /* A burst's last message is answered, and as long under way as a ping-pong; each one before it has
- * kept the cores busy for its own time. A message is alpha, the work of both cores and, in the
- * model, a turn of each other rank of the CPU. Between nodes it is what both take who send to each
- * other at one time, as in most algorithms: where ranks share CPUs, that is longer. */
-static int tune_latency(struct tune *tune, enum mt_level level, const uint32_t *peers)
+ * kept the cores busy for its own time. */
+static int tune_core(struct tune *tune, enum mt_level level, const uint32_t *peers)
 {
     const struct game short_game = {ping_pong, SHORT, SHORT_ROUNDS};
-    const struct game both_game = {exchange, SHORT, SHORT_ROUNDS};
     const struct game burst_game = {burst, SHORT, BURST_ROUNDS};
-    uint64_t there_and_back, many, turns = 0;
+    uint64_t there_and_back, many;
     int rc = time_pairs(tune, peers, &short_game, &there_and_back);
     if (!rc)
         rc = time_pairs(tune, peers, &burst_game, &many);
@@ -165,16 +161,30 @@ static int tune_latency(struct tune *tune, enum mt_level level, const uint32_t *
     uint64_t core = less(many, there_and_back) / (BURST - 1), one_way = there_and_back / 2;
     if (core > one_way / 2)
         core = one_way / 2;
-    if (level > MT_LEVEL_NODE)
-        rc = time_pairs(tune, peers, &both_game, &one_way);
-    if (level > MT_LEVEL_NODE)
-        turns = (tune->comm->cost.crowd - 1) * (mt_tuning_has(tune->found, MT_TUNING_TURN)
-                                                    ? tune->found->values[MT_TUNING_TURN]
-                                                    : tune->comm->cost.turn_ns);
     int first = level * MT_TUNING_LINK_VALUES;
     mt_tuning_set(tune->found, first + MT_TUNING_CORE, core);
-    mt_tuning_set(tune->found, first + MT_TUNING_ALPHA, less(one_way, 2 * core + turns));
-    return rc;
+    mt_tuning_set(tune->found, first + MT_TUNING_ALPHA, less(one_way, 2 * core));
+    return 0;
+}
+
+/* Between nodes a message takes what it takes two who send to each other at one time, all pairs
+ * together, as in most algorithms: alpha is what is left of that without the work of all who share
+ * a CPU, and the turns that they wait for in the model. */
+static int tune_alpha(struct tune *tune, enum mt_level level, const uint32_t *peers)
+{
+    const struct game game = {exchange, SHORT, SHORT_ROUNDS};
+    const struct mt_cost_model *model = &tune->comm->cost;
+    const struct mt_tuning *found = tune->found;
+    int first = level * MT_TUNING_LINK_VALUES;
+    uint64_t one_way, crowd = model->crowd;
+    int rc = time_pairs(tune, peers, &game, &one_way);
+    if (rc)
+        return rc;
+    uint64_t turn =
+        mt_tuning_has(found, MT_TUNING_TURN) ? found->values[MT_TUNING_TURN] : model->turn_ns;
+    uint64_t known = 2 * crowd * found->values[first + MT_TUNING_CORE] + (crowd - 1) * turn;
+    mt_tuning_set(tune->found, first + MT_TUNING_ALPHA, less(one_way, known));
+    return 0;
 }
 
 /* What each byte more costs in a game. */
@@ -228,14 +238,19 @@ static void fill(struct mt_tuning *found, int level, int least, int most)
         found->values[target + i] = found->values[from + i];
 }
 
-/* All play at the same time, as in a collective. */
+/* All play at the same time, as in a collective. But where ranks share CPUs, it is one pair: there
+ * the model knows what the others cost. */
 static int tune_level(struct tune *tune, enum mt_level level)
 {
+    int far = level > MT_LEVEL_NODE, shared = tune->comm->cost.crowd > 1;
     uint32_t *peers = calloc(tune->ranks, sizeof(*peers));
     int rc = peers ? 0 : MANTA_ENOMEM;
-    if (!rc && find_pairs(tune, level, 0, peers))
-        rc = tune_latency(tune, level, peers);
-    if (!rc && find_pairs(tune, level, level > MT_LEVEL_NODE, peers))
+    if (!rc && find_pairs(tune, level, shared ? ONE_PAIR : ALL, peers))
+        rc = tune_core(tune, level, peers);
+    if (!rc && far && find_pairs(tune, level, ALL, peers))
+        rc = tune_alpha(tune, level, peers);
+    enum players players = shared ? ONE_PAIR : far ? ONE_OF_EACH_GROUP : ALL;
+    if (!rc && find_pairs(tune, level, players, peers))
         rc = tune_rate(tune, level, peers);
     free(peers);
     return rc;

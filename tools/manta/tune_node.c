@@ -94,17 +94,17 @@ static uint64_t price(struct manta_comm *node, uint64_t memory, uint64_t bytes)
  * a long one costs more is the traffic, of which the model tells how much there is. */
 static int tune_node(struct tune *tune, struct manta_comm *node)
 {
-    node->cost.crowd = tune->comm->cost.crowd; /* other nodes may be on the same CPUs */
-    uint64_t brief = 0, lasting = 0, members = node->ranks, turns = tune->comm->cost.crowd - 1;
+    uint64_t brief = 0, lasting = 0, members = node->ranks, turns = node->cost.crowd - 1;
     int rc = time_allreduce(tune, node, sizeof(float), SHORT_CALLS, &brief);
     if (!rc)
         rc = time_allreduce(tune, node, TUNE_BYTES, LONG_CALLS, &lasting);
     if (rc)
         return rc;
-    uint64_t fixed = members * node->cost.fused_alpha_ns;
-    if (turns == 0)
+    uint64_t fixed = members * node->cost.crowd * node->cost.fused_alpha_ns;
+    int alone = node->cost.crowd == tune->comm->cost.crowd; /* else others are on its CPUs */
+    if (alone && turns == 0)
         mt_tuning_set(tune->found, MT_TUNING_FUSED, brief / members);
-    else if (brief > fixed)
+    else if (alone && brief > fixed)
         mt_tuning_set(tune->found, MT_TUNING_TURN, (brief - fixed) / turns);
     uint64_t without = price(node, 0, TUNE_BYTES), with = price(node, 1000, TUNE_BYTES);
     if (with > without && lasting > brief)
