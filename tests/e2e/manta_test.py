@@ -94,6 +94,19 @@ def test_explain_orders_by_prediction():
     assert len(times) >= 2 and times == sorted(times)
 
 
+def test_explain_says_why_the_second_best_runs():
+    """Prices that are nearly equal: the plan of fewer messages runs, and that is not called the best."""
+    best, others = "the cost model's best", "the fewest messages of those that the cost model takes for equally good"
+    seen = set()
+    for size in ("64k", "256k", "1M", "4M"):
+        text = manta("explain", "--coll", "allreduce", "--bytes", size, "-n", 8, "--nodes", "2x4").stdout
+        times = [float(time) for time in re.findall(r"([\d.]+) us", text)]
+        why = best if times[0] == min(times) else others
+        assert text.endswith(f"\n* runs: {why}\n"), text
+        seen.add(why)
+    assert seen == {best, others}
+
+
 def test_explain_obeys_the_override():
     result = manta("explain", "--coll", "allreduce", "--bytes", "4", "-n", 4, MANTA_ALLREDUCE="0-4k:ring,4k-:recursive_doubling")
     assert result.returncode == 0 and re.search(r"^\* +ring", result.stdout, re.M)

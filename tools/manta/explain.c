@@ -85,6 +85,15 @@ static void print_table(const struct mt_select_candidate *candidates, uint32_t c
                    candidates[i].excluded);
 }
 
+/* Why the first of the list runs: it need not be the one of the lowest price. */
+static const char *why_first(const struct mt_select_candidate *candidates, uint32_t count)
+{
+    for (uint32_t i = 1; i < count && candidates[i].excluded == NULL; i++)
+        if (candidates[i].predicted_ns < candidates[0].predicted_ns)
+            return "the fewest messages of those that the cost model takes for equally good";
+    return "the cost model's best";
+}
+
 static int print_verdict(const struct mt_select_candidate *candidates, uint32_t count,
                          const char *forced, const uint64_t *measured_ns)
 {
@@ -98,7 +107,7 @@ static int print_verdict(const struct mt_select_candidate *candidates, uint32_t 
     print_table(candidates, count, chosen, measured_ns);
     if (chosen >= 0)
         printf("\n* runs: %s\n", forced != NULL ? "named by the override in the environment"
-                                                : "the cost model's best");
+                                                : why_first(candidates, count));
     return chosen >= 0 ? 0 : EXIT_PROBLEM;
 }
 
