@@ -9,6 +9,8 @@
  * While a class is tried its calls make no shapes (shape.c), which would pass by the counting; with
  * shapes come the calls that must be short, and they know nothing of this.
  */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "collectives/comm.h"
@@ -156,6 +158,19 @@ static int agree(struct manta_comm *comm, struct mt_trial *trial, struct mt_erro
     return 0;
 }
 
+static void log_choice(const struct manta_comm *comm, int collective, uint64_t bytes,
+                       const struct mt_trial *trial)
+{
+    uint64_t least = mt_select_class_least(bytes);
+    char sizes[64] = "";
+    if (collective != MANTA_BARRIER)
+        snprintf(sizes, sizeof sizes, " of %" PRIu64 " to %" PRIu64 " bytes", least,
+                 least ? 2 * (least - 1) + 1 : 0);
+    mt_log(MT_LOG_INFO, (int)comm->rank, "%s%s: %s stays, of %u algorithms tried",
+           mt_collective_name(collective), sizes, trial->algorithms[fastest(trial)]->name,
+           trial->count);
+}
+
 int mt_feedback_choose(struct manta_comm *comm, const struct mt_arguments *arguments,
                        uint64_t bytes, const struct mt_algorithm **choice,
                        const struct mt_algorithm **algorithm_out, struct mt_error *error)
@@ -185,9 +200,7 @@ int mt_feedback_choose(struct manta_comm *comm, const struct mt_arguments *argum
     if (rc)
         return rc;
     *choice = *algorithm_out = (*trial)->algorithms[fastest(*trial)];
-    mt_log(MT_LOG_INFO, (int)comm->rank, "%s of size class %u: %s stays, of %u algorithms tried",
-           mt_collective_name((int)arguments->collective), mt_select_class(bytes), (*choice)->name,
-           (*trial)->count);
+    log_choice(comm, (int)arguments->collective, bytes, *trial);
     return 0;
 }
 

@@ -341,7 +341,7 @@ static uint64_t price_as_class(struct mt_plan_request *request, uint64_t bytes)
 {
     if (request->collective == MANTA_BROADCAST || request->collective == MANTA_REDUCE)
         request->root = 0;
-    return bytes ? UINT64_C(1) << (mt_select_class(bytes) - 1) : 0;
+    return mt_select_class_least(bytes);
 }
 
 int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,

@@ -50,6 +50,11 @@ static inline uint32_t mt_select_class(uint64_t bytes)
 {
     return bytes ? 64 - (uint32_t)__builtin_clzll(bytes) : 0;
 }
+/* The smallest size of its class; the largest is one less than twice that. */
+static inline uint64_t mt_select_class_least(uint64_t bytes)
+{
+    return bytes ? UINT64_C(1) << (mt_select_class(bytes) - 1) : 0;
+}
 /* Price all algorithms of the collective for calls of this size class, whatever the root; best
  * first, the excluded last. Of those whose prices are within a twentieth of the lowest, the one of
  * the fewest messages comes first, of long ones of the most: prices are not as exact as that. */
