@@ -174,3 +174,8 @@ def test_placement_of_too_many_ranks():
     result = placement("0 1\n", "-n", 9)
     assert result.returncode == 1 and "room for 8" in result.stdout
     assert manta("placement", "--coll", "allreduce").returncode == 2
+
+
+def test_placement_is_of_collectives():
+    result = manta("placement", "--topology", CLUSTER, "--candidates", "none", "--coll", "send")
+    assert result.returncode == 2 and "--coll: must be a collective" in result.stderr and not result.stdout

@@ -139,7 +139,7 @@ def test_a_drawing_that_cannot_be_written():
 
 @pytest.mark.parametrize("line, words", [("nod:4", 'word 1, "nod:4"'), ("node:4 core", 'word 2, "core"'), ("", "no word"),
                                          ("node:2@fast", '"fast" is no rate'), ("node:2 size:3", "3 ranks do not fit"),
-                                         ("missing.json", "missing.json"), ("missing.xml", "missing.xml")])
+                                         ("missing.json", "missing.json: No such file or directory; manta topo --json"), ("missing.xml", "missing.xml")])
 def test_wrong_topologies(line, words):
     result = manta("topo", "--topology", line, "--ranks")
     assert result.returncode in (1, 2) and not result.stdout
@@ -149,7 +149,7 @@ def test_wrong_topologies(line, words):
 @pytest.mark.parametrize("arguments", [["--x"], ["--topology"], ["--svg"], ["node:3"]])
 def test_wrong_usage(arguments):
     result = manta("topo", *arguments)
-    assert result.returncode == 2 and result.stderr and not result.stdout
+    assert result.returncode == 2 and result.stderr.startswith("manta topo: ") and not result.stdout
 
 
 def changed(key, value, *way):

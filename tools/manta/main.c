@@ -50,6 +50,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < COMMANDS; i++) {
         if (strcmp(argv[1], commands[i].name) != 0)
             continue;
+        char name[32]; /* with which getopt begins its complaints */
+        snprintf(name, sizeof name, "manta %s", commands[i].name);
+        argv[1] = name;
         int code = commands[i].run(argc - 1, argv + 1);
         if (fflush(stdout) == 0)
             return code;

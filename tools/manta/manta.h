@@ -9,7 +9,7 @@
 /* Exit codes: 0 fine, 1 the answer is bad news, 2 wrong usage. */
 enum { EXIT_PROBLEM = 1, EXIT_USAGE = 2 };
 
-/* argv[0] is the subcommand's name. Each returns the exit code. */
+/* argv[0] is "manta" and the subcommand, for messages. Each returns the exit code. */
 int command_info(int argc, char **argv);
 int command_explain(int argc, char **argv);
 int command_plan(int argc, char **argv);

@@ -296,8 +296,10 @@ int call_options_parse(struct call_options *options, const char *command, const 
             fputs(help, stdout);
             return 1;
         }
-        if (option == '?')
-            return -1; /* getopt has said what is wrong */
+        if (option == '?') { /* getopt has said what is wrong */
+            fprintf(stderr, "See manta %s --help\n", command);
+            return -1;
+        }
         if (!is_allowed(allowed, long_name(option))) {
             fprintf(stderr, "manta %s: has no option --%s\n", command, long_name(option));
             return -1;

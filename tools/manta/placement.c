@@ -256,6 +256,8 @@ int command_placement(int argc, char **argv)
     rc = EXIT_USAGE;
     if (options.topology == NULL || options.candidates == NULL || options.collective < 0)
         complain("--topology, --candidates or --coll", "is missing; see manta placement --help");
+    else if (options.collective >= MANTA_SEND)
+        complain("--coll", "must be a collective of all ranks; see manta placement --help");
     else if (read_candidates(&all, options.candidates) == 0)
         rc = 0;
     for (uint32_t i = 0; i < all.count && rc == 0; i++)

@@ -343,6 +343,9 @@ int topo_json_read(const char *path, struct mt_cluster *cluster_out, struct mt_e
     struct reader reader = {.error = &cause};
     mt_cluster_init(cluster_out);
     json_t *object = json_load_file(path, JSON_REJECT_DUPLICATES, &wrong);
+    if (!object && wrong.line < 1) /* it says which file it could not open */
+        return mt_error_set(error, MANTA_EINVAL, "%.200s; manta topo --json writes one",
+                            wrong.text);
     if (!object)
         return mt_error_set(error, MANTA_EINVAL, "%.200s, line %d: %.200s", path, wrong.line,
                             wrong.text);
