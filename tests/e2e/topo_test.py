@@ -53,6 +53,18 @@ def test_a_cluster_in_words():
     assert re.search(r"node 63: ranks 504-511", text)
 
 
+@pytest.mark.parametrize("line, words, not_words", [
+    ("node:2 ranks:4", ["4 ranks on each node", "between ranks of one node ", "between nodes of one cluster "], ["core "]),
+    ("node:1 ranks:4", ["between ranks of one node "], ["between nodes"]),
+    ("node:1 numa:2 ranks:4", ["between ranks of one NUMA ", "between NUMAs of one node "], []),
+    ("node:2 ranks:1", ["1 rank on each node", "between nodes of one cluster "], ["between ranks"]),
+    ("node:2 core:4 ranks:2", ["2 ranks on each node", "between cores of one node "], ["between ranks"])])
+def test_ranks_of_nodes_without_cores_are_tied_too(line, words, not_words):
+    text = topo(line)
+    assert all(word in text for word in words), text
+    assert not any(word in text for word in not_words), text
+
+
 def test_a_ring_over_scattered_ranks_enters_each_node_once():
     text = topo("rack:2 node:3 core:4 place=roundrobin", "--ranks")
     assert "from node to node 6 times, from rack to rack 2 times" in text

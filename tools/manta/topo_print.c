@@ -135,6 +135,15 @@ static int is_named(const struct mt_cluster *cluster, int level)
     return mt_box_total(&cluster->root, (enum mt_level)level) > 0;
 }
 
+/* Whether messages cross a level: of nodes without cores, ranks are what is nearest to each other. */
+static int is_crossed(const struct mt_cluster *cluster, int level)
+{
+    if (level == MT_LEVEL_L3 && !is_named(cluster, MT_LEVEL_CORE))
+        return cluster->ranks_per_node >
+               groups_of(cluster, MT_LEVEL_L3) / groups_of(cluster, MT_LEVEL_NODE);
+    return groups_of(cluster, level - 1) > groups_of(cluster, level);
+}
+
 /* Crossings that there are, from the level below to the next one that is named. */
 static void print_links(const struct mt_cluster *cluster)
 {
@@ -142,14 +151,17 @@ static void print_links(const struct mt_cluster *cluster)
     for (int level = MT_LEVEL_L3; level < MT_LEVELS; level++) {
         const struct mt_topology_link *link = &cluster->links[level];
         char rate[32], between[64];
-        int below = level - 1, above = level;
-        if (groups_of(cluster, below) <= groups_of(cluster, level))
+        const char *below = topo_level_name((enum mt_level)(level - 1));
+        int above = level;
+        if (!is_crossed(cluster, level))
             continue;
+        if (level == MT_LEVEL_L3 && !is_named(cluster, MT_LEVEL_CORE))
+            below = "rank";
         while (above < MT_LEVEL_CLUSTER && !is_named(cluster, above))
             above++;
         topo_rate(link->beta_ps_per_byte, rate, sizeof rate);
-        snprintf(between, sizeof between, "between %ss of one %s",
-                 topo_level_name((enum mt_level)below), topo_level_name((enum mt_level)above));
+        snprintf(between, sizeof between, "between %ss of one %s", below,
+                 topo_level_name((enum mt_level)above));
         printf("  %-32s %7.4g us, and %.4g us of a core; %s for one rank\n", between,
                (double)link->alpha_ns / 1000, (double)link->core_ns / 1000, rate);
     }
@@ -167,7 +179,10 @@ void topo_print(const struct mt_cluster *cluster)
 {
     for (uint32_t i = 0; i < cluster->root.child_count; i++)
         print_box(&cluster->root.children[i], 0);
-    if (groups_of(cluster, MT_LEVEL_CORE) > 1)
+    if (cluster->ranks_per_node > 0)
+        printf("%u rank%s on each node\n", cluster->ranks_per_node,
+               cluster->ranks_per_node == 1 ? "" : "s");
+    if (groups_of(cluster, MT_LEVEL_CORE) > 1 || cluster->ranks_per_node > 1)
         print_links(cluster);
 }
 
