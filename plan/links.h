@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What carries bytes and does work, one server each: a rank's way out, its way in and its core, which
- * it has with its neighbours where ranks share CPUs (the model's crowd); the uplink of each group of a topology, out and in; the memory of each node. A server works through
- * what it is given in the order in which it is given it, without a pause while there is work.
+ * What carries bytes and does work, one server each: a rank's way out, its way in and its core,
+ * which it has with its neighbours where ranks share CPUs (the model's crowd); the uplink of each
+ * group of a topology, out and in; the memory of each node. A server works through what it is given
+ * in the order in which it is given it, without a pause while there is work.
  *
  * A message from a to b occupies, from its start on, a's way out, the uplinks of all groups that it
  * leaves, those of all groups that it enters, and b's way in, all below the smallest group that
- * holds both; within a node it is copied in and out of the node's memory, between nodes by the cores of both ends. It is through when the
- * last of them is done with it. The ways of a rank are as fast as the level at which the two meet.
+ * holds both; within a node it is copied in and out of the node's memory, between nodes by the
+ * cores of both ends. It is through when the last of them is done with it. The ways of a rank are
+ * as fast as the level at which the two meet.
  */
 #ifndef MT_PLAN_LINKS_H
 #define MT_PLAN_LINKS_H

@@ -315,9 +315,9 @@ static int before(const struct mt_select_candidate *x, const struct mt_select_ca
     return !x->excluded && x->predicted_ns < y->predicted_ns;
 }
 
-/* Of the candidates that are as good as the first, the one of the fewest messages becomes the first,
- * or, where even a rank's part is long, the one of the most: the shorter ones are better spread over
- * time, and stay in caches. */
+/* Of the candidates that are as good as the first, the one of the fewest messages becomes the
+ * first, or, where even a rank's part is long, the one of the most: the shorter ones are better
+ * spread over time, and stay in caches. */
 static void break_tie(struct mt_select_candidate *candidates, uint32_t count, int are_long)
 {
     uint32_t best = 0;

@@ -135,7 +135,7 @@ static int is_named(const struct mt_cluster *cluster, int level)
     return mt_box_total(&cluster->root, (enum mt_level)level) > 0;
 }
 
-/* Whether messages cross a level: of nodes without cores, ranks are what is nearest to each other. */
+/* Whether messages cross a level: of nodes without cores, ranks are the nearest to each other. */
 static int is_crossed(const struct mt_cluster *cluster, int level)
 {
     if (level == MT_LEVEL_L3 && !is_named(cluster, MT_LEVEL_CORE))

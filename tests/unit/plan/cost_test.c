@@ -183,7 +183,7 @@ static void test_crowded_ranks_share_cores(void **state)
     struct mt_cost_model model = round_model(4, apart);
     (void)state;
     model.crowd = 2;
-    /* Two rounds: two sends, wire, two receives, two reductions. Who has reduced first sends first. */
+    /* Two rounds: sends, wire, receives, reductions. Who has reduced first sends first. */
     uint64_t alone = 2 * (100 + 50000 + 100), crowded = 2 * (200 + 50000 + 200);
     uint64_t ns = price(&model, MANTA_ALLREDUCE, "recursive_doubling", 0);
     assert_true(ns > alone && ns <= crowded);

@@ -159,9 +159,11 @@ static void values_reach_topology_and_model(void **state)
     mt_cost_defaults(&model, topology, 1 << 20);
     before = model;
     struct mt_topology_link node = topology->links[MT_LEVEL_NODE];
-    taken(HEAD "rack alpha_ns 11\nrack core_ns 12\nrack beta_ps_per_byte 13\n"
-               "rack copy_ps_per_byte 16\nnode uplink_ps_per_byte 14\nmemory_ps_per_byte 15\nturn_ns 0\n",
-          &tuning);
+    taken(
+        HEAD
+        "rack alpha_ns 11\nrack core_ns 12\nrack beta_ps_per_byte 13\n"
+        "rack copy_ps_per_byte 16\nnode uplink_ps_per_byte 14\nmemory_ps_per_byte 15\nturn_ns 0\n",
+        &tuning);
     mt_tuning_apply(&tuning, topology, &model);
     assert_int_equal(topology->links[MT_LEVEL_RACK].alpha_ns, 11);
     assert_int_equal(topology->links[MT_LEVEL_RACK].core_ns, 12);
