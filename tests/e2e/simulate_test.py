@@ -37,7 +37,7 @@ def test_ranking():
 
 @pytest.mark.parametrize("topology, arguments, words, not_words", [
     ("node:1", (), ["allreduce of 1 MiB, 1 rank on 1 node\n", "all ranks are on one node"], ["racks", "does not run here", "least"]),
-    ("node:2", (), ["2 ranks on 2 nodes\n", "between nodes of one rack"], ["rank on"]),
+    ("node:2", (), ["2 ranks on 2 nodes\n", "between nodes of one cluster"], ["rank on"]),
     ("node:1 ranks:4", ("--algorithm", "ring"), ["between ranks of one node"], ["l3"]),
     ("node:1 numa:2 ranks:4", ("--algorithm", "ring"), ["between ranks of one NUMA ", "between NUMAs of one node "], ["l3"])])
 def test_words_fit_the_numbers(topology, arguments, words, not_words):
@@ -49,7 +49,7 @@ def test_words_fit_the_numbers(topology, arguments, words, not_words):
 def test_a_barrier_has_no_size():
     text = simulate("--coll", "barrier", topology="node:2").stdout
     assert text.startswith("barrier, 2 ranks on 2 nodes\n") and "of its ranks, 1 was simulated" in text
-    assert "for one message between nodes of one rack" in text
+    assert "for one message between nodes of one cluster" in text
 
 
 def test_json_is_the_same_each_time():

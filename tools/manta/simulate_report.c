@@ -41,16 +41,15 @@ static const char *plural(uint64_t count)
     return count == 1 ? "" : "s";
 }
 
-/* "nodes of one rack": who meets at a level. Of levels of a node that are alike, the largest. */
+/* "nodes of one rack": who meets at a level. Of levels that are alike, in a node or above, the
+ * largest, which manta topo names too. */
 static void describe_meeting(const struct mt_topology *topology, int level, char *text,
                              size_t text_bytes)
 {
     const char *below = level <= MT_LEVEL_L3 ? "rank" : topo_level_name((enum mt_level)(level - 1));
-    int above = level;
-    while (above < MT_LEVEL_NODE && topology->groups[above + 1] == topology->groups[above])
+    int above = level, most = level <= MT_LEVEL_NODE ? MT_LEVEL_NODE : MT_LEVEL_CLUSTER;
+    while (above < most && topology->groups[above + 1] == topology->groups[above])
         above++;
-    if (above == MT_LEVEL_ZONE && topology->groups[MT_LEVEL_ZONE] == 1)
-        above = MT_LEVEL_CLUSTER;
     snprintf(text, text_bytes, "%ss of one %s", below, topo_level_name((enum mt_level)above));
 }
 
