@@ -91,15 +91,15 @@ def test_explain_counts_whole_elements():
 def test_explain_orders_by_prediction():
     result = manta("explain", "--coll", "allreduce", "--bytes", "64M", "-n", 8, "--nodes", 8)
     times = [float(text) for text in re.findall(r"([\d.]+) us", result.stdout)]
-    assert len(times) >= 2 and times == sorted(times)
+    assert len(times) >= 2 and times[1:] == sorted(times[1:]) and times[0] <= 1.05 * times[1]
 
 
 def test_explain_says_why_the_second_best_runs():
-    """Prices that are nearly equal: the plan of fewer messages runs, and that is not called the best."""
-    best, others = "the cost model's best", "the fewest messages of those that the cost model takes for equally good"
+    """Of prices that are nearly equal another one than the lowest may run: that is not called the best."""
+    best, others = "the cost model's best", "within 5 % of the cost model's best, and picked by its number of messages"
     seen = set()
-    for size in ("64k", "256k", "1M", "4M"):
-        text = manta("explain", "--coll", "allreduce", "--bytes", size, "-n", 8, "--nodes", "2x4").stdout
+    for size, ranks, nodes in (("1k", 16, "4x4"), ("16k", 16, "4x4"), ("1M", 8, "2x4"), ("64M", 8, 8)):
+        text = manta("explain", "--coll", "allreduce", "--bytes", size, "-n", ranks, "--nodes", nodes).stdout
         times = [float(time) for time in re.findall(r"([\d.]+) us", text)]
         why = best if times[0] == min(times) else others
         assert text.endswith(f"\n* runs: {why}\n"), text

@@ -65,7 +65,7 @@ static void print_head(const struct call_options *options)
 static void print_table(const struct mt_select_candidate *candidates, uint32_t count, int chosen,
                         const uint64_t *measured_ns)
 {
-    printf("   %-20s %14s", "algorithm", "predicted");
+    printf("   %-22s %14s", "algorithm", "predicted");
     printf(measured_ns != NULL ? " %14s   %s\n" : "%s   %s\n",
            measured_ns != NULL ? "measured" : "", "source");
     for (uint32_t i = 0; i < count; i++) {
@@ -73,7 +73,7 @@ static void print_table(const struct mt_select_candidate *candidates, uint32_t c
         const char *source = candidate->algorithm->source;
         if (candidate->excluded != NULL)
             continue;
-        printf("%s  %-20s %11.2f us", (int)i == chosen ? "*" : " ", candidate->algorithm->name,
+        printf("%s  %-22s %11.2f us", (int)i == chosen ? "*" : " ", candidate->algorithm->name,
                (double)candidate->predicted_ns / 1000);
         if (measured_ns != NULL)
             printf(" %11.2f us", (double)measured_ns[i] / 1000);
@@ -81,7 +81,7 @@ static void print_table(const struct mt_select_candidate *candidates, uint32_t c
     }
     for (uint32_t i = 0; i < count; i++)
         if (candidates[i].excluded != NULL)
-            printf("   %-20s %14s   not possible: %s\n", candidates[i].algorithm->name, "-",
+            printf("   %-22s %14s   not possible: %s\n", candidates[i].algorithm->name, "-",
                    candidates[i].excluded);
 }
 
@@ -90,7 +90,7 @@ static const char *why_first(const struct mt_select_candidate *candidates, uint3
 {
     for (uint32_t i = 1; i < count && candidates[i].excluded == NULL; i++)
         if (candidates[i].predicted_ns < candidates[0].predicted_ns)
-            return "the fewest messages of those that the cost model takes for equally good";
+            return "within 5 % of the cost model's best, and picked by its number of messages";
     return "the cost model's best";
 }
 
