@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One rank of a job on emulated nodes: the same collective again and again, so many times or until
- * it fails, and a line about how it ended. Before one call, rank 0 may wait for a line of input. */
+ * it fails, and a line about how it ended. Before one call, rank 0 may wait for a line of input. One
+ * that failed stays, for its end would tell the others, too, until it is ended. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <manta/manta.h>
 
-enum { COUNT = 65536 };
+enum { COUNT = 65536, STAY_S = 60 };
 
 static int32_t src[COUNT], dst[COUNT];
 
@@ -49,6 +51,11 @@ int main(int argc, char **argv)
     rc = rc ? rc : manta_barrier(comm);
     manta_comm_error(comm, &info);
     printf("ended with %d: %s\n", rc, rc ? info.sentence : "well");
+    fflush(stdout);
+    if (rc) {
+        alarm(STAY_S);
+        pause();
+    }
     manta_comm_destroy(comm);
     return 0;
 }

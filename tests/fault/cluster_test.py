@@ -73,6 +73,22 @@ def await_traffic(cluster, job):
         time.sleep(0.002)
 
 
+def read_endings(job, ranks):
+    """What is said until so many ranks have told how they ended; bounded by the job's own limit."""
+    said = ""
+    job.stdin.write("\n")
+    job.stdin.close()
+    for line in job.stdout:
+        said += line
+        ranks -= "] ended with " in line
+        if ranks == 0:
+            break
+    job.terminate()
+    job.stdout.read()
+    job.wait()
+    return said
+
+
 def scene(fault, coll):
     """In a sandbox: print what came of the fault as JSON."""
     act, calls = FAULTS[fault]
@@ -81,7 +97,7 @@ def scene(fault, coll):
     await_traffic(cluster, job)
     act(cluster, job)
     begin, before = time.monotonic(), cluster.sent_bytes()[1, "eth0"]
-    said = job.communicate("\n")[0]
+    said = read_endings(job, NODES * PER_NODE - (fault == "kill"))
     after = {"seconds": time.monotonic() - begin, "bytes": cluster.sent_bytes()[1, "eth0"] - before}
     print(json.dumps({"said": said, **after}))
     return 0
