@@ -53,7 +53,7 @@ def test_each_rank_is_on_its_node():
 
 
 def test_ranks_know_their_racks(tmp_path):
-    shape = ("--nodes", "4", "--racks", "2", "--uplink", "1gbit")
+    shape = ("--nodes", "4", "--ranks-per-node", "2", "--racks", "2", "--uplink", "1gbit")
     result = cluster("run", *shape, "--no-prefix", "--", binary("manta"), "tune", "--out", tmp_path / "tuning")
     assert result.returncode == 0, result.stdout + result.stderr
     text = (tmp_path / "tuning").read_text()

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One rank of a job on emulated nodes: the same collective again and again, so many times or until
- * it fails, and a line about how it ended. Before one call, rank 0 may wait for a line of input. One
- * that failed stays, for its end would tell the others, too, until it is ended. */
+ * it fails, and a line about how it ended. Before one call, rank 0 may wait for a line of input.
+ * One that failed stays until it is ended, for its end would tell the others, too. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
