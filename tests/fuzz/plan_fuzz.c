@@ -70,23 +70,40 @@ static void use(const struct manta_plan *const *plans, uint32_t ranks)
             mt_plan_describe(plans[r], s, text, sizeof(text));
 }
 
+/* Plans of all ranks by one algorithm, on nodes of two; 0: it does not fit these ranks. */
+static int compile(uint8_t which, uint8_t shape, struct manta_plan **plans, uint32_t *ranks_out)
+{
+    static const uint64_t nodes[RANKS_MAX] = {0, 0, 1, 1, 2, 2};
+    struct mt_topology *topology;
+    struct mt_error error;
+    uint32_t algorithms = 0, ranks = 2 + shape % (RANKS_MAX - 1);
+    while (mt_catalogue[algorithms])
+        algorithms++;
+    if (mt_topology_of_nodes(ranks, nodes, &topology))
+        abort();
+    const struct mt_algorithm *algorithm = mt_catalogue[which % algorithms];
+    struct mt_plan_request request = {.collective = algorithm->collective,
+                                      .ranks = ranks,
+                                      .root = 1,
+                                      .in_place = shape >> 7,
+                                      .topology = topology,
+                                      .fuses = shape >> 6 & 1};
+    int fits = !algorithm->unfit || !algorithm->unfit(&request);
+    if (fits && mt_plan_compile_all(algorithm, &request, plans, &error))
+        abort();
+    mt_topology_free(topology);
+    *ranks_out = ranks;
+    return fits;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     struct manta_plan *plans[RANKS_MAX];
     struct mt_verify_result result;
-    struct mt_error error;
-    uint32_t algorithms = 0;
-    while (mt_catalogue[algorithms])
-        algorithms++;
-    if (count < 2)
+    uint32_t ranks;
+    if (count < 2 || !compile(bytes[0], bytes[1], plans, &ranks))
         return 0;
-    const struct mt_algorithm *algorithm = mt_catalogue[bytes[0] % algorithms];
-    uint32_t ranks = 2 + bytes[1] % (RANKS_MAX - 1);
-    struct mt_plan_request request = {
-        .collective = algorithm->collective, .ranks = ranks, .root = 1, .in_place = bytes[1] >> 7};
-    if (mt_plan_compile_all(algorithm, &request, plans, &error))
-        abort();
     for (size_t at = 2; at + EDIT_BYTES <= count; at += EDIT_BYTES)
         edit(plans, ranks, bytes + at);
     const struct manta_plan *const *fixed = (const struct manta_plan *const *)plans;
