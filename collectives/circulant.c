@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Träff: Optimal Broadcast Schedules in Logarithmic Time with Applications to Broadcast, Reduction,
- * All-Broadcast and All-Reduction, arXiv 2407.18004. */
+ * All-Broadcast and All-Reduction, arXiv 2407.18004; Optimal, Non-pipelined Reduce-scatter and
+ * Allreduce Algorithms, arXiv 2410.14234. */
 #include "collectives/circulant.h"
 
 uint32_t mt_circulant_skips(uint32_t n, uint32_t skip[MT_CIRCULANT_SKIPS])
@@ -12,6 +13,30 @@ uint32_t mt_circulant_skips(uint32_t n, uint32_t skip[MT_CIRCULANT_SKIPS])
     for (uint32_t k = q; k-- > 0;)
         skip[k] = skip[k + 1] - skip[k + 1] / 2;
     return q;
+}
+
+void mt_circulant_reduce_scatter(struct mt_plan_builder *p)
+{
+    const uint32_t n = plan_ranks(p), me = plan_rank(p);
+    uint32_t skip[MT_CIRCULANT_SKIPS], q = mt_circulant_skips(n, skip);
+    for (uint32_t k = q; k-- > 0;) {
+        uint32_t ahead = (me + skip[k]) % n, behind = (me + n - skip[k]) % n;
+        uint32_t count = skip[k + 1] - skip[k];
+        plan_send(p, ahead, plan_around(p, ahead, count));
+        plan_recv_reduce(p, behind, plan_around(p, me, count));
+    }
+}
+
+void mt_circulant_allgather(struct mt_plan_builder *p)
+{
+    const uint32_t n = plan_ranks(p), me = plan_rank(p);
+    uint32_t skip[MT_CIRCULANT_SKIPS], q = mt_circulant_skips(n, skip);
+    for (uint32_t k = 0; k < q; k++) {
+        uint32_t ahead = (me + skip[k]) % n, behind = (me + n - skip[k]) % n;
+        uint32_t count = skip[k + 1] - skip[k];
+        plan_send(p, behind, plan_around(p, me, count));
+        plan_recv(p, ahead, plan_around(p, ahead, count));
+    }
 }
 
 /* The first piece that reaches v: the smallest skip of the greedy sum of skips that is v. */

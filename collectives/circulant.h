@@ -9,10 +9,18 @@
 
 #include <stdint.h>
 
+#include "plan/algorithm.h"
+
 enum { MT_CIRCULANT_SKIPS = 33 };
 
 /* 1 = skip[0] < ... < skip[q] = n, each half of the next, rounded up. Returns q = ceil(log2 n). */
 uint32_t mt_circulant_skips(uint32_t n, uint32_t skip[MT_CIRCULANT_SKIPS]);
+
+/* With as many blocks as ranks, in ceil(log2 n) rounds. A rank that has sums for skip[k + 1] ranks,
+ * itself and the following, hands those of the farther half to the rank skip[k] ahead; and back:
+ * one that has the blocks of skip[k] ranks gets the next ones from the rank that far ahead. */
+void mt_circulant_reduce_scatter(struct mt_plan_builder *p);
+void mt_circulant_allgather(struct mt_plan_builder *p);
 
 /* What a rank receives in rounds k, k + q, k + 2q, ...: piece base, base + q, base + 2q, ...; none
  * while that is negative, and the last piece instead of all beyond it, but in one round only. */

@@ -15,6 +15,8 @@ struct plan_interval {
 uint32_t plan_rank(const struct mt_plan_builder *p);
 uint32_t plan_ranks(const struct mt_plan_builder *p);
 uint32_t plan_root(const struct mt_plan_builder *p);
+/* The rank at this distance from the root, which is 0. */
+uint32_t plan_from_root(const struct mt_plan_builder *p, uint32_t distance);
 uint32_t plan_parameter(const struct mt_plan_builder *p, uint32_t fallback);
 uint32_t plan_collective(const struct mt_plan_builder *p);
 

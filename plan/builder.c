@@ -52,6 +52,11 @@ uint32_t plan_root(const struct mt_plan_builder *p)
     return p->frame.root;
 }
 
+uint32_t plan_from_root(const struct mt_plan_builder *p, uint32_t distance)
+{
+    return (uint32_t)((p->frame.root + (uint64_t)distance) % p->frame.ranks);
+}
+
 uint32_t plan_parameter(const struct mt_plan_builder *p, uint32_t fallback)
 {
     return p->frame.parameter ? p->frame.parameter : fallback;

@@ -8,16 +8,8 @@
 
 static void build(struct mt_plan_builder *p)
 {
-    const uint32_t n = plan_ranks(p), me = plan_rank(p);
-    uint32_t skip[MT_CIRCULANT_SKIPS], q = mt_circulant_skips(n, skip);
-
-    plan_blocks(p, n, MANTA_PLAN_RANKS);
-    for (uint32_t k = 0; k < q; k++) {
-        uint32_t ahead = (me + skip[k]) % n, behind = (me + n - skip[k]) % n;
-        uint32_t count = skip[k + 1] - skip[k];
-        plan_send(p, behind, plan_around(p, me, count));
-        plan_recv(p, ahead, plan_around(p, ahead, count));
-    }
+    plan_blocks(p, plan_ranks(p), MANTA_PLAN_RANKS);
+    mt_circulant_allgather(p);
 }
 
 const struct mt_algorithm mt_allgather_circulant = {

@@ -5,16 +5,11 @@
  * it. About 2 ceil(log2 n) rounds, and each rank receives little more than the vector.
  * Barnett, Gupta, Payne, Shuler, van de Geijn, Watts: Interprocessor collective communication
  * library (InterCom), 1994; the allgather is Träff's, arXiv 2410.14234.
+ * Ranks count from the root, v = 0; block v is scattered to v.
  */
 #include "collectives/algorithms.h"
 #include "collectives/circulant.h"
 #include "plan/algorithm.h"
-
-/* Ranks count from the root, v = 0; block v is scattered to v. */
-static uint32_t rank_of(const struct mt_plan_builder *p, uint64_t v)
-{
-    return (uint32_t)((plan_root(p) + v) % plan_ranks(p));
-}
 
 static uint32_t min(uint32_t x, uint32_t y)
 {
@@ -35,10 +30,10 @@ static void scatter(struct mt_plan_builder *p, uint32_t v)
     while (v ? !(v & reach) : reach < n)
         reach *= 2;
     if (v)
-        plan_recv(p, rank_of(p, v - reach), plan_range(v, scattered(p, v)));
+        plan_recv(p, plan_from_root(p, v - reach), plan_range(v, scattered(p, v)));
     for (uint32_t half = reach / 2; half; half /= 2)
         if (half < n - v)
-            plan_send(p, rank_of(p, v + half), plan_range(v + half, scattered(p, v + half)));
+            plan_send(p, plan_from_root(p, v + half), plan_range(v + half, scattered(p, v + half)));
 }
 
 /* Of the blocks from `have` to `want` behind its own, those that v has not got yet. */
@@ -58,9 +53,9 @@ static void allgather(struct mt_plan_builder *p, uint32_t v)
         struct plan_interval given = missing(p, behind, skip[k], skip[k + 1]);
         struct plan_interval got = missing(p, v, skip[k], skip[k + 1]);
         if (given.count)
-            plan_send(p, rank_of(p, behind), given);
+            plan_send(p, plan_from_root(p, behind), given);
         if (got.count)
-            plan_recv(p, rank_of(p, ahead), got);
+            plan_recv(p, plan_from_root(p, ahead), got);
     }
 }
 

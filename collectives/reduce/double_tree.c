@@ -10,11 +10,6 @@
 
 enum { PIECES = 16 };
 
-static uint32_t rank_of(const struct mt_plan_builder *p, uint32_t node)
-{
-    return (uint32_t)((plan_root(p) + (uint64_t)node) % plan_ranks(p)); /* the root is 0 */
-}
-
 static void build(struct mt_plan_builder *p)
 {
     const uint32_t n = plan_ranks(p), nodes = n - 1, me = (plan_rank(p) + n - plan_root(p)) % n;
@@ -24,15 +19,16 @@ static void build(struct mt_plan_builder *p)
         uint32_t tree = piece % 2;
         plan_lane(p, tree);
         if (me == 0) {
-            plan_recv_reduce(p, rank_of(p, mt_two_trees_root(nodes, tree)), plan_block(p, piece));
+            plan_recv_reduce(p, plan_from_root(p, mt_two_trees_root(nodes, tree)),
+                             plan_block(p, piece));
             continue;
         }
         struct mt_two_trees_node node = mt_two_trees_node(nodes, me, tree);
         if (node.lower)
-            plan_recv_reduce_left(p, rank_of(p, node.lower), plan_block(p, piece));
+            plan_recv_reduce_left(p, plan_from_root(p, node.lower), plan_block(p, piece));
         if (node.upper)
-            plan_recv_reduce(p, rank_of(p, node.upper), plan_block(p, piece));
-        plan_send(p, rank_of(p, node.parent), plan_block(p, piece));
+            plan_recv_reduce(p, plan_from_root(p, node.upper), plan_block(p, piece));
+        plan_send(p, plan_from_root(p, node.parent), plan_block(p, piece));
     }
 }
 
