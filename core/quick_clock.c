@@ -13,6 +13,8 @@
 /* Where two rates differ by more than that part, the counter has run on while the host was
  * suspended, or is another host's now. */
 enum { UNSTEADY = 64 };
+/* A reading of both clocks counts when the thread has run through: some microseconds at most. */
+enum { TRIES = 4, TOGETHER_TICKS = 20000 };
 
 /* The counter runs at one rate whatever the core does, also when it is halted. */
 static int is_constant(void)
@@ -40,24 +42,37 @@ static int is_steady(const struct mt_quick_clock *clock, uint64_t ns_per_tick)
     return clock->limit_ticks == 0 || off <= last / UNSTEADY;
 }
 
-uint64_t mt_quick_clock_read(struct mt_quick_clock *clock, uint64_t ticks)
+uint64_t mt_quick_clock_read(struct mt_quick_clock *clock)
 {
-    uint64_t now_ns = mt_clock_now_ns();
+    uint64_t now_ns = 0;
+    for (int i = 0; i < TRIES; i++) {
+        uint64_t ticks = mt_ticks();
+        now_ns = mt_clock_now_ns();
+        if (mt_ticks() - ticks <= TOGETHER_TICKS) {
+            mt_quick_clock_learn(clock, ticks, now_ns);
+            break;
+        }
+    }
+    return now_ns;
+}
+
+void mt_quick_clock_learn(struct mt_quick_clock *clock, uint64_t ticks, uint64_t now_ns)
+{
     if (clock->first_ns == 0)
         restart(clock, ticks, is_constant() ? now_ns : UINT64_MAX);
     if (clock->first_ns == UINT64_MAX || now_ns - clock->first_ns < BASELINE_NS)
-        return now_ns;
+        return;
     uint64_t ticks_run = ticks - clock->first_ticks, ns_run = now_ns - clock->first_ns;
     if (ticks_run < ns_run / 16 || ticks_run / 16 > ns_run) { /* no counter runs like that */
         clock->first_ns = UINT64_MAX;
         clock->limit_ticks = 0;
-        return now_ns;
+        return;
     }
     uint64_t ns_per_tick = (uint64_t)(((unsigned __int128)ns_run << 32) / ticks_run);
     if (!is_steady(clock, ns_per_tick)) {
         clock->limit_ticks = 0;
         restart(clock, ticks, now_ns);
-        return now_ns;
+        return;
     }
     clock->ns_per_tick = ns_per_tick;
     clock->limit_ticks = (uint64_t)((unsigned __int128)MT_SECOND * ticks_run / ns_run);
@@ -65,5 +80,4 @@ uint64_t mt_quick_clock_read(struct mt_quick_clock *clock, uint64_t ticks)
     clock->ns = now_ns;
     if (ns_run > RENEW_NS)
         restart(clock, ticks, now_ns);
-    return now_ns;
 }

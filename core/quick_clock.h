@@ -30,15 +30,18 @@ static inline uint64_t mt_ticks(void)
 #endif
 }
 
-/* Zero the clock before its first use. */
-uint64_t mt_quick_clock_read(struct mt_quick_clock *clock, uint64_t ticks);
+/* Now by the real clock, from which the clock learns. Zero the clock before its first use. */
+uint64_t mt_quick_clock_read(struct mt_quick_clock *clock);
+
+/* The counter and the real clock were read together. */
+void mt_quick_clock_learn(struct mt_quick_clock *clock, uint64_t ticks, uint64_t now_ns);
 
 static inline uint64_t mt_quick_now_ns(struct mt_quick_clock *clock)
 {
     uint64_t ticks = mt_ticks(), passed = ticks - clock->ticks;
     if (__builtin_expect(passed < clock->limit_ticks, 1))
         return clock->ns + (passed * clock->ns_per_tick >> 32);
-    return mt_quick_clock_read(clock, ticks);
+    return mt_quick_clock_read(clock);
 }
 
 #endif
