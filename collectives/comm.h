@@ -40,7 +40,7 @@ enum {
     MT_ENDPOINTS = 4,     /* transports of one communicator, at most */
     MT_PLANS = 256,       /* compiled plans kept, at least: large groups keep more (cache.c) */
     MT_SIZE_CLASSES = 65, /* of mt_select_class() */
-    MT_SHAPES = 64,       /* calls remembered; a power of two */
+    MT_SHAPES = 128,      /* calls remembered; a power of two */
     MT_ROUTE_NONE = 0xff,
 };
 
@@ -226,6 +226,7 @@ struct manta_comm {
     const struct mt_algorithm *forced[MANTA_COLLECTIVE_COUNT][MT_SELECT_RANGES];
     struct mt_feedback *feedback;                   /* NULL: nothing is tried */
     struct mt_shape shapes[MT_SHAPES], *shape_last; /* found last, or any */
+    uint32_t shape_turn;                            /* where the next one goes */
     struct mt_cache cache;
     struct mt_scratch *scratch; /* free */
 

@@ -47,8 +47,8 @@ static int has_key(const struct mt_arguments *arguments)
 
 static uint32_t first_place(uint64_t count, uint64_t key)
 {
-    uint64_t mixed = (count + (key << 20 | key >> 44)) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(mixed >> 32) % MT_SHAPES;
+    uint64_t mixed = (count ^ key * UINT64_C(0xd6e8feb86659fd93)) * UINT64_C(0x9e3779b97f4a7c15);
+    return (uint32_t)(mixed >> 32) / (UINT32_MAX / MT_SHAPES + 1);
 }
 
 static int fits(const struct manta_comm *comm, const struct mt_shape *shape,
@@ -76,16 +76,17 @@ struct mt_shape *mt_shape_find(struct manta_comm *comm, struct mt_arguments *arg
     return NULL;
 }
 
-/* A free place, else one that no call is using. */
+/* A free place, else one that no call is using: another one each time, so that calls in turn which
+ * may be in the same places do not drive each other out for ever. */
 static struct mt_shape *place_for(struct manta_comm *comm, const struct mt_arguments *arguments)
 {
-    uint32_t place = first_place(arguments->count, key_of(arguments));
+    uint32_t place = first_place(arguments->count, key_of(arguments)), turn = comm->shape_turn++;
     struct mt_shape *found = NULL;
     for (uint32_t way = 0; way < WAYS; way++) {
-        struct mt_shape *shape = &comm->shapes[(place + way) % MT_SHAPES];
+        struct mt_shape *shape = &comm->shapes[(place + (turn + way) % WAYS) % MT_SHAPES];
         if (!shape->entry)
             return shape;
-        if (shape->users == 0)
+        if (shape->users == 0 && !found)
             found = shape;
     }
     return found;

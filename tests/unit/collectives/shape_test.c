@@ -182,11 +182,41 @@ static int more_than_places(struct manta_comm *comm, void *arg)
     return failed;
 }
 
-/* Of one shape 8, and of 100 others one each, all under way at once; ended from the last to the
+/* When all places have been taken, by calls that are over, two in turn find theirs: a broadcast from
+ * each rank in turn. */
+static int two_in_turn(struct manta_comm *comm, void *arg)
+{
+    struct job job = job_new(MANTA_ALLREDUCE, 1);
+    int failed = 0;
+    (void)arg;
+    for (int i = 0; i < 8 * MT_SHAPES && !failed; i++) {
+        job.call.count = (uint64_t)(1 + i % ROOM);
+        failed = job_run(comm, &job);
+    }
+    job.call.collective = MANTA_BROADCAST;
+    for (int i = 0; i < 64 * RANKS && !failed; i++) {
+        job.call.count = (uint64_t)(1 + i / (4 * RANKS));
+        job.call.root = i % RANKS;
+        failed = job_run(comm, &job);
+        struct mt_arguments arguments = {.collective = MANTA_BROADCAST,
+                                         .root = (uint32_t)job.call.root,
+                                         .count = job.call.count,
+                                         .dtype = MANTA_FLOAT64};
+        if (!failed && i % (4 * RANKS) >= 3 * RANKS)
+            for (arguments.root = 0; arguments.root < RANKS; arguments.root++)
+                if (!mt_shape_find(comm, &arguments))
+                    failed = rank_fail(comm, "broadcast from %u of %lu was forgotten",
+                                       arguments.root, (unsigned long)arguments.count);
+    }
+    job_free(&job);
+    return failed;
+}
+
+/* Of one shape 8, and of 150 others one each, all under way at once; ended from the last to the
  * first. There are not places for all of them. */
 static int many_under_way(struct manta_comm *comm, void *arg)
 {
-    enum { SAME = 8, OTHERS = 100 };
+    enum { SAME = 8, OTHERS = 150 };
     static _Thread_local struct job jobs[SAME + OTHERS];
     int failed = 0, count;
     (void)arg;
@@ -353,6 +383,12 @@ static void test_more_than_places(void **state)
     run(more_than_places, NULL);
 }
 
+static void test_two_in_turn(void **state)
+{
+    (void)state;
+    run(two_in_turn, NULL);
+}
+
 static void test_many_under_way(void **state)
 {
     (void)state;
@@ -387,9 +423,13 @@ static void test_at_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_more_than_places),       cmocka_unit_test(test_many_under_way),
-        cmocka_unit_test(test_alike_but_not_the_same), cmocka_unit_test(test_plans_thrown_away),
-        cmocka_unit_test(test_failed_in_use),          cmocka_unit_test(test_at_random),
+        cmocka_unit_test(test_more_than_places),
+        cmocka_unit_test(test_many_under_way),
+        cmocka_unit_test(test_alike_but_not_the_same),
+        cmocka_unit_test(test_plans_thrown_away),
+        cmocka_unit_test(test_failed_in_use),
+        cmocka_unit_test(test_at_random),
+        cmocka_unit_test(test_two_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
