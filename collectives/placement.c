@@ -30,10 +30,14 @@ static int check(const struct manta_placement *placement, struct mt_error *error
         !placement->call_count)
         return mt_error_set(error, MANTA_EINVAL,
                             "a placement needs a cluster, nodes of it, and calls");
-    for (uint32_t i = 0; i < placement->call_count; i++)
+    for (uint32_t i = 0; i < placement->call_count; i++) {
+        if (placement->calls[i].size != sizeof(*placement->calls))
+            return mt_error_set(error, MANTA_EINVAL,
+                                "call %u's size is not sizeof(struct manta_placement_call)", i);
         if (placement->calls[i].collective < 0 || placement->calls[i].collective >= MANTA_SEND)
             return mt_error_set(error, MANTA_EINVAL,
                                 "call %u of the placement is no collective of all ranks", i);
+    }
     return 0;
 }
 

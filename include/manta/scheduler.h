@@ -14,6 +14,7 @@ extern "C" {
 
 /* A collective that a job calls again and again. */
 struct manta_placement_call {
+    size_t size;    /* sizeof(struct manta_placement_call), alike in all of an array */
     int collective; /* enum manta_collective, up to MANTA_BARRIER */
     uint64_t bytes; /* of one rank's vector, or of its part in allgather and reduce_scatter */
     uint64_t times; /* how often, for each other call; 0 is 1 */

@@ -183,7 +183,8 @@ static int read_candidates(struct candidates *all, const char *path)
 
 static void price(const struct call_options *options, struct candidate *candidate)
 {
-    const struct manta_placement_call call = {options->collective, options->bytes, 1};
+    const struct manta_placement_call call = {
+        .size = sizeof call, .collective = options->collective, .bytes = options->bytes};
     const struct manta_placement placement = {.size = sizeof placement,
                                               .cluster = options->topology,
                                               .nodes = candidate->nodes,

@@ -10,8 +10,9 @@
 #include <manta/scheduler.h>
 
 static const char line[] = "rack:4@100Gbit/s,5us,oversub=4 node:4@100Gbit/s,2us ranks:4";
-static const struct manta_placement_call calls[] = {{MANTA_ALLREDUCE, 16 << 20, 1},
-                                                    {MANTA_BROADCAST, 1 << 10, 10}};
+static const struct manta_placement_call calls[] = {
+    {sizeof(struct manta_placement_call), MANTA_ALLREDUCE, 16 << 20, 1},
+    {sizeof(struct manta_placement_call), MANTA_BROADCAST, 1 << 10, 10}};
 
 static struct manta_placement placement_of(const uint32_t *nodes, uint32_t count)
 {
@@ -58,10 +59,11 @@ static void the_sum_of_calls_counts(void **state)
     other.call_count = 1;
     other.calls = &calls[1];
     assert_int_equal(price(&both), price(&one) + price(&other));
-    struct manta_placement_call once = {MANTA_BROADCAST, 1 << 10, 0};
+    struct manta_placement_call once = {sizeof(once), MANTA_BROADCAST, 1 << 10, 0};
     one.calls = &once;
     assert_int_equal(price(&other), 10 * price(&one));
-    const struct manta_placement_call endless = {MANTA_ALLREDUCE, UINT64_MAX / 64, UINT64_MAX};
+    const struct manta_placement_call endless = {sizeof(endless), MANTA_ALLREDUCE, UINT64_MAX / 64,
+                                                 UINT64_MAX};
     one.calls = &endless;
     assert_int_equal(price(&one), UINT64_MAX / 2);
 }
@@ -98,10 +100,14 @@ static void what_does_not_exist_is_refused(void **state)
     refuse(&p, "needs");
     p = placement_of(NULL, 1);
     refuse(&p, "needs");
-    const struct manta_placement_call pair = {MANTA_SEND, 8, 1};
+    const struct manta_placement_call pair = {sizeof(pair), MANTA_SEND, 8, 1};
     p = placement_of(good, 1);
     p.calls = &pair;
     refuse(&p, "call 0");
+    struct manta_placement_call old = calls[0];
+    old.size -= 8;
+    p.calls = &old;
+    refuse(&p, "call 0's size");
     refuse(NULL, "NULL");
     p = placement_of(good, 1);
     assert_int_equal(manta_placement_cost(&p, NULL), MANTA_EINVAL);
