@@ -182,6 +182,7 @@ static void mutate_algorithm(struct session *s, const struct mt_algorithm *algor
         mutate_cases(s, algorithm, ranks, NULL);
     if (algorithm->unfit)
         mutate_seats(s, algorithm);
+    assert_true(s->tally.mutants > 0);
     snprintf(name, sizeof(name), "%s/%s", mt_collective_name((int)algorithm->collective),
              algorithm->name);
     report_line(s, name, &s->tally);
