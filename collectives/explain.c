@@ -69,6 +69,9 @@ static void write_candidates(struct writer *w, const struct manta_comm *comm, ui
                        measured_text(comm, c->algorithm, bytes, measured),
                        c->algorithm == runs ? mark : "");
     }
+    if (chosen >= 0 && !forced && runs == candidates[0].algorithm && candidates[0].slow_ns)
+        write_text(w, "  nobody knows the network's speed (manta tune measures it): the choice is "
+                      "good at 1 Gbit/s, too\n");
     if (chosen < 0 && forced)
         write_text(w, "  refused: the override asks for %s, so the call gives MANTA_EALGORITHM\n",
                    forced);

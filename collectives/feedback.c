@@ -93,7 +93,7 @@ static int make_trial(const struct mt_select_candidate *candidates, uint32_t cou
         return mt_error_set(error, MANTA_ENOMEM, "no memory to try algorithms; free some");
     for (uint32_t i = 0; i < count && trial->count < TRIED; i++) {
         const struct mt_select_candidate *one = &candidates[i];
-        if (!one->excluded && one->predicted_ns / FACTOR <= candidates[0].predicted_ns &&
+        if (!one->excluded && one->score_ns / FACTOR <= candidates[0].score_ns &&
             is_alike(candidates[0].algorithm, one->algorithm))
             trial->algorithms[trial->count++] = one->algorithm;
     }

@@ -41,6 +41,8 @@ struct mt_algorithm {
     uint32_t ranks_min, ranks_max; /* 0: any */
     uint32_t order;                /* MANTA_PLAN_ORDER_BINARY if it has that class, else 0 */
     uint32_t fused;                /* needs a transport that carries out the fused step */
+    uint32_t one_way;              /* on the network, a rank sends to one other and receives from
+                                    * one, all along */
     const char *source;            /* the paper */
     void (*build)(struct mt_plan_builder *p);
     /* Why it does not run where these ranks sit, in a sentence, or NULL; no function: it does. */

@@ -5,10 +5,34 @@
  */
 #include "plan/cost.h"
 
+#include <string.h>
+
 #include <manta/manta.h>
 
 #include "plan/simulate.h"
 #include "plan/verify.h"
+
+/* Of 1 Gbit/s: networks that do not tell their speed are hardly slower. */
+#define SLOW_PS_PER_BYTE 8000
+
+/* 1 if what the topology says of the ways between nodes is what is assumed of all networks. */
+static int is_network_unknown(const struct mt_topology *topology)
+{
+    for (int level = MT_LEVEL_NODE; level < MT_LEVELS; level++) {
+        const struct mt_topology_link *link = &topology->links[level];
+        if (topology->uplink_ps_per_byte[level] ||
+            memcmp(link, mt_topology_assumed((enum mt_level)level), sizeof(*link)) != 0)
+            return 0;
+    }
+    return topology->groups[MT_LEVEL_NODE] > 1;
+}
+
+static uint64_t default_segment(const struct mt_topology *topology)
+{
+    const uint64_t each = 128 << 10, least = 512 << 10, most = 4 << 20;
+    uint64_t bytes = each * topology->groups[MT_LEVEL_NODE];
+    return bytes < least ? least : bytes > most ? most : bytes;
+}
 
 void mt_cost_defaults(struct mt_cost_model *model, const struct mt_topology *topology,
                       uint64_t segment_bytes)
@@ -21,7 +45,8 @@ void mt_cost_defaults(struct mt_cost_model *model, const struct mt_topology *top
         .crowd = 1,
         .turn_ns = 1200,
         .eager_bytes = 32 << 10,
-        .segment_bytes = segment_bytes ? segment_bytes : UINT64_MAX,
+        .segment_bytes = segment_bytes ? segment_bytes : default_segment(topology),
+        .slow_ps_per_byte = is_network_unknown(topology) ? SLOW_PS_PER_BYTE : 0,
     };
 }
 

@@ -20,8 +20,13 @@ struct mt_cost_model {
     uint64_t turn_ns;     /* how long a rank keeps a CPU that others wait for, and gives it away */
     uint64_t eager_bytes; /* longer messages wait for word of their receive */
     uint64_t segment_bytes;
+    uint64_t slow_ps_per_byte; /* of a node's uplink, which may be as slow as that where nobody
+                                * knows its speed; 0: it is known */
 };
-/* Defaults for this machine class, a CPU for each rank. */
+/* Defaults for this machine class, a CPU for each rank. segment_bytes: 0: as long as suits so many
+ * nodes, so that what neighbours of a ring exchange is long, and yet several segments are under way
+ * in vectors of a few MiB. The network's speed is known if the
+ * topology says anything of it. */
 void mt_cost_defaults(struct mt_cost_model *model, const struct mt_topology *topology,
                       uint64_t segment_bytes);
 /* Price the plans of the topology's first `ranks` ranks for a vector of `bytes` (per rank's part

@@ -7,14 +7,14 @@
 #include <manta/manta.h>
 
 #include "core/config.h"
+#include "plan/price.h"
 
 enum { PART_BYTES = 96 };
 
-/* Groups up to PRICED_RANKS, and larger ones of at most PRICED_WORK steps and blocks (or up to
- * PRICED_WORK_MOST where smaller ones cannot stand for them), are priced exactly. */
-enum { PRICED_RANKS = 64, PRICED_WORK = 60000, PRICED_WORK_MOST = 1000000 };
-enum { SAMPLED_RANKS = 256 };
 enum { TIE = 20 }; /* prices that differ by less than a 20th are equal */
+/* Where the network's speed is not known: of shorter vectors it does not matter, and an algorithm
+ * that takes so many times the least at one speed is not made good by the other. */
+enum { SLOW_BYTES = 4096, HOPELESS = 4 };
 
 static int refuse(struct mt_error *error, const char *text, size_t length, const char *reason)
 {
@@ -146,193 +146,89 @@ static const char *why_excluded(const struct mt_select_context *context,
     return algorithm->unfit ? algorithm->unfit(request) : NULL;
 }
 
-static uint64_t count_messages(struct manta_plan *const *plans, uint32_t ranks)
-{
-    uint64_t messages = 0;
-    for (uint32_t r = 0; r < ranks; r++)
-        for (uint32_t i = 0; plans[r] && i < plans[r]->step_count; i++)
-            messages += plans[r]->steps[i].kind == MANTA_PLAN_SEND;
-    return messages;
-}
-
-/* Price one algorithm on the first `ranks` ranks. */
-static int price_exactly(const struct mt_select_context *context,
-                         const struct mt_plan_request *request, uint64_t bytes,
-                         struct mt_select_candidate *candidate, struct mt_error *error)
-{
-    const struct mt_algorithm *algorithm = candidate->algorithm;
-    struct manta_plan **plans = calloc(request->ranks, sizeof(*plans));
-    if (!plans)
-        return mt_error_set(error, MANTA_ENOMEM, "no memory to price %s; free some",
-                            algorithm->name);
-    int rc = mt_plan_compile_all(algorithm, request, plans, error);
-    if (rc == 0) {
-        rc = mt_plan_cost(context->cost, (const struct manta_plan *const *)plans, request->ranks,
-                          bytes, &candidate->predicted_ns, error);
-        candidate->messages = count_messages(plans, request->ranks);
-        mt_plan_free_all(plans, request->ranks);
-    }
-    free(plans);
-    return rc;
-}
-
-/* How long the plan of rank 0 is in a group of this size, and how much work those of all are. */
-static int measure(const struct mt_algorithm *algorithm, const struct mt_plan_request *request,
-                   uint32_t ranks, uint64_t *steps_out, uint64_t *work_out, struct mt_error *error)
-{
-    struct mt_plan_request first = *request;
-    struct manta_plan *plan;
-    first.rank = 0;
-    first.ranks = ranks;
-    if (mt_plan_compile(algorithm, &first, &plan, error))
-        return error->code;
-    *steps_out = plan->step_count;
-    *work_out = ((uint64_t)plan->step_count + plan->blocks) * ranks;
-    mt_plan_free(plan);
-    return 0;
-}
-
-/* Prices of the first ranks, of twice and of four times as many, and how long rank 0's plan is for
- * the last and for all ranks. */
-struct sample {
-    uint64_t prices[3];
-    uint32_t ranks; /* the last group */
-    uint64_t steps, steps_of_all;
-};
-
-/* By how many 1024ths of what a doubling of the ranks has added the next one adds: as much where
- * plans grow with the logarithm, twice as much where they grow with the ranks. Plans of a fixed
- * length may be of trees or of chains: their prices tell. */
-static uint64_t growth_of(const struct sample *sample, uint32_t ranks)
-{
-    uint64_t before = sample->prices[1] - sample->prices[0];
-    uint64_t added = sample->prices[2] - sample->prices[1];
-    if (sample->steps_of_all > sample->steps)
-        return sample->steps_of_all > sample->steps * (ranks / sample->ranks) / 2 ? 2048 : 1024;
-    if (sample->prices[1] <= sample->prices[0] || sample->prices[2] <= sample->prices[1])
-        return 1024;
-    uint64_t growth = added < UINT64_MAX / 1024 ? added * 1024 / before : 2048;
-    return growth < 1024 ? 1024 : growth > 2048 ? 2048 : growth;
-}
-
-static uint64_t extrapolate(const struct sample *sample, uint32_t ranks)
-{
-    uint64_t price = sample->prices[2], growth = growth_of(sample, ranks);
-    uint64_t added = price > sample->prices[1] ? price - sample->prices[1] : 0;
-    for (uint64_t reached = sample->ranks; reached < ranks; reached *= 2) {
-        added = added / 1024 * growth + added % 1024 * growth / 1024;
-        if (added > UINT64_MAX / 4 || price > UINT64_MAX / 4)
-            return UINT64_MAX / 2;
-        uint64_t more = ranks - reached < reached ? ranks - reached : reached;
-        price += added / reached * more + added % reached * more / reached;
-    }
-    return price;
-}
-
-/* How many ranks eight nodes have, as many as the first one; 0: nobody knows, or there are fewer.
- * */
-static uint32_t ranks_of_eight_nodes(const struct mt_plan_request *request)
-{
-    const struct mt_topology *topology = request->topology;
-    uint64_t on_node = 0;
-    for (uint32_t r = 0; topology && r < request->ranks; r++)
-        on_node += topology->group[MT_LEVEL_NODE][r] == topology->group[MT_LEVEL_NODE][0];
-    return 8 * on_node < request->ranks ? (uint32_t)(8 * on_node) : 0;
-}
-
-/* The request for group i of the three, of which the largest has so many ranks. */
-static struct mt_plan_request first_of(const struct mt_plan_request *request, uint32_t largest,
-                                       uint32_t i)
-{
-    struct mt_plan_request smaller = *request;
-    smaller.rank = 0;
-    smaller.root = 0;
-    smaller.ranks = largest >> (2 - i);
-    return smaller;
-}
-
-static int fits(const struct mt_algorithm *algorithm, const struct mt_plan_request *request,
-                uint32_t largest)
-{
-    for (uint32_t i = 0; i < 3; i++) {
-        const struct mt_plan_request smaller = first_of(request, largest, i);
-        if (algorithm->unfit && algorithm->unfit(&smaller))
-            return 0;
-    }
-    return 1;
-}
-
-/* The largest of the three groups: best whole nodes, since plans through leaders need some, and
- * since all three then cross nodes; but not too many ranks, if fewer do. 0: none fits. */
-static uint32_t sampled_ranks(const struct mt_algorithm *algorithm,
-                              const struct mt_plan_request *request)
-{
-    uint32_t whole = ranks_of_eight_nodes(request);
-    while (whole && whole < PRICED_RANKS)
-        whole *= 2;
-    if (whole >= request->ranks || (whole && !fits(algorithm, request, whole)))
-        whole = 0;
-    if (whole && whole <= SAMPLED_RANKS)
-        return whole;
-    return fits(algorithm, request, PRICED_RANKS) ? PRICED_RANKS : whole;
-}
-
-static int price(const struct mt_select_context *context, const struct mt_plan_request *request,
-                 uint64_t bytes, struct mt_select_candidate *candidate, struct mt_error *error)
-{
-    struct sample sample = {.ranks = 0};
-    uint64_t work = 0;
-    int small = request->ranks <= PRICED_RANKS || request->collective >= MANTA_SEND;
-    if (!small &&
-        measure(candidate->algorithm, request, request->ranks, &sample.steps_of_all, &work, error))
-        return error->code;
-    if (!small && work > PRICED_WORK)
-        sample.ranks = sampled_ranks(candidate->algorithm, request);
-    if (!sample.ranks && work > PRICED_WORK_MOST) { /* nobody waits for that: run it by override */
-        candidate->predicted_ns = UINT64_MAX / 2;
-        return 0;
-    }
-    if (!sample.ranks)
-        return price_exactly(context, request, bytes, candidate, error);
-    for (uint32_t i = 0; i < 3; i++) {
-        const struct mt_plan_request smaller = first_of(request, sample.ranks, i);
-        if (price_exactly(context, &smaller, bytes, candidate, error))
-            return error->code;
-        sample.prices[i] = candidate->predicted_ns;
-    }
-    if (measure(candidate->algorithm, request, sample.ranks, &sample.steps, &work, error))
-        return error->code;
-    candidate->predicted_ns = extrapolate(&sample, request->ranks);
-    candidate->messages = candidate->messages * request->ranks / sample.ranks;
-    return 0;
-}
-
-/* Best first, the excluded last; equals in the order of the catalogue, alike on all ranks. */
+/* The best first, the excluded last; equals in the order of the catalogue, alike on all ranks. */
 static int before(const struct mt_select_candidate *x, const struct mt_select_candidate *y)
 {
     if (!x->excluded != !y->excluded)
         return !x->excluded;
-    return !x->excluded && x->predicted_ns < y->predicted_ns;
+    return !x->excluded && x->score_ns < y->score_ns;
 }
 
-/* Of the candidates that are as good as the first, the one of the fewest messages becomes the
- * first, or, where even a rank's part is long, the one of the most: the shorter ones are better
- * spread over time, and stay in caches. */
+static void sort(struct mt_select_candidate *candidates, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++) {
+        struct mt_select_candidate candidate = candidates[i];
+        uint32_t at = i;
+        for (; at > 0 && before(&candidate, &candidates[at - 1]); at--)
+            candidates[at] = candidates[at - 1];
+        candidates[at] = candidate;
+    }
+}
+
+/* Of two that are as good, which one? Of short ones that of fewer messages. Where even a rank's
+ * part is long, that of more: the shorter ones are better spread over time, and stay in caches. But
+ * on a network that nobody knows, one that goes one way: it suffers the least when acknowledgements
+ * wait behind data, or when peers are not in step. */
+static int is_preferred(const struct mt_select_candidate *x, const struct mt_select_candidate *y,
+                        int are_long)
+{
+    if (are_long && x->slow_ns && x->algorithm->one_way != y->algorithm->one_way)
+        return x->algorithm->one_way != 0;
+    if (x->messages == y->messages)
+        return x->place < y->place;
+    return are_long ? x->messages > y->messages : x->messages < y->messages;
+}
+
+/* The preferred one of those that are as good as the first becomes the first. */
 static void break_tie(struct mt_select_candidate *candidates, uint32_t count, int are_long)
 {
     uint32_t best = 0;
     if (count == 0)
         return;
     for (uint32_t i = 1; i < count && !candidates[i].excluded; i++) {
-        uint64_t messages = candidates[i].messages, least = candidates[0].predicted_ns;
-        if (candidates[i].predicted_ns - least <= least / TIE &&
-            (are_long ? messages > candidates[best].messages
-                      : messages < candidates[best].messages))
+        uint64_t least = candidates[0].score_ns;
+        if (candidates[i].score_ns - least <= least / TIE &&
+            is_preferred(&candidates[i], &candidates[best], are_long))
             best = i;
     }
     struct mt_select_candidate first = candidates[best];
     memmove(candidates + 1, candidates, best * sizeof(*candidates));
     candidates[0] = first;
+}
+
+/* x * y / z, with z > 0. */
+static uint64_t scale(uint64_t x, uint64_t y, uint64_t z)
+{
+    unsigned __int128 scaled = (unsigned __int128)x * y / z;
+    return scaled > UINT64_MAX / 2 ? UINT64_MAX / 2 : (uint64_t)scaled;
+}
+
+/* Nobody knows the network's speed. Price the candidates, sorted by what they take if it is as
+ * assumed, on a slow one, too. How many times the least each takes, at worst, is its score. */
+static int weigh_slow(const struct mt_cost_model *cost, const struct mt_plan_request *request,
+                      uint64_t bytes, struct mt_select_candidate *candidates, uint32_t count,
+                      struct mt_error *error)
+{
+    struct mt_topology topology = *cost->topology;
+    struct mt_cost_model model = *cost;
+    uint64_t least = candidates[0].predicted_ns, slow_least = UINT64_MAX;
+    topology.uplink_ps_per_byte[MT_LEVEL_NODE] = model.slow_ps_per_byte;
+    model.topology = &topology;
+    for (uint32_t i = 0; i < count && !candidates[i].excluded; i++) {
+        struct mt_select_candidate priced = {.algorithm = candidates[i].algorithm};
+        if (candidates[i].predicted_ns / HOPELESS > least)
+            break;
+        if (mt_price(&model, request, bytes, &priced, error))
+            return error->code;
+        candidates[i].slow_ns = priced.predicted_ns ? priced.predicted_ns : 1;
+        slow_least = candidates[i].slow_ns < slow_least ? candidates[i].slow_ns : slow_least;
+    }
+    for (uint32_t i = 0; i < count && candidates[i].slow_ns; i++) {
+        uint64_t score_ns = scale(candidates[i].slow_ns, least, slow_least);
+        if (score_ns > candidates[i].score_ns)
+            candidates[i].score_ns = score_ns;
+    }
+    return 0;
 }
 
 /* One price for a size class and for all roots: the first call of a class must not decide with its
@@ -354,16 +250,21 @@ int mt_select(const struct mt_select_context *context, const struct mt_plan_requ
     *count_out = 0;
     error->code = 0;
     for (uint32_t i = 0; context->catalogue[i] && count < capacity; i++) {
-        struct mt_select_candidate candidate = {.algorithm = context->catalogue[i]};
+        struct mt_select_candidate candidate = {.algorithm = context->catalogue[i], .place = i};
         if (candidate.algorithm->collective != priced.collective)
             continue;
         candidate.excluded = why_excluded(context, &priced, candidate.algorithm);
-        if (!candidate.excluded && price(context, &priced, priced_bytes, &candidate, error))
+        if (!candidate.excluded &&
+            mt_price(context->cost, &priced, priced_bytes, &candidate, error))
             return error->code;
-        uint32_t at = count++;
-        for (; at > 0 && before(&candidate, &candidates[at - 1]); at--)
-            candidates[at] = candidates[at - 1];
-        candidates[at] = candidate;
+        candidate.score_ns = candidate.predicted_ns;
+        candidates[count++] = candidate;
+    }
+    sort(candidates, count);
+    if (context->cost->slow_ps_per_byte && priced_bytes >= SLOW_BYTES && count > 1) {
+        if (weigh_slow(context->cost, &priced, priced_bytes, candidates, count, error))
+            return error->code;
+        sort(candidates, count);
     }
     break_tie(candidates, count, priced_bytes / request->ranks >= context->cost->eager_bytes);
     *count_out = count;

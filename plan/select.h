@@ -29,8 +29,11 @@ const char *mt_select_forced(const struct mt_select_override *override, uint64_t
 struct mt_select_candidate {
     const struct mt_algorithm *algorithm;
     uint64_t predicted_ns;
+    uint64_t slow_ns;     /* the same on the slow network of the model; 0: not priced */
+    uint64_t score_ns;    /* the least is best */
     const char *excluded; /* NULL, or why it cannot be used */
     uint64_t messages;    /* of all ranks */
+    uint32_t place;       /* in the catalogue */
 };
 /* Which of the candidates runs: the one an override names (forced), else the best. -1: that one
  * cannot be used, or none can. */
@@ -56,8 +59,10 @@ static inline uint64_t mt_select_class_least(uint64_t bytes)
     return bytes ? UINT64_C(1) << (mt_select_class(bytes) - 1) : 0;
 }
 /* Price all algorithms of the collective for calls of this size class, whatever the root; best
- * first, the excluded last. Of those whose prices are within a twentieth of the lowest, the one of
- * the fewest messages comes first, of long ones of the most: prices are not as exact as that. */
+ * first, the excluded last. Where nobody knows the network's speed, the best is the one that takes
+ * the least times longer than the fastest, be the network as fast as is assumed or slow. Of those
+ * within a twentieth of the best, the one of the fewest messages comes first, of long ones of the
+ * most, or, on such a network, one that goes one way: prices are not as exact as that. */
 int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,
               uint64_t bytes, struct mt_select_candidate *candidates, uint32_t capacity,
               uint32_t *count_out, struct mt_error *error);

@@ -186,6 +186,12 @@ void mt_tuning_apply(const struct mt_tuning *tuning, struct mt_topology *topolog
         put(tuning, first + MT_TUNING_COPY, &link->copy_ps_per_byte);
         put(tuning, first + MT_TUNING_UPLINK, &topology->uplink_ps_per_byte[level]);
     }
+    for (int level = MT_LEVEL_NODE; level < MT_LEVELS; level++) {
+        int first = level * MT_TUNING_LINK_VALUES;
+        if (mt_tuning_has(tuning, first + MT_TUNING_UPLINK) ||
+            (level > MT_LEVEL_NODE && mt_tuning_has(tuning, first + MT_TUNING_BETA)))
+            model->slow_ps_per_byte = 0;
+    }
     put(tuning, MT_TUNING_GAMMA, &model->gamma_ps_per_byte);
     put(tuning, MT_TUNING_MEMORY, &model->memory_ps_per_byte);
     put(tuning, MT_TUNING_FUSED, &model->fused_alpha_ns);

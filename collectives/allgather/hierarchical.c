@@ -49,6 +49,7 @@ static void leaders_ring(struct mt_plan_builder *p)
 const struct mt_algorithm mt_allgather_rails_ring = {
     .name = "rails_ring",
     .collective = MANTA_ALLGATHER,
+    .one_way = 1,
     .order = MANTA_PLAN_ORDER_BINARY,
     .source = "Traeff 2006",
     .build = rails_ring,
@@ -58,6 +59,7 @@ const struct mt_algorithm mt_allgather_rails_ring = {
 const struct mt_algorithm mt_allgather_leaders_ring = {
     .name = "leaders_ring",
     .collective = MANTA_ALLGATHER,
+    .one_way = 1,
     .order = MANTA_PLAN_ORDER_BINARY,
     .source = "Traeff 2006",
     .build = leaders_ring,

@@ -15,6 +15,7 @@ static void build(struct mt_plan_builder *p)
 const struct mt_algorithm mt_allgather_ordered_ring = {
     .name = "ordered_ring",
     .collective = MANTA_ALLGATHER,
+    .one_way = 1,
     .order = MANTA_PLAN_ORDER_BINARY,
     .source = "Thakur, Rabenseifner, Gropp 2005",
     .build = build,

@@ -20,6 +20,7 @@ static void build(struct mt_plan_builder *p)
 const struct mt_algorithm mt_allgather_ring = {
     .name = "ring",
     .collective = MANTA_ALLGATHER,
+    .one_way = 1,
     .order = MANTA_PLAN_ORDER_BINARY,
     .source = "Thakur, Rabenseifner, Gropp 2005",
     .build = build,

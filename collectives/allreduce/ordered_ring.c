@@ -16,6 +16,7 @@ static void build(struct mt_plan_builder *p)
 const struct mt_algorithm mt_allreduce_ordered_ring = {
     .name = "ordered_ring",
     .collective = MANTA_ALLREDUCE,
+    .one_way = 1,
     .source = "Patarasuk, Yuan 2009",
     .build = build,
     .unfit = mt_unfit_order,

@@ -25,6 +25,7 @@ static void build(struct mt_plan_builder *p)
 const struct mt_algorithm mt_broadcast_chain = {
     .name = "chain",
     .collective = MANTA_BROADCAST,
+    .one_way = 1,
     .order = MANTA_PLAN_ORDER_BINARY,
     .source = "Barnett, Littlefield, Payne, van de Geijn 1994",
     .build = build,

@@ -59,6 +59,7 @@ static void leaders_ring(struct mt_plan_builder *p)
 const struct mt_algorithm mt_reduce_scatter_rails_ring = {
     .name = "rails_ring",
     .collective = MANTA_REDUCE_SCATTER,
+    .one_way = 1,
     .source = "Traeff 2006",
     .build = rails_ring,
     .unfit = mt_unfit_even_rails,
@@ -67,6 +68,7 @@ const struct mt_algorithm mt_reduce_scatter_rails_ring = {
 const struct mt_algorithm mt_reduce_scatter_leaders_ring = {
     .name = "leaders_ring",
     .collective = MANTA_REDUCE_SCATTER,
+    .one_way = 1,
     .source = "Traeff 2006",
     .build = leaders_ring,
     .unfit = mt_unfit_adjoining,

@@ -15,6 +15,7 @@ static void build(struct mt_plan_builder *p)
 const struct mt_algorithm mt_reduce_scatter_ordered_ring = {
     .name = "ordered_ring",
     .collective = MANTA_REDUCE_SCATTER,
+    .one_way = 1,
     .source = "Patarasuk, Yuan 2009",
     .build = build,
     .unfit = mt_unfit_order,

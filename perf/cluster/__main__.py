@@ -26,8 +26,9 @@ NODES_MOST = 32
 
 
 def parse_size(text):
-    units = {"k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    unit = units.get(text[-1:].upper())
+    return int(text[:-1]) * unit if unit else int(text)
 
 
 def parse_rate(text):
