@@ -14,7 +14,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 void mt_bind_segments(const struct manta_comm *comm, struct manta_request *request)
 {
     const struct manta_plan *plan = request->entry->plan;
-    uint64_t bytes = comm->settings.segment_bytes;
+    uint64_t bytes = comm->cost.segment_bytes;
     if (plan->layout == MANTA_PLAN_RANKS)
         bytes /= plan->ranks;
     uint64_t elements = bytes / request->element_bytes;

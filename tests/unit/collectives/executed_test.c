@@ -101,7 +101,7 @@ static uint64_t segments_of(const struct manta_comm *comm, const struct mt_entry
                             uint32_t collective)
 {
     uint64_t count = collective == MANTA_BARRIER ? 1 : COUNT;
-    uint64_t bytes = comm->settings.segment_bytes;
+    uint64_t bytes = comm->cost.segment_bytes;
     if (entry->plan->layout == MANTA_PLAN_RANKS)
         bytes /= comm->ranks;
     uint64_t elements = bytes / element_bytes / 64 * 64;
