@@ -20,6 +20,10 @@ def test_help_of_all():
     for command in listed:
         result = manta(command, "--help")
         assert result.returncode == 0 and f"usage: manta {command}" in result.stdout
+        for wrong in ("--nonsense", "nonsense"):
+            result = manta(command, wrong)
+            assert result.returncode == 2 and not result.stdout
+            assert "nonsense" in result.stderr and f"See manta {command} --help" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["explain"], ["explain", "--coll", "allreduce"], ["plan", "-n", 4],

@@ -171,12 +171,13 @@ int command_doctor(int argc, char **argv)
         } else if (option == 'H') {
             host = optarg;
         } else {
-            fputs(help, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : EXIT_USAGE;
+            return command_usage("doctor", help, option);
         }
     }
-    if (optind < argc || (session != NULL && host != NULL)) {
-        fputs(help, stderr);
+    if (optind < argc)
+        return command_refuse("doctor", argv[optind]);
+    if (session != NULL && host != NULL) {
+        fprintf(stderr, "manta doctor: give --session or --host, not both\n");
         return EXIT_USAGE;
     }
     if (session != NULL && session[0] == '\0') {

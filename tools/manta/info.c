@@ -83,9 +83,10 @@ int command_info(int argc, char **argv)
     while ((option = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
         if (option == 'c')
             return print_config();
-        fputs(help, option == 'h' ? stdout : stderr);
-        return option == 'h' ? 0 : EXIT_USAGE;
+        return command_usage("info", help, option);
     }
+    if (optind < argc)
+        return command_refuse("info", argv[optind]);
     int version = manta_version();
     printf("libmanta   %d.%d.%d\n", version / 10000, version / 100 % 100, version % 100);
     print_host();

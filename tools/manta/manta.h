@@ -39,6 +39,11 @@ struct call_options {
     int measure; /* on a communicator of the ranks that mantarun has started */
 };
 
+/* getopt's 'h': print the help; else it has said what is wrong. Returns the exit code. */
+int command_usage(const char *command, const char *help, int option);
+/* There is an argument too many. Returns the exit code. */
+int command_refuse(const char *command, const char *argument);
+
 /* What a plan calls its root: the root of broadcast and reduce, the peer of send and recv (by
  * default 1, or 0 of the others), MANTA_PLAN_NONE for the rest. */
 uint32_t call_options_root(const struct call_options *options);

@@ -279,6 +279,22 @@ static const char *long_name(int option)
     return entry->name;
 }
 
+int command_usage(const char *command, const char *help, int option)
+{
+    if (option == 'h') {
+        fputs(help, stdout);
+        return 0;
+    }
+    fprintf(stderr, "See manta %s --help\n", command); /* getopt has said what is wrong */
+    return EXIT_USAGE;
+}
+
+int command_refuse(const char *command, const char *argument)
+{
+    fprintf(stderr, "manta %s: what is '%s'? See manta %s --help\n", command, argument, command);
+    return EXIT_USAGE;
+}
+
 int call_options_parse(struct call_options *options, const char *command, const char *allowed,
                        const char *help, int argc, char **argv)
 {
@@ -292,14 +308,8 @@ int call_options_parse(struct call_options *options, const char *command, const 
     int option;
     optind = 1;
     while ((option = getopt_long(argc, argv, "n:h", longs, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return 1;
-        }
-        if (option == '?') { /* getopt has said what is wrong */
-            fprintf(stderr, "See manta %s --help\n", command);
-            return -1;
-        }
+        if (option == 'h' || option == '?')
+            return command_usage(command, help, option) == 0 ? 1 : -1;
         if (!is_allowed(allowed, long_name(option))) {
             fprintf(stderr, "manta %s: has no option --%s\n", command, long_name(option));
             return -1;
@@ -308,8 +318,7 @@ int call_options_parse(struct call_options *options, const char *command, const 
             return -1;
     }
     if (optind < argc) {
-        fprintf(stderr, "manta %s: what is '%s'? See manta %s --help\n", command, argv[optind],
-                command);
+        command_refuse(command, argv[optind]);
         return -1;
     }
     if (is_allowed(allowed, "measure") && count_ranks(options, command) != 0)

@@ -31,13 +31,13 @@ int command_session(int argc, char **argv)
         } else if (option == 'p') {
             port = strtol(optarg, &end, 10);
         } else {
-            fputs(help, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : EXIT_USAGE;
+            return command_usage("session", help, option);
         }
     }
-    if (optind < argc || (end != NULL && (*end != '\0' || port < 1 || port > 65535))) {
-        fprintf(stderr, "manta session: --port must be a number from 1 to 65535, and there is "
-                        "nothing else to give\n");
+    if (optind < argc)
+        return command_refuse("session", argv[optind]);
+    if (end != NULL && (*end != '\0' || port < 1 || port > 65535)) {
+        fprintf(stderr, "manta session: --port must be a number from 1 to 65535\n");
         return EXIT_USAGE;
     }
     if (mt_session_prepare(host, (uint16_t)port, text, sizeof text, &error) != 0) {

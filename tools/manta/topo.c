@@ -128,14 +128,11 @@ int command_topo(int argc, char **argv)
         } else if (option == 'r') {
             options.ranks = 1;
         } else {
-            fputs(help, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : EXIT_USAGE;
+            return command_usage("topo", help, option);
         }
     }
-    if (optind < argc) {
-        fprintf(stderr, "manta topo: what is '%s'? See manta topo --help\n", argv[optind]);
-        return EXIT_USAGE;
-    }
+    if (optind < argc)
+        return command_refuse("topo", argv[optind]);
     int rc = options.topology ? topo_load(options.topology, &cluster, &error)
                               : mt_cluster_of_host(&cluster, &error);
     if (rc) {

@@ -37,8 +37,8 @@ static void describe(const struct manta_comm *comm, char *text, size_t room)
         strftime(day, sizeof day, "%Y-%m-%d", &parts);
     if (uname(&host) != 0)
         host.nodename[0] = '\0';
-    snprintf(text, room, "%u ranks on %u node%s (%s), %s, %s", comm->ranks, count,
-             count == 1 ? "" : "s", nodes, host.nodename, day);
+    snprintf(text, room, "%u rank%s on %u node%s (%s), %s, %s", comm->ranks,
+             comm->ranks == 1 ? "" : "s", count, count == 1 ? "" : "s", nodes, host.nodename, day);
 }
 
 static void write_lines(const struct mt_tuning *found, const char *about, FILE *file)
@@ -165,14 +165,11 @@ int command_tune(int argc, char **argv)
         } else if (option == 'j') {
             files.json = optarg;
         } else {
-            fputs(help, option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : EXIT_USAGE;
+            return command_usage("tune", help, option);
         }
     }
-    if (optind < argc) {
-        fprintf(stderr, "manta tune: what is '%s'? See manta tune --help\n", argv[optind]);
-        return EXIT_USAGE;
-    }
+    if (optind < argc)
+        return command_refuse("tune", argv[optind]);
     if (manta_comm_create(NULL, &comm) != 0)
         return EXIT_PROBLEM; /* it has said why */
     int failed = run(comm, &files);
