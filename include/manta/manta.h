@@ -291,7 +291,7 @@ MANTA_API int manta_comm_dump(const struct manta_comm *comm, const char *path);
 
 /*
  * Allocate symmetric memory: ranks of this node read it in place, where other buffers are copied
- * for them. They do so in fused collectives (see manta_explain()) of more than 4 KiB that go in
+ * for them. They do so in fused collectives (see manta_explain()) of more than 64 KiB that go in
  * one group; elsewhere, in a send for instance, it is as good as any other memory. It serves every
  * communicator of the process, is zeroed, in memory at once, and aligned to a page (2 MiB when it
  * is that long). A forked child sees the same memory, not a copy, and must not use it for calls. A

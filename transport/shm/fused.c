@@ -277,7 +277,7 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transpor
     op->grouped = team->group != NULL && (!op->crowded || endpoint->groups_asked) &&
                   mt_shm_group_takes(team, op);
     op->line &= !op->grouped;
-    mt_shm_op_lends(op);
+    mt_shm_op_lends(team, op);
     prepared->team = team;
     return 0;
 }

@@ -132,7 +132,7 @@ int mt_shm_two_phase_step(struct mt_shm_endpoint *endpoint, struct mt_shm_team *
                           struct mt_shm_op *op, uint32_t *peer_out);
 
 /* Set whether it publishes in place what is lent to all members; then lend them its buffers. */
-void mt_shm_op_lends(struct mt_shm_op *op);
+void mt_shm_op_lends(const struct mt_shm_team *team, struct mt_shm_op *op);
 void mt_shm_op_lend(struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
                     struct mt_shm_op *op);
 /* In words, what these two make of memory that is lent, and of other memory. */

@@ -5,11 +5,12 @@
 #include "transport/shm/fused.h"
 #include "transport/shm/lend.h"
 
-enum {
-    LEND_BYTES = 4096, /* shorter payloads are copied faster than they are published in place */
-    /* Of a short result the last readers' caches still hold the lines: it is slow to write. */
-    LEND_RESULT_BYTES = 128 * 1024
-};
+/* Others hold the lines that they have read in place: of what is short, its owner gains less by not
+ * copying it than it loses when it writes it again. Nor need it be longer than some of the staging
+ * ring. */
+enum { LEND_BYTES = 64 * 1024, CHUNK_PART = 4 };
+/* Of a short result the last readers' caches still hold the lines: it is slow to write. */
+enum { LEND_RESULT_BYTES = 128 * 1024 };
 
 /* Of a short reduction to a root not all members read what one publishes, so that nobody could tell
  * when it is theirs again. */
@@ -24,10 +25,11 @@ static int is_short_allreduce(const struct mt_shm_op *op)
     return op->collective == MANTA_ALLREDUCE && !op->two_phase;
 }
 
-void mt_shm_op_lends(struct mt_shm_op *op)
+void mt_shm_op_lends(const struct mt_shm_team *team, struct mt_shm_op *op)
 {
-    uint64_t bytes = op->elements * op->size;
-    op->lends_src = op->publishes && bytes > LEND_BYTES && !op->grouped && !is_short_reduce(op);
+    uint64_t bytes = op->elements * op->size, part = team->chunk_bytes / CHUNK_PART;
+    op->lends_src = op->publishes && bytes > (part < LEND_BYTES ? part : LEND_BYTES) &&
+                    !op->grouped && !is_short_reduce(op);
     op->lends_dst =
         op->two_phase && op->collective == MANTA_ALLREDUCE && bytes >= LEND_RESULT_BYTES;
 }
@@ -85,7 +87,7 @@ void mt_shm_op_describe(const struct mt_shm_endpoint *endpoint, const struct mt_
 {
     struct mt_shm_op publishers = *op; /* this rank may be none */
     publishers.publishes = 1;
-    mt_shm_op_lends(&publishers);
+    mt_shm_op_lends(team, &publishers);
     const char *what = publishers.lends_dst                ? "src and dst"
                        : op->collective == MANTA_BROADCAST ? "root's buf"
                                                            : "src";
@@ -94,7 +96,7 @@ void mt_shm_op_describe(const struct mt_shm_endpoint *endpoint, const struct mt_
                                                                    : "";
     const char *why = op->grouped           ? "ranks combine in groups"
                       : is_short_reduce(op) ? "the reduction is short"
-                                            : "a part is no longer than 4 KiB";
+                                            : "a part is no longer than 64 KiB";
     if (publishers.lends_src)
         snprintf(text, text_bytes,
                  "symmetric memory is read in place by the ranks of this node (%s%s), other memory "

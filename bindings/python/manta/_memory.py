@@ -29,7 +29,7 @@ def empty(
 ) -> Any:
     """A new array that the other ranks of this node read in place, where others are copied for them.
 
-    Fused collectives of more than 4 KiB do; elsewhere it is as good as any other array.
+    Fused collectives of more than 64 KiB do; elsewhere it is as good as any other array.
 
     A NumPy array; with a torch dtype, or torch=True, a torch CPU tensor. dtype: one of
     manta.DTYPES, "bool", "complex64" or "complex128", as a name, NumPy or torch dtype. Its contents

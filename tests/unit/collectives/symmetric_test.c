@@ -272,7 +272,7 @@ static void test_come_and_go(void **state)
 /* More pieces of memory than can be lent. */
 static int many(struct manta_comm *comm, void *arg)
 {
-    enum { PIECES = 300, COUNT = 3000 };
+    enum { PIECES = 300, COUNT = 17000 };
     static int32_t *pieces[PIECES]; /* of a process */
     (void)arg;
     for (int i = 0; i < PIECES; i++)
