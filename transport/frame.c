@@ -52,6 +52,8 @@ static int part_fits(const struct mt_frame *frame)
         return frame->part == frame->bytes;
     case MT_FRAME_DATA:
         return frame->part <= frame->bytes && (frame->part > 0 || frame->bytes == 0);
+    case MT_FRAME_RTR:
+        return frame->part <= MT_FRAME_OFFER_BYTES;
     default:
         return frame->part == 0;
     }
@@ -71,7 +73,7 @@ int mt_frame_decode(const uint8_t *wire, struct mt_frame *frame_out)
     };
     if (wire[1] != MARK || wire[2] != 0 || wire[3] != 0)
         return MANTA_ETRANSPORT;
-    if (frame.type < MT_FRAME_EAGER || frame.type > MT_FRAME_HAVE || !part_fits(&frame))
+    if (frame.type < MT_FRAME_EAGER || frame.type > MT_FRAME_AGAIN || !part_fits(&frame))
         return MANTA_ETRANSPORT;
     *frame_out = frame;
     return 0;

@@ -74,16 +74,29 @@ void mt_messages_destroy(struct mt_messages *messages)
     host->free(messages);
 }
 
-/* One allocation: the peer, its arrivals, its chunk links, its window. */
+static size_t round_up(size_t bytes)
+{
+    return (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+}
+
+static void kept_init(struct mt_peer *peer)
+{
+    peer->kept_free = 0;
+    for (uint32_t i = MT_MESSAGE_OFFERS; i > 0 && peer->kept != NULL; i--)
+        mt_offer_drop(peer, i);
+}
+
+/* One allocation: the peer, its arrivals, its chunk links, its window, its offers. */
 static struct mt_peer *peer_create(struct mt_messages *messages, uint32_t rank)
 {
     size_t chunks = messages->window_chunks;
-    size_t arrivals_at = (sizeof(struct mt_peer) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    size_t arrivals_at = round_up(sizeof(struct mt_peer));
     size_t links_at = arrivals_at + chunks * sizeof(struct mt_arrival);
-    size_t window_at =
-        (links_at + chunks * sizeof(int32_t) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
-    uint8_t *memory =
-        messages->settings.host->alloc(window_at + chunks * MT_MESSAGE_CHUNK, CACHE_LINE);
+    size_t window_at = round_up(links_at + chunks * sizeof(int32_t));
+    size_t kept_at = window_at + chunks * MT_MESSAGE_CHUNK;
+    int writes = messages->settings.wire->write != NULL;
+    uint8_t *memory = messages->settings.host->alloc(
+        kept_at + (writes ? MT_MESSAGE_OFFERS * sizeof(struct mt_kept_offer) : 0), CACHE_LINE);
     if (memory == NULL)
         return NULL;
     struct mt_peer *peer = (struct mt_peer *)(void *)memory;
@@ -97,6 +110,9 @@ static struct mt_peer *peer_create(struct mt_messages *messages, uint32_t rank)
     peer->arrival_first = peer->arrival_last = MT_NO_CHUNK;
     for (size_t i = 0; i < chunks; i++)
         peer->chunk_next[i] = i + 1 < chunks ? (int32_t)(i + 1) : MT_NO_CHUNK;
+    if (writes)
+        peer->kept = (struct mt_kept_offer *)(void *)(memory + kept_at);
+    kept_init(peer);
     return peer;
 }
 
@@ -151,6 +167,8 @@ int mt_work_begin(struct mt_messages *messages, const struct manta_transport_mes
     work->done = work->taken = 0;
     work->pieces = (uint8_t)message->buffer_count;
     work->announced = work->asked = work->counted = work->owed = work->unasked = work->ahead = 0;
+    work->again = 0;
+    work->offer = 0;
     request->peer = message->peer;
     request->status = MANTA_INPROGRESS;
     return 0;
@@ -221,23 +239,30 @@ static void list_end(struct mt_request_list *list, int status)
     }
 }
 
+/* The memory of all requests with this peer must be at rest before this. */
 static void sends_fail(struct mt_peer *peer, int code)
 {
     list_end(&peer->queued, code);
     list_end(&peer->waiting, code);
     list_end(&peer->ready, code);
     list_end(&peer->handed, code);
+    list_end(&peer->placed, code);
+    list_end(&peer->writing, code);
     memset(peer->lanes, 0, sizeof(peer->lanes));
-    peer->announced = 0;
+    peer->announced = peer->writes = peer->again = 0;
+    kept_init(peer);
     peer->asked_count = peer->hint_count = 0;
     peer->sends_blocked = 0;
 }
 
 /* Receives that claimed an arrival are on the list of receives, too. */
-static void recvs_fail(struct mt_peer *peer, int code)
+static void recvs_fail(struct mt_messages *messages, struct mt_peer *peer, int code)
 {
+    for (struct manta_transport_request *request = peer->recvs.first; request != NULL;
+         request = mt_work_of(request)->next)
+        mt_recv_release(messages, peer, request);
     list_end(&peer->recvs, code);
-    peer->asking = peer->unasked = peer->owing = peer->offer_count = 0;
+    peer->asking = peer->unasked = peer->owing = peer->offer_count = peer->again_count = 0;
     peer->hinted = peer->stale_count = 0;
     peer->answers_blocked = 0;
     for (int32_t a = peer->arrival_first; a != MT_NO_CHUNK; a = peer->arrivals[a].next)
@@ -261,6 +286,8 @@ void mt_messages_fail(struct mt_messages *messages, uint32_t peer_rank,
     struct mt_peer *peer = mt_peer_find(messages, peer_rank, &opened);
     struct manta_transport_error failure;
     va_list arguments;
+    if (peer != NULL)
+        code = mt_peer_cease(messages, peer, code);
     va_start(arguments, format);
     error_format(&failure, code, peer_rank, system_errno, format, arguments);
     va_end(arguments);
@@ -274,7 +301,7 @@ void mt_messages_fail(struct mt_messages *messages, uint32_t peer_rank,
     }
     if ((direction & MT_MESSAGE_RECVS) && peer->recvs_failure.code == 0) {
         peer->recvs_failure = failure;
-        recvs_fail(peer, code);
+        recvs_fail(messages, peer, code);
     }
 }
 
@@ -295,8 +322,9 @@ void mt_messages_abort(struct mt_messages *messages, int code)
     for (uint32_t r = 0; r < messages->settings.ranks; r++) {
         if (messages->peers[r] == NULL)
             continue;
-        sends_fail(messages->peers[r], code);
-        recvs_fail(messages->peers[r], code);
+        int status = mt_peer_cease(messages, messages->peers[r], code);
+        sends_fail(messages->peers[r], status);
+        recvs_fail(messages, messages->peers[r], status);
     }
 }
 

@@ -21,6 +21,10 @@
  *  - A wire may have several streams to a peer. Stream 0 takes every frame; if there are others,
  *    DATA of long messages goes over those, each message in stretches that whichever stream has
  *    room takes. A DATA frame says where it belongs, so streams owe each other no order.
+ *  - A wire that can write into a peer's memory (RDMA) has the receiver offer its pieces in the RTR
+ *    of a long message, and the sender write them there: no DATA, and no copy on either side. A
+ *    write that may not have arrived, for its path died, is never done twice: the sender says
+ *    AGAIN, and the receiver answers with a new RTR, or with HAVE if it did arrive.
  *  - Matching: (epoch, call, segment, number). Another hash or length, or another hash for the same
  *    call, fails the receive (or the send that an RTR does not fit) with MANTA_EMISMATCH.
  *  - Ids of other epochs are dropped; so are duplicates of what has arrived. (A duplicate may only
@@ -43,6 +47,16 @@ enum {
     MT_MESSAGE_ANNOUNCED = 64,   /* open announcements per peer and kind */
     MT_MESSAGE_SINK_PIECES = 64, /* a sink never has more pieces than this */
     MT_MESSAGE_STREAMS = 9       /* most streams to a peer: stream 0 and those for bulk */
+};
+
+/* A long message's place in memory, for a wire that writes. */
+struct mt_wire_place {
+    struct manta_transport_request *request;
+    const struct iovec *pieces; /* valid during the call only, as offer is */
+    uint32_t count;
+    uint32_t offer_bytes;
+    uint64_t bytes; /* of all pieces */
+    uint8_t *offer; /* what the receiver tells: MT_FRAME_OFFER_BYTES of room, or offer_bytes */
 };
 
 /*
@@ -68,6 +82,25 @@ struct mt_wire {
     int (*data)(void *wire, uint32_t peer, uint32_t stream, const struct mt_frame *frame,
                 const struct iovec *payload, uint32_t pieces, uint64_t limit,
                 uint64_t *accepted_out);
+
+    /* All four, or NULL: the wire writes long messages into memory that the receiver offers. */
+
+    /* Receiver: let the peer write into these pieces. Fills offer and offer_bytes, which the RTR
+     * carries (put gets them as its payload), and returns what the wire calls it, not 0; or 0: it
+     * cannot be offered, so DATA will come. The wire keeps it until release; when all has been
+     * written it calls mt_messages_written(). */
+    uint32_t (*offer)(void *wire, uint32_t peer, struct mt_wire_place *place);
+    /* The receive has ended, or the RTR did not go out. If it ended for a reason other than its
+     * message, cease was called before. */
+    void (*release)(void *wire, uint32_t peer, uint32_t offer);
+    /* Sender: write the pieces to what the peer offers. 0: begun, the memory is the wire's until it
+     * calls mt_messages_wrote() or mt_messages_again(); MANTA_EAGAIN: no room now;
+     * MANTA_ENOTSUP: cannot be written there, send DATA. */
+    int (*write)(void *wire, uint32_t peer, const struct mt_wire_place *place);
+    /* Requests with this peer are about to fail, though memory of theirs is being written or
+     * offered: stop all of that, and the connection with it. 0: none of it is touched any more;
+     * MANTA_EBUFFER: that could not be reached in time, and becomes the status of the requests. */
+    int (*cease)(void *wire, uint32_t peer);
 };
 
 struct mt_message_settings {
@@ -142,6 +175,20 @@ void mt_messages_advance(struct mt_messages *messages, uint32_t peer, uint32_t s
 /* sink and advance for payload that is in memory already. */
 void mt_messages_deliver(struct mt_messages *messages, uint32_t peer, uint32_t stream,
                          const void *payload, uint64_t bytes);
+
+/* An RTR whose frame->part bytes are in memory: they are an offer. Returns as begin does. */
+int mt_messages_asked(struct mt_messages *messages, uint32_t peer, const struct mt_frame *frame,
+                      const uint8_t *offer);
+/* Receiver: the peer has written all of this request's message to its place. 0, or
+ * MANTA_ETRANSPORT: a violation. */
+int mt_messages_written(struct mt_messages *messages, uint32_t peer,
+                        struct manta_transport_request *request);
+/* Sender: the request's message is in the peer's memory. */
+void mt_messages_wrote(struct mt_messages *messages, uint32_t peer,
+                       struct manta_transport_request *request);
+/* Sender: it may be there, or may not, and the wire writes none of it any more: ask. */
+void mt_messages_again(struct mt_messages *messages, uint32_t peer,
+                       struct manta_transport_request *request);
 
 /* The peer is lost in these directions: its requests fail with code (the error's code and peer are
  * set, too). What had arrived completely can still be received. The first failure counts. */

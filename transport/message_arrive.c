@@ -4,9 +4,8 @@
 
 #include "transport/message_internal.h"
 
-/* The posted receive that a frame belongs to, or NULL. Receives that it contradicts end. */
-static struct manta_transport_request *match(struct mt_messages *messages, struct mt_peer *peer,
-                                             const struct mt_frame *frame)
+struct manta_transport_request *mt_recv_match(struct mt_messages *messages, struct mt_peer *peer,
+                                              const struct mt_frame *frame)
 {
     struct manta_transport_request *request = peer->recvs.first;
     while (request != NULL) {
@@ -84,7 +83,7 @@ static int begin_eager(struct mt_messages *messages, struct mt_peer *peer, struc
                                  chunks);
     peer->granted -= chunks;
     sink->charged = chunks;
-    struct manta_transport_request *request = match(messages, peer, frame);
+    struct manta_transport_request *request = mt_recv_match(messages, peer, frame);
     int unasked = request == NULL ? judge_unasked(messages, peer, frame) : 0;
     if (unasked < 0)
         return refuse_stray(messages, peer, frame);
@@ -121,10 +120,10 @@ static int begin_data(struct mt_messages *messages, struct mt_peer *peer, struct
     return 0;
 }
 
-static int begin_rts(struct mt_messages *messages, struct mt_peer *peer,
-                     const struct mt_frame *frame)
+int mt_peer_begin_rts(struct mt_messages *messages, struct mt_peer *peer,
+                      const struct mt_frame *frame, uint32_t which)
 {
-    struct manta_transport_request *request = match(messages, peer, frame);
+    struct manta_transport_request *request = mt_recv_match(messages, peer, frame);
     if (request != NULL) {
         struct mt_work *work = mt_work_of(request);
         mt_recv_uncount(messages, peer, work);
@@ -137,15 +136,15 @@ static int begin_rts(struct mt_messages *messages, struct mt_peer *peer,
     if (unasked < 0)
         return refuse_stray(messages, peer, frame);
     if (unasked)
-        return mt_peer_have(messages, peer, &frame->id);
+        return mt_peer_have(messages, peer, &frame->id, which);
     for (uint32_t i = 0; i < peer->offer_count; i++) {
         if (mt_id_equal(&peer->offers[i].frame.id, &frame->id))
             return 0;
     }
-    if (peer->offer_count == MT_MESSAGE_ANNOUNCED)
+    if (peer->offer_count - peer->again_count == MT_MESSAGE_ANNOUNCED)
         return mt_peer_violation(messages, peer, "more messages announced than allowed",
                                  MT_MESSAGE_ANNOUNCED + 1);
-    peer->offers[peer->offer_count++] = (struct mt_offer){.frame = *frame, .have = 0};
+    peer->offers[peer->offer_count++] = (struct mt_offer){.frame = *frame};
     mt_peer_ask_small(messages, peer);
     return 0;
 }
@@ -193,8 +192,10 @@ static int begin_forward(struct mt_messages *messages, struct mt_peer *peer, str
             code = begin_eager(messages, peer, sink, frame);
         else if (frame->type == MT_FRAME_DATA)
             code = begin_data(messages, peer, sink, frame);
+        else if (frame->type == MT_FRAME_RTS)
+            code = mt_peer_begin_rts(messages, peer, frame, MT_HAVE_RTS);
         else
-            code = begin_rts(messages, peer, frame);
+            code = mt_peer_begin_again(messages, peer, frame);
     }
     if (code == 0 && sink->lacking == 0)
         end_frame(messages, peer, sink);
@@ -212,12 +213,24 @@ int mt_messages_begin(struct mt_messages *messages, uint32_t peer_rank, uint32_t
         return mt_peer_violation(messages, peer, "no data on a stream for bulk", frame->type);
     if (mt_frame_is_forward(frame->type))
         return begin_forward(messages, peer, &peer->sinks[stream], frame);
+    if (frame->part > 0)
+        return mt_peer_violation(messages, peer, "an offer where nothing is written", frame->part);
+    return mt_messages_asked(messages, peer_rank, frame, NULL);
+}
+
+int mt_messages_asked(struct mt_messages *messages, uint32_t peer_rank,
+                      const struct mt_frame *frame, const uint8_t *offer)
+{
+    int code = 0;
+    struct mt_peer *peer = mt_peer_find(messages, peer_rank, &code);
+    if (peer == NULL)
+        return code;
     if (messages->aborted != 0 || peer->sends_failure.code != 0 ||
         frame->id.epoch != messages->settings.epoch)
         return 0;
     switch (frame->type) {
     case MT_FRAME_RTR:
-        return mt_peer_asked(messages, peer, frame);
+        return mt_peer_asked(messages, peer, frame, offer);
     case MT_FRAME_CREDIT:
         return mt_peer_credited(messages, peer, frame);
     case MT_FRAME_HAVE:

@@ -8,7 +8,12 @@
 #include "core/counter.h"
 #include "transport/message.h"
 
-enum { MT_NO_CHUNK = -1, MT_MESSAGE_RECENT = 256 };
+enum {
+    MT_NO_CHUNK = -1,
+    MT_MESSAGE_RECENT = 256,
+    MT_MESSAGE_WRITES = 64, /* long messages that are written to a peer at a time */
+    MT_MESSAGE_OFFERS = 128 /* offers that are kept of a peer; a message without one goes as DATA */
+};
 
 /* What a posted request is about; lies in its transport_private. */
 struct mt_work {
@@ -24,7 +29,9 @@ struct mt_work {
     uint8_t owed;      /* receive: RTR has to go out when the wire has room */
     uint8_t unasked;   /* receive: long, RTR not sent and not owed */
     uint8_t ahead;     /* receive: small, its RTR counts in `hinted` */
-    uint8_t unused;
+    uint8_t again;     /* send: 1: AGAIN has to go out; 2: it is out */
+    uint32_t offer;    /* receive: what the wire calls it; send: 1 + index of the peer's offer */
+    uint32_t unused;
     struct iovec piece[MANTA_PLAN_LOCATIONS];
 } __attribute__((may_alias));
 
@@ -49,10 +56,25 @@ struct mt_arrival {
     int32_t next, previous;                  /* in order of arrival */
 };
 
-/* An RTS without its receive (or, have: a duplicate whose answer HAVE is owed). */
+enum mt_have { MT_HAVE_NOT, MT_HAVE_RTS, MT_HAVE_AGAIN };
+
+/* An RTS without its receive (or a duplicate of that, or AGAIN, whose answer HAVE is owed). */
 struct mt_offer {
     struct mt_frame frame;
-    uint32_t have;
+    uint32_t have; /* enum mt_have */
+};
+
+/* An RTR without its send. */
+struct mt_asked {
+    struct mt_frame frame;
+    uint32_t offer; /* 1 + index of the peer's offer; 0: none */
+};
+
+/* Where a peer would have its message written: what it said in RTR. */
+struct mt_kept_offer {
+    uint32_t bytes;
+    uint32_t next; /* 1 + index of the next free one; 0: none */
+    uint8_t offer[MT_FRAME_OFFER_BYTES];
 };
 
 enum mt_sink_mode { MT_SINK_NONE, MT_SINK_DISCARD, MT_SINK_REQUEST, MT_SINK_WINDOW };
@@ -83,9 +105,15 @@ struct mt_peer {
     struct mt_request_list waiting; /* for RTR: announced, or long */
     struct mt_request_list ready;   /* RTR is here: DATA has to go out, or is under way */
     struct mt_request_list handed;  /* with the wire, which needs progress to get them out */
+    struct mt_request_list placed;  /* RTR is here, with an offer: has to be written */
+    struct mt_request_list writing; /* the wire writes it */
+    uint32_t writes;                /* being written, or AGAIN is under way */
+    uint32_t again;                 /* AGAIN has to go out */
+    struct mt_kept_offer *kept;     /* [MT_MESSAGE_OFFERS], or NULL: the wire does not write */
+    uint32_t kept_free;             /* 1 + index; 0: none */
     uint32_t credit;                /* chunks of the peer's window that are ours to use */
     uint32_t announced;             /* RTS without answer */
-    struct mt_frame asked[MT_MESSAGE_ANNOUNCED]; /* RTR of long messages not posted here yet */
+    struct mt_asked asked[MT_MESSAGE_ANNOUNCED]; /* RTR of long messages not posted here yet */
     uint32_t asked_count;
     struct mt_frame hints[MT_MESSAGE_ANNOUNCED]; /* the same of small messages */
     uint32_t hint_count;
@@ -102,11 +130,13 @@ struct mt_peer {
     uint32_t owing;   /* receives, offers and stale hints that owe an answer */
     struct manta_transport_id stale[MT_MESSAGE_ANNOUNCED]; /* hinted, but crossed by the message */
     uint32_t stale_count;
-    struct mt_offer offers[MT_MESSAGE_ANNOUNCED];
+    struct mt_offer offers[MT_MESSAGE_ANNOUNCED + MT_MESSAGE_WRITES];
     uint32_t offer_count;
-    uint32_t granted;    /* chunks of our window that the peer may still use */
-    uint32_t credit_due; /* chunks to give back */
-    int answers_blocked; /* the wire refused an answer */
+    uint32_t again_count; /* offers that are answers to AGAIN */
+    uint32_t offered;     /* receives whose memory the peer may write */
+    uint32_t granted;     /* chunks of our window that the peer may still use */
+    uint32_t credit_due;  /* chunks to give back */
+    int answers_blocked;  /* the wire refused an answer */
 
     /* The window. */
     uint8_t *window;
@@ -174,7 +204,8 @@ struct mt_peer *mt_peer_find(struct mt_messages *messages, uint32_t peer, int *c
 
 /* message_send.c: hand over what can go; arriving answers. */
 int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer);
-int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame);
+int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame,
+                  const uint8_t *offer);
 int mt_peer_credited(struct mt_messages *messages, struct mt_peer *peer,
                      const struct mt_frame *frame);
 void mt_peer_had(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame);
@@ -190,11 +221,37 @@ void mt_recv_uncount(struct mt_messages *messages, struct mt_peer *peer, struct 
 void mt_recv_unhint(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work);
 /* If the peer's announcements are all in use: ask for small messages, too, the oldest first. */
 void mt_peer_ask_small(struct mt_messages *messages, struct mt_peer *peer);
+/* Say HAVE, or owe it; which is enum mt_have. */
 int mt_peer_have(struct mt_messages *messages, struct mt_peer *peer,
-                 const struct manta_transport_id *id);
+                 const struct manta_transport_id *id, uint32_t which);
 /* The end of a receive, however it ends: take it off the list, remember its id, set its status. */
 void mt_recv_end(struct mt_messages *messages, struct mt_peer *peer,
                  struct manta_transport_request *request, int status);
+
+/* message_write.c: long messages that are written into the peer's memory. */
+/* 1 + index of a free place that now holds this offer; 0: there is none. */
+uint32_t mt_offer_keep(struct mt_peer *peer, const uint8_t *offer, uint32_t bytes);
+void mt_offer_drop(struct mt_peer *peer, uint32_t place);
+/* Write what has an offer, say AGAIN; 1 if something went. */
+int mt_peer_write(struct mt_messages *messages, struct mt_peer *peer);
+/* Receiver: have the wire offer the request's memory, and forget it. */
+void mt_recv_offer(struct mt_messages *messages, struct mt_peer *peer,
+                   struct manta_transport_request *request, struct mt_frame *frame, uint8_t *offer);
+void mt_recv_release(struct mt_messages *messages, struct mt_peer *peer,
+                     struct manta_transport_request *request);
+/* Before requests end with `code`: memory that is being written or is offered must not be any more.
+ * Returns the code that they end with. */
+int mt_peer_cease(struct mt_messages *messages, struct mt_peer *peer, int code);
+int mt_peer_begin_again(struct mt_messages *messages, struct mt_peer *peer,
+                        const struct mt_frame *frame);
+
+/* message_arrive.c: the posted receive that a frame belongs to, or NULL; those that it contradicts
+ * end. */
+struct manta_transport_request *mt_recv_match(struct mt_messages *messages, struct mt_peer *peer,
+                                              const struct mt_frame *frame);
+/* RTS, or AGAIN of a message that nobody waits for. */
+int mt_peer_begin_rts(struct mt_messages *messages, struct mt_peer *peer,
+                      const struct mt_frame *frame, uint32_t which);
 
 /* message_window.c: eager data that came before its receive, and ids that came lately. */
 int32_t mt_window_store(struct mt_peer *peer, const struct mt_frame *frame);

@@ -4,15 +4,36 @@
 #include "transport/message_internal.h"
 
 /* An answer to the sender; on MANTA_EAGAIN the caller notes that it is owed. */
+static int put_frame(struct mt_messages *messages, struct mt_peer *peer,
+                     const struct mt_frame *frame, const uint8_t *offer)
+{
+    const struct iovec payload = {(void *)(uintptr_t)offer, frame->part};
+    int code = messages->settings.wire->put(messages->settings.wire_arg, peer->rank, frame,
+                                            &payload, frame->part > 0);
+    if (code < 0)
+        peer->answers_blocked = 1;
+    return code < 0 ? code : 0;
+}
+
 static int put_answer(struct mt_messages *messages, struct mt_peer *peer, uint32_t type,
                       const struct manta_transport_id *id, uint64_t bytes)
 {
     struct mt_frame frame = {.type = type, .bytes = bytes, .id = *id};
-    int code =
-        messages->settings.wire->put(messages->settings.wire_arg, peer->rank, &frame, NULL, 0);
-    if (code < 0)
-        peer->answers_blocked = 1;
-    return code < 0 ? code : 0;
+    return put_frame(messages, peer, &frame, NULL);
+}
+
+static int put_rtr(struct mt_messages *messages, struct mt_peer *peer,
+                   struct manta_transport_request *request)
+{
+    const struct mt_work *work = mt_work_of(request);
+    struct mt_frame frame = {.type = MT_FRAME_RTR, .bytes = work->bytes, .id = work->id};
+    uint8_t offer[MT_FRAME_OFFER_BYTES];
+    if (work->bytes > messages->settings.eager_bytes)
+        mt_recv_offer(messages, peer, request, &frame, offer);
+    int code = put_frame(messages, peer, &frame, offer);
+    if (code != 0)
+        mt_recv_release(messages, peer, request);
+    return code;
 }
 
 void mt_recv_ask(struct mt_messages *messages, struct mt_peer *peer,
@@ -25,7 +46,7 @@ void mt_recv_ask(struct mt_messages *messages, struct mt_peer *peer,
         work->counted = 1;
         peer->asking++;
     }
-    if (put_answer(messages, peer, MT_FRAME_RTR, &work->id, work->bytes) == 0) {
+    if (put_rtr(messages, peer, request) == 0) {
         work->asked = 1;
     } else {
         work->owed = 1;
@@ -62,7 +83,7 @@ static void ask_ahead(struct mt_messages *messages, struct mt_peer *peer,
 
 void mt_peer_ask_small(struct mt_messages *messages, struct mt_peer *peer)
 {
-    if (peer->offer_count < MT_MESSAGE_ANNOUNCED)
+    if (peer->offer_count - peer->again_count < MT_MESSAGE_ANNOUNCED)
         return;
     for (struct manta_transport_request *request = peer->recvs.first;
          request != NULL && peer->hinted < MT_MESSAGE_ANNOUNCED;
@@ -121,6 +142,7 @@ static int answer_offers(struct mt_messages *messages, struct mt_peer *peer)
         if (put_answer(messages, peer, MT_FRAME_HAVE, &offer->frame.id, offer->frame.bytes) != 0)
             break;
         peer->owing--;
+        peer->again_count -= offer->have == MT_HAVE_AGAIN;
         *offer = peer->offers[--peer->offer_count];
         moved = 1;
     }
@@ -167,15 +189,18 @@ int mt_peer_answer(struct mt_messages *messages, struct mt_peer *peer)
 }
 
 int mt_peer_have(struct mt_messages *messages, struct mt_peer *peer,
-                 const struct manta_transport_id *id)
+                 const struct manta_transport_id *id, uint32_t which)
 {
     if (put_answer(messages, peer, MT_FRAME_HAVE, id, 0) == 0)
         return 0;
-    if (peer->offer_count == MT_MESSAGE_ANNOUNCED)
+    int is_again = which == MT_HAVE_AGAIN;
+    if (is_again ? peer->again_count == MT_MESSAGE_WRITES
+                 : peer->offer_count - peer->again_count == MT_MESSAGE_ANNOUNCED)
         return mt_peer_violation(messages, peer, "more messages announced than allowed",
                                  MT_MESSAGE_ANNOUNCED + 1);
     peer->offers[peer->offer_count++] =
-        (struct mt_offer){.frame = {.type = MT_FRAME_RTS, .id = *id}, .have = 1};
+        (struct mt_offer){.frame = {.type = MT_FRAME_RTS, .id = *id}, .have = which};
+    peer->again_count += is_again;
     peer->owing++;
     return 0;
 }
@@ -184,6 +209,9 @@ void mt_recv_end(struct mt_messages *messages, struct mt_peer *peer,
                  struct manta_transport_request *request, int status)
 {
     struct mt_work *work = mt_work_of(request);
+    if (work->offer != 0 && status != 0)
+        status = mt_peer_cease(messages, peer, status);
+    mt_recv_release(messages, peer, request);
     mt_list_remove(&peer->recvs, request);
     peer->owing -= work->owed;
     peer->unasked -= work->unasked;

@@ -189,6 +189,8 @@ int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer)
         if (peer->asked_count == MT_MESSAGE_ANNOUNCED)
             again |= push_announcements(messages, peer);
         again |= push_ready(messages, peer);
+        if (peer->placed.first != NULL || peer->again > 0)
+            again |= mt_peer_write(messages, peer);
         moved |= again;
     }
     return moved;
@@ -196,17 +198,22 @@ int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer)
 
 /* What the peer asked for already: 1 if this message is among it (the entry is used up), 0 if not,
  * MANTA_EMISMATCH if it asked for another message under this id or for another call. */
-static int asked_take(struct mt_frame *frames, uint32_t *count, const struct mt_work *work)
+static int asked_take(struct mt_peer *peer, struct mt_work *work)
 {
     int conflict = 0;
-    for (uint32_t i = 0; i < *count; i++) {
-        if (!mt_id_equal(&frames[i].id, &work->id)) {
-            conflict |= mt_id_conflict(&frames[i].id, &work->id);
+    for (uint32_t i = 0; i < peer->asked_count; i++) {
+        struct mt_asked asked = peer->asked[i];
+        if (!mt_id_equal(&asked.frame.id, &work->id)) {
+            conflict |= mt_id_conflict(&asked.frame.id, &work->id);
             continue;
         }
-        int fits = frames[i].id.hash == work->id.hash && frames[i].bytes == work->bytes;
-        frames[i] = frames[--*count];
-        return fits ? 1 : MANTA_EMISMATCH;
+        peer->asked[i] = peer->asked[--peer->asked_count];
+        if (asked.frame.id.hash == work->id.hash && asked.frame.bytes == work->bytes) {
+            work->offer = asked.offer;
+            return 1;
+        }
+        mt_offer_drop(peer, asked.offer);
+        return MANTA_EMISMATCH;
     }
     return conflict ? MANTA_EMISMATCH : 0;
 }
@@ -237,12 +244,12 @@ static void hint_drop(struct mt_peer *peer, const struct manta_transport_id *id)
 /* Where a new message goes: one of the peer's lists, or a mismatch ends it at once. */
 static void place(struct mt_peer *peer, struct manta_transport_request *request, int small)
 {
-    const struct mt_work *work = mt_work_of(request);
-    int asked = small ? hint_take(peer, work) : asked_take(peer->asked, &peer->asked_count, work);
+    struct mt_work *work = mt_work_of(request);
+    int asked = small ? hint_take(peer, work) : asked_take(peer, work);
     if (asked < 0)
         mt_request_end(request, asked);
     else if (asked)
-        mt_list_append(&peer->ready, request);
+        mt_list_append(work->offer ? &peer->placed : &peer->ready, request);
     else
         mt_list_append(small ? &peer->queued : &peer->waiting, request);
 }
@@ -287,6 +294,8 @@ asked_find(struct mt_peer *peer, struct mt_request_list *list, const struct mt_f
         if ((equal && !fits) || mt_id_conflict(&work->id, &frame->id)) {
             mt_list_remove(list, request);
             peer->announced -= work->announced;
+            peer->again -= work->again == 1;
+            peer->writes -= work->again != 0;
             mt_request_end(request, MANTA_EMISMATCH);
         }
         if (equal)
@@ -296,8 +305,10 @@ asked_find(struct mt_peer *peer, struct mt_request_list *list, const struct mt_f
     return NULL;
 }
 
-int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame)
+int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame,
+                  const uint8_t *offer)
 {
+    int is_long = frame->bytes > messages->settings.eager_bytes;
     struct mt_request_list *list = &peer->waiting;
     struct manta_transport_request *request = asked_find(peer, list, frame);
     if (request == NULL) {
@@ -307,11 +318,15 @@ int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const stru
     if (request != NULL) {
         if (request->status != MANTA_INPROGRESS)
             return 0;
+        struct mt_work *work = mt_work_of(request);
         mt_list_remove(list, request);
-        peer->announced -= mt_work_of(request)->announced;
-        mt_work_of(request)->announced = 0;
-        mt_list_append(&peer->ready, request);
-    } else if (frame->bytes <= messages->settings.eager_bytes) {
+        peer->announced -= work->announced;
+        peer->again -= work->again == 1;
+        peer->writes -= work->again != 0;
+        work->announced = work->again = 0;
+        work->offer = is_long ? mt_offer_keep(peer, offer, frame->part) : 0;
+        mt_list_append(work->offer ? &peer->placed : &peer->ready, request);
+    } else if (!is_long) {
         /* (Only after a mismatch may there be more of them.) */
         if (peer->hint_count < MT_MESSAGE_ANNOUNCED)
             peer->hints[peer->hint_count++] = *frame;
@@ -319,7 +334,8 @@ int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const stru
         if (peer->asked_count == MT_MESSAGE_ANNOUNCED)
             return mt_peer_violation(messages, peer, "more messages asked for than allowed",
                                      MT_MESSAGE_ANNOUNCED + 1);
-        peer->asked[peer->asked_count++] = *frame;
+        peer->asked[peer->asked_count++] =
+            (struct mt_asked){*frame, mt_offer_keep(peer, offer, frame->part)};
     }
     mt_peer_push(messages, peer);
     return 0;
@@ -344,10 +360,11 @@ void mt_peer_had(struct mt_messages *messages, struct mt_peer *peer, const struc
     for (struct manta_transport_request *request = peer->waiting.first; request != NULL;
          request = mt_work_of(request)->next) {
         struct mt_work *work = mt_work_of(request);
-        if (!work->announced || !mt_id_equal(&work->id, &frame->id))
+        if ((!work->announced && work->again != 2) || !mt_id_equal(&work->id, &frame->id))
             continue;
         mt_list_remove(&peer->waiting, request);
-        peer->announced--;
+        peer->announced -= work->announced;
+        peer->writes -= work->again != 0;
         mt_request_end(request, 0);
         mt_peer_push(messages, peer);
         return;

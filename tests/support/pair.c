@@ -83,7 +83,128 @@ static int wire_data(void *wire, uint32_t peer, uint32_t stream, const struct mt
     return 0;
 }
 
+/* An offer is the number of a place, and how often it was offered. */
+static uint32_t wire_offer(void *wire, uint32_t peer, struct mt_wire_place *place)
+{
+    struct pair_end *end = wire;
+    uint32_t at = 0;
+    (void)peer;
+    while (at < PAIR_PLACES && end->places[at].request != NULL)
+        at++;
+    if (at == PAIR_PLACES || pair_draw(end->pair, 8) == 0)
+        return 0;
+    assert_true(place->count <= PAIR_PLACE_PIECES);
+    end->places[at].request = place->request;
+    end->places[at].count = place->count;
+    memcpy(end->places[at].pieces, place->pieces, place->count * sizeof(*place->pieces));
+    end->generation[at]++;
+    memcpy(place->offer, &at, sizeof(at));
+    memcpy(place->offer + sizeof(at), &end->generation[at], sizeof(at));
+    place->offer_bytes = 2 * sizeof(at);
+    return at + 1;
+}
+
+static void wire_release(void *wire, uint32_t peer, uint32_t offer)
+{
+    struct pair_end *end = wire;
+    (void)peer;
+    assert_in_range(offer, 1, PAIR_PLACES);
+    assert_non_null(end->places[offer - 1].request);
+    end->places[offer - 1].request = NULL;
+}
+
+static int wire_write(void *wire, uint32_t peer, const struct mt_wire_place *place)
+{
+    struct pair_end *end = wire;
+    (void)peer;
+    uint64_t luck = pair_draw(end->pair, 12);
+    uint32_t at = 0;
+    while (at < PAIR_PLACES && end->writes[at].request != NULL)
+        at++;
+    if (luck == 0)
+        return MANTA_ENOTSUP;
+    if (luck == 1 || at == PAIR_PLACES)
+        return MANTA_EAGAIN;
+    struct pair_write *write = &end->writes[at];
+    assert_int_equal(place->offer_bytes, 2 * sizeof(at));
+    write->request = place->request;
+    write->count = place->count;
+    memcpy(write->pieces, place->pieces, place->count * sizeof(*place->pieces));
+    memcpy(&write->place, place->offer, sizeof(at));
+    memcpy(&write->generation, place->offer + sizeof(at), sizeof(at));
+    write->landed = 0;
+    return 0;
+}
+
+/* Both ends forget all writes between them. */
+static int wire_cease(void *wire, uint32_t peer)
+{
+    struct pair_end *end = wire;
+    end->ceased++;
+    memset(end->writes, 0, sizeof(end->writes));
+    memset(end->pair->ends[peer].writes, 0, sizeof(end->writes));
+    return end->cease_code;
+}
+
 static const struct mt_wire wire = {.put = wire_put, .data = wire_data};
+static const struct mt_wire writing_wire = {.put = wire_put,
+                                            .data = wire_data,
+                                            .offer = wire_offer,
+                                            .release = wire_release,
+                                            .write = wire_write,
+                                            .cease = wire_cease};
+
+/* The bytes move, and the receiver is told. */
+static void land(struct pair_end *end, struct pair_write *write)
+{
+    struct pair_end *there = &end->pair->ends[!end->rank];
+    struct pair_place *place = &there->places[write->place];
+    uint32_t from = 0, to = 0;
+    size_t from_at = 0, to_at = 0;
+    assert_non_null(place->request);
+    assert_int_equal(there->generation[write->place], write->generation);
+    while (from < write->count && to < place->count) {
+        size_t left = write->pieces[from].iov_len - from_at;
+        size_t room = place->pieces[to].iov_len - to_at;
+        size_t take = left < room ? left : room;
+        memcpy((uint8_t *)place->pieces[to].iov_base + to_at,
+               (const uint8_t *)write->pieces[from].iov_base + from_at, take);
+        from_at += take;
+        to_at += take;
+        if (from_at == write->pieces[from].iov_len) {
+            from++;
+            from_at = 0;
+        }
+        if (to_at == place->pieces[to].iov_len) {
+            to++;
+            to_at = 0;
+        }
+    }
+    write->landed = 1;
+    assert_int_equal(mt_messages_written(there->messages, end->rank, place->request), 0);
+}
+
+/* One of the writes moves on; 1 if there was one. */
+static int pump_write(struct pair *pair, struct pair_end *end)
+{
+    struct pair_write *write = &end->writes[pair_draw(pair, PAIR_PLACES)];
+    struct manta_transport_request *request = write->request;
+    if (request == NULL)
+        return 0;
+    int is_lost = pair->lossy && pair_draw(pair, 4) == 0;
+    if (!write->landed && !is_lost) {
+        land(end, write);
+        return 1;
+    }
+    write->request = NULL;
+    if (is_lost) {
+        mt_messages_again(end->messages, !end->rank, request);
+        return 1;
+    }
+    end->wrote++;
+    mt_messages_wrote(end->messages, !end->rank, request);
+    return 1;
+}
 
 static void *host_alloc(size_t bytes, size_t alignment)
 {
@@ -93,7 +214,7 @@ static void *host_alloc(size_t bytes, size_t alignment)
 static const struct manta_transport_host host = {
     .size = sizeof(host), .alloc = host_alloc, .free = free};
 
-struct pair *pair_create(uint64_t seed, size_t room)
+static struct pair *create(uint64_t seed, size_t room, const struct mt_wire *with)
 {
     struct pair *pair = calloc(1, sizeof(*pair));
     pair->random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
@@ -109,7 +230,7 @@ struct pair *pair_create(uint64_t seed, size_t room)
                                                .eager_bytes = PAIR_EAGER,
                                                .window_bytes = PAIR_WINDOW,
                                                .stretch_bytes = PAIR_STRETCH,
-                                               .wire = &wire,
+                                               .wire = with,
                                                .wire_arg = end};
         end->pair = pair;
         end->rank = rank;
@@ -122,6 +243,16 @@ struct pair *pair_create(uint64_t seed, size_t room)
         }
     }
     return pair;
+}
+
+struct pair *pair_create(uint64_t seed, size_t room)
+{
+    return create(seed, room, &wire);
+}
+
+struct pair *pair_create_writing(uint64_t seed, size_t room)
+{
+    return create(seed, room, &writing_wire);
 }
 
 void pair_destroy(struct pair *pair)
@@ -155,6 +286,12 @@ static int pump_pipe(struct pair *pair, struct pair_end *end, uint32_t which)
     assert_true(there >= MT_FRAME_BYTES);
     assert_int_equal(mt_frame_decode(bytes, &frame), 0);
     pipe->begin += MT_FRAME_BYTES;
+    if (frame.type == MT_FRAME_RTR && frame.part > 0) {
+        pipe->begin += frame.part;
+        assert_int_equal(
+            mt_messages_asked(end->messages, !end->rank, &frame, bytes + MT_FRAME_BYTES), 0);
+        return 1;
+    }
     assert_int_equal(mt_messages_begin(end->messages, !end->rank, stream, &frame), 0);
     return 1;
 }
@@ -163,6 +300,7 @@ int pair_pump_some(struct pair *pair)
 {
     struct pair_end *end = &pair->ends[pair_draw(pair, 2)];
     int moved = pump_pipe(pair, end, (uint32_t)pair_draw(pair, 1 + pair->streams));
+    moved |= pump_write(pair, end);
     mt_messages_flushed(end->messages, !end->rank);
     return moved | mt_messages_writable(end->messages, !end->rank);
 }

@@ -18,7 +18,25 @@ enum {
     PAIR_STRETCH = 4000,
     PAIR_STREAMS = 3,
     PAIR_PIPE = 1 << 22,
-    PAIR_HASH = 0xabcd
+    PAIR_HASH = 0xabcd,
+    PAIR_PLACES = 24, /* memory that a rank offers at a time */
+    PAIR_PLACE_PIECES = 8
+};
+
+/* Memory that a rank lets the other write. */
+struct pair_place {
+    struct manta_transport_request *request; /* NULL: free */
+    struct iovec pieces[PAIR_PLACE_PIECES];
+    uint32_t count;
+};
+
+/* A write to the other rank's place. */
+struct pair_write {
+    struct manta_transport_request *request; /* NULL: free */
+    struct iovec pieces[PAIR_PLACE_PIECES];
+    uint32_t count;
+    uint32_t place, generation;
+    int landed;
 };
 
 /* A stream of bytes from one rank to the other. */
@@ -34,6 +52,11 @@ struct pair_end {
     struct pair *pair;
     uint32_t rank;
     unsigned forward_frames[8];
+    struct pair_place places[PAIR_PLACES];
+    uint32_t generation[PAIR_PLACES];
+    struct pair_write writes[PAIR_PLACES];
+    unsigned wrote, ceased; /* writes that were done; calls of cease */
+    int cease_code;         /* what cease answers */
 };
 
 struct pair {
@@ -42,6 +65,7 @@ struct pair {
     uint32_t streams;  /* 1, or, by the seed, PAIR_STREAMS */
     uint64_t fragment; /* longest part of DATA */
     int lazy;          /* the wire needs progress to get some frames out */
+    int lossy;         /* some writes are lost on their way, before or after they have arrived */
 };
 
 /* One message of a test, both ends of it. */
@@ -56,6 +80,8 @@ struct letter {
 
 /* room: bytes that each direction of the wire holds. */
 struct pair *pair_create(uint64_t seed, size_t room);
+/* The same, and the wire writes long messages into memory that was offered, most of the time. */
+struct pair *pair_create_writing(uint64_t seed, size_t room);
 void pair_destroy(struct pair *pair);
 /* A random number below `below`. */
 uint64_t pair_draw(struct pair *pair, uint64_t below);

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Long messages that a wire writes into the memory that their receiver offers: in any order of
+ * posts and arrivals, where writes are lost, and where requests end while they are written. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/support/pair.h"
+
+/* `count` letters, of which sends and receives are posted in random order, mixed with arrivals. */
+static void run_random(uint64_t seed, uint32_t count, int lossy)
+{
+    static const size_t rooms[] = {4000, 8000, 40000, 1000000};
+    struct pair *pair = pair_create_writing(seed, rooms[seed % 4]);
+    struct letter *letters = calloc(count, sizeof(*letters));
+    pair->fragment = 3900;
+    pair->lazy = seed % 3 == 0;
+    pair->lossy = lossy;
+    for (uint32_t i = 0; i < count; i++)
+        letter_init(&letters[i], i / 5, i, (uint32_t)pair_draw(pair, 2), pair_draw_bytes(pair));
+    for (uint32_t left = 2 * count; left > 0;) {
+        struct letter *letter = &letters[pair_draw(pair, count)];
+        int receive = pair_draw(pair, 2) == 0;
+        if (receive ? letter->received : letter->sent) {
+            pair_pump_some(pair);
+            continue;
+        }
+        assert_int_equal(letter_post(pair, letter, receive), 0);
+        left--;
+    }
+    pair_pump_all(pair);
+    for (uint32_t i = 0; i < count; i++) {
+        letter_assert_delivered(&letters[i]);
+        letter_free(&letters[i]);
+    }
+    assert_true(pair->ends[0].wrote + pair->ends[1].wrote > 0);
+    if (!lossy)
+        assert_int_equal(pair->ends[0].forward_frames[MT_FRAME_AGAIN], 0);
+    assert_int_equal(pair->ends[0].ceased + pair->ends[1].ceased, 0);
+    free(letters);
+    pair_destroy(pair);
+}
+
+static void test_random_orders(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 200; seed++)
+        run_random(seed, 60, 0);
+}
+
+static void test_writes_are_lost(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 200; seed++)
+        run_random(seed, 60, 1);
+}
+
+/* More long messages than there are offers, writes and announcements. */
+static void run_one_sided(int receive_first, int lossy)
+{
+    enum { COUNT = 500, BYTES = 9000 };
+    static struct letter letters[COUNT];
+    struct pair *pair = pair_create_writing(11, 100000);
+    pair->lossy = lossy;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        letter_init(&letters[i], i, 0, 0, BYTES);
+        assert_int_equal(letter_post(pair, &letters[i], receive_first), 0);
+    }
+    pair_pump_all(pair);
+    pair_assert_meets(pair, 20000);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_int_equal(letter_post(pair, &letters[COUNT - 1 - i], !receive_first), 0);
+    pair_pump_all(pair);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        letter_assert_delivered(&letters[i]);
+        letter_free(&letters[i]);
+    }
+    pair_destroy(pair);
+}
+
+static void test_one_side_far_ahead(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        run_one_sided(i & 1, i >> 1);
+}
+
+/* Both ends posted, and offered, but nothing is written yet. */
+static struct pair *pair_with_offer(struct letter *letter)
+{
+    struct pair *pair = pair_create_writing(2, 100000);
+    for (int i = 0; i < 2000 && pair->ends[1].writes[0].request == NULL; i++) {
+        letter_init(letter, 1, 1, 1, 9000);
+        assert_int_equal(letter_post(pair, letter, 1), 0);
+        if (pair->ends[0].places[0].request != NULL)
+            break;
+        assert_int_equal(letter_post(pair, letter, 0), 0); /* it was not offered: once more */
+        pair_pump_all(pair);
+        letter_assert_delivered(letter);
+        letter_free(letter);
+        pair_destroy(pair);
+        pair = pair_create_writing(3 + (uint64_t)i, 100000);
+    }
+    assert_non_null(pair->ends[0].places[0].request);
+    return pair;
+}
+
+static void test_failure_ceases_first(void **state)
+{
+    static const int codes[] = {0, MANTA_EBUFFER};
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct letter letter;
+        struct pair *pair = pair_with_offer(&letter);
+        int ceased = codes[i & 1];
+        int expected = ceased ? ceased : MANTA_EPEER;
+        pair->ends[0].cease_code = ceased;
+        if (i < 2)
+            mt_messages_fail(pair->ends[0].messages, 1, MT_MESSAGE_BOTH, MANTA_EPEER, 0, "gone");
+        else
+            mt_messages_abort(pair->ends[0].messages, MANTA_EPEER);
+        assert_int_equal(letter.recv.status, expected);
+        assert_int_equal(pair->ends[0].ceased, 1);
+        assert_null(pair->ends[0].places[0].request);
+        letter_free(&letter);
+        pair_destroy(pair);
+    }
+}
+
+/* A receive that ends because of another message of its call: its memory is offered. */
+static void test_mismatch_ceases_first(void **state)
+{
+    struct letter letter, other;
+    struct pair *pair = pair_with_offer(&letter);
+    (void)state;
+    letter_init(&other, 1, 2, 1, 100);
+    other.id.hash ^= 1;
+    assert_int_equal(letter_post(pair, &other, 0), 0);
+    for (int i = 0; i < 1000 && letter.recv.status == MANTA_INPROGRESS; i++)
+        pair_pump_some(pair);
+    assert_int_equal(letter.recv.status, MANTA_EMISMATCH);
+    assert_int_equal(pair->ends[0].ceased, 1);
+    assert_null(pair->ends[0].places[0].request);
+    letter_free(&letter);
+    letter_free(&other);
+    pair_destroy(pair);
+}
+
+/* A send that is being written ends with the peer; the wire is told to stop before. */
+static void test_failure_of_a_write(void **state)
+{
+    struct letter letter;
+    struct pair *pair = pair_with_offer(&letter);
+    struct pair_end *sender = &pair->ends[1];
+    (void)state;
+    assert_int_equal(letter_post(pair, &letter, 0), 0);
+    for (int i = 0; i < 10000 && sender->writes[0].request == NULL; i++) {
+        assert_int_equal(letter.send.status, MANTA_INPROGRESS);
+        pair_pump_some(pair);
+    }
+    assert_ptr_equal(sender->writes[0].request, &letter.send);
+    mt_messages_fail(sender->messages, 0, MT_MESSAGE_BOTH, MANTA_EPEER, 0, "gone");
+    assert_int_equal(letter.send.status, MANTA_EPEER);
+    assert_int_equal(sender->ceased, 1);
+    letter_free(&letter);
+    pair_destroy(pair);
+}
+
+/* What a peer says of writes where there are none, or of messages that came otherwise. */
+static void test_violations(void **state)
+{
+    struct mt_frame again = {.type = MT_FRAME_AGAIN, .bytes = 9000, .id = {1, PAIR_EPOCH, 0, 1, 7}};
+    struct mt_frame rtr = {
+        .type = MT_FRAME_RTR, .part = 8, .bytes = 9000, .id = {1, PAIR_EPOCH, 0, 1, 7}};
+    struct pair *plain = pair_create(2, 100000);
+    (void)state;
+    assert_int_equal(mt_messages_begin(plain->ends[0].messages, 1, 0, &again), MANTA_ETRANSPORT);
+    assert_int_equal(mt_messages_begin(plain->ends[1].messages, 0, 0, &rtr), MANTA_ETRANSPORT);
+    pair_destroy(plain);
+    /* AGAIN of a message that nobody has asked for waits as an announcement does. */
+    struct pair *pair = pair_create_writing(2, 100000);
+    assert_int_equal(mt_messages_begin(pair->ends[0].messages, 1, 0, &again), 0);
+    assert_int_equal(pair->ends[0].forward_frames[MT_FRAME_HAVE], 0);
+    pair_destroy(pair);
+    struct letter letter;
+    pair = pair_with_offer(&letter);
+    struct mt_frame data = {.type = MT_FRAME_DATA, .part = 10, .bytes = 9000, .id = letter.id};
+    assert_int_equal(mt_messages_begin(pair->ends[0].messages, 1, 0, &data), 0);
+    assert_int_equal(mt_messages_written(pair->ends[0].messages, 1, &letter.recv),
+                     MANTA_ETRANSPORT);
+    assert_int_equal(letter.recv.status, MANTA_ETRANSPORT);
+    letter_free(&letter);
+    pair_destroy(pair);
+}
+
+/* Writes that arrived and were still given up: the receiver's word ends them, though its way out is
+ * full. */
+static void test_again_of_what_is_here(void **state)
+{
+    enum { COUNT = 20 };
+    struct letter letters[COUNT];
+    struct pair *pair = pair_create_writing(8, 1000000);
+    (void)state;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        letter_init(&letters[i], 5 + i, 1, 0, 9000);
+        assert_int_equal(letter_post(pair, &letters[i], 1), 0);
+        assert_int_equal(letter_post(pair, &letters[i], 0), 0);
+    }
+    for (int i = 0; i < 10000 && letters[COUNT - 1].recv.status == MANTA_INPROGRESS; i++) {
+        pair_pump_some(pair);
+        for (uint32_t w = 0; w < PAIR_PLACES; w++) {
+            struct pair_write *write = &pair->ends[0].writes[w];
+            if (write->request == NULL || !write->landed)
+                continue;
+            struct manta_transport_request *request = write->request;
+            write->request = NULL;
+            mt_messages_again(pair->ends[0].messages, 1, request);
+            pair->ends[0].pipes[0].room = i % 2 ? 0 : 1000000;
+        }
+    }
+    pair->ends[0].pipes[0].room = 1000000;
+    pair_pump_all(pair);
+    assert_true(pair->ends[1].forward_frames[MT_FRAME_HAVE] > 0);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        letter_assert_delivered(&letters[i]);
+        letter_free(&letters[i]);
+    }
+    pair_destroy(pair);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_orders),
+        cmocka_unit_test(test_writes_are_lost),
+        cmocka_unit_test(test_one_side_far_ahead),
+        cmocka_unit_test(test_failure_ceases_first),
+        cmocka_unit_test(test_mismatch_ceases_first),
+        cmocka_unit_test(test_failure_of_a_write),
+        cmocka_unit_test(test_violations),
+        cmocka_unit_test(test_again_of_what_is_here),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

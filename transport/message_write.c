@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Long messages that the wire writes straight into the memory that their receiver offers. */
+#include <string.h>
+
+#include "transport/message_internal.h"
+
+uint32_t mt_offer_keep(struct mt_peer *peer, const uint8_t *offer, uint32_t bytes)
+{
+    uint32_t place = peer->kept_free;
+    if (bytes == 0 || place == 0)
+        return 0;
+    struct mt_kept_offer *kept = &peer->kept[place - 1];
+    peer->kept_free = kept->next;
+    kept->bytes = bytes;
+    memcpy(kept->offer, offer, bytes);
+    return place;
+}
+
+void mt_offer_drop(struct mt_peer *peer, uint32_t place)
+{
+    if (place == 0)
+        return;
+    peer->kept[place - 1].next = peer->kept_free;
+    peer->kept_free = place;
+}
+
+/* 0: it is being written, or goes as DATA; MANTA_EAGAIN. */
+static int write_one(struct mt_messages *messages, struct mt_peer *peer,
+                     struct manta_transport_request *request)
+{
+    struct mt_work *work = mt_work_of(request);
+    struct mt_kept_offer *kept = &peer->kept[work->offer - 1];
+    const struct mt_wire_place place = {.request = request,
+                                        .pieces = work->piece,
+                                        .count = work->pieces,
+                                        .bytes = work->bytes,
+                                        .offer = kept->offer,
+                                        .offer_bytes = kept->bytes};
+    int code = messages->settings.wire->write(messages->settings.wire_arg, peer->rank, &place);
+    if (code == MANTA_EAGAIN) {
+        peer->sends_blocked = 1;
+        return code;
+    }
+    mt_offer_drop(peer, work->offer);
+    work->offer = 0;
+    mt_list_remove(&peer->placed, request);
+    mt_list_append(code == 0 ? &peer->writing : &peer->ready, request);
+    peer->writes += code == 0;
+    return 0;
+}
+
+static int put_again(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work)
+{
+    struct mt_frame frame = {.type = MT_FRAME_AGAIN, .bytes = work->bytes, .id = work->id};
+    int code =
+        messages->settings.wire->put(messages->settings.wire_arg, peer->rank, &frame, NULL, 0);
+    if (code < 0) {
+        peer->sends_blocked = 1;
+        return code;
+    }
+    work->again = 2;
+    peer->again--;
+    return 0;
+}
+
+int mt_peer_write(struct mt_messages *messages, struct mt_peer *peer)
+{
+    int moved = 0;
+    for (struct manta_transport_request *request = peer->waiting.first;
+         request != NULL && peer->again > 0; request = mt_work_of(request)->next) {
+        if (mt_work_of(request)->again != 1)
+            continue;
+        if (put_again(messages, peer, mt_work_of(request)) != 0)
+            return moved;
+        moved = 1;
+    }
+    while (peer->placed.first != NULL && peer->writes < MT_MESSAGE_WRITES) {
+        if (write_one(messages, peer, peer->placed.first) != 0)
+            break;
+        moved = 1;
+    }
+    return moved;
+}
+
+void mt_messages_wrote(struct mt_messages *messages, uint32_t peer_rank,
+                       struct manta_transport_request *request)
+{
+    struct mt_peer *peer = messages->peers[peer_rank];
+    uint64_t bytes = mt_work_of(request)->bytes;
+    mt_list_remove(&peer->writing, request);
+    peer->writes--;
+    mt_count(&messages->sent_messages, 1);
+    mt_count(&messages->sent_bytes, bytes);
+    mt_request_end(request, 0);
+    if (peer->placed.first != NULL)
+        mt_peer_push(messages, peer);
+}
+
+void mt_messages_again(struct mt_messages *messages, uint32_t peer_rank,
+                       struct manta_transport_request *request)
+{
+    struct mt_peer *peer = messages->peers[peer_rank];
+    mt_list_remove(&peer->writing, request);
+    mt_list_append(&peer->waiting, request);
+    mt_work_of(request)->again = 1;
+    peer->again++;
+    mt_peer_push(messages, peer);
+}
+
+void mt_recv_offer(struct mt_messages *messages, struct mt_peer *peer,
+                   struct manta_transport_request *request, struct mt_frame *frame, uint8_t *offer)
+{
+    struct mt_work *work = mt_work_of(request);
+    const struct mt_wire *wire = messages->settings.wire;
+    struct mt_wire_place place = {.request = request,
+                                  .pieces = work->piece,
+                                  .count = work->pieces,
+                                  .bytes = work->bytes,
+                                  .offer = offer};
+    if (wire->offer == NULL)
+        return;
+    work->offer = wire->offer(messages->settings.wire_arg, peer->rank, &place);
+    if (work->offer == 0)
+        return;
+    peer->offered++;
+    frame->part = place.offer_bytes;
+}
+
+void mt_recv_release(struct mt_messages *messages, struct mt_peer *peer,
+                     struct manta_transport_request *request)
+{
+    struct mt_work *work = mt_work_of(request);
+    if (work->offer == 0)
+        return;
+    messages->settings.wire->release(messages->settings.wire_arg, peer->rank, work->offer);
+    work->offer = 0;
+    peer->offered--;
+}
+
+int mt_peer_cease(struct mt_messages *messages, struct mt_peer *peer, int code)
+{
+    if (peer->offered == 0 && peer->writing.first == NULL)
+        return code;
+    int ceased = messages->settings.wire->cease(messages->settings.wire_arg, peer->rank);
+    return ceased == 0 ? code : ceased;
+}
+
+int mt_messages_written(struct mt_messages *messages, uint32_t peer_rank,
+                        struct manta_transport_request *request)
+{
+    struct mt_peer *peer = messages->peers[peer_rank];
+    struct mt_work *work = mt_work_of(request);
+    if (work->taken > 0)
+        return mt_peer_violation(messages, peer, "a message that was both written and sent",
+                                 work->taken);
+    work->done = work->taken = work->bytes;
+    mt_recv_end(messages, peer, request, 0);
+    return 0;
+}
+
+/* What the peer was writing may be here. If not, its path is dead, and so is what was offered on
+ * it: the wire has seen to that before it delivers this frame. */
+int mt_peer_begin_again(struct mt_messages *messages, struct mt_peer *peer,
+                        const struct mt_frame *frame)
+{
+    if (messages->settings.wire->write == NULL)
+        return mt_peer_violation(messages, peer, "a lost write where nothing is written",
+                                 frame->type);
+    struct manta_transport_request *request = mt_recv_match(messages, peer, frame);
+    if (request == NULL)
+        return mt_peer_begin_rts(messages, peer, frame, MT_HAVE_AGAIN);
+    struct mt_work *work = mt_work_of(request);
+    if (work->taken > 0)
+        return mt_peer_violation(messages, peer, "a lost write of a message that was sent",
+                                 work->taken);
+    mt_recv_release(messages, peer, request);
+    mt_recv_uncount(messages, peer, work);
+    if (!work->owed) {
+        work->asked = 0;
+        mt_recv_ask(messages, peer, request, 0);
+    }
+    return 0;
+}
