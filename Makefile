@@ -159,9 +159,9 @@ install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DEST
 packages = $(shell sed -n '/^\[$(1)\]/,/^\[/{/^[a-z]/p}' packages.txt)
 SUDO     = $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: deps deps-build deps-check deps-bench
+.PHONY: deps deps-build deps-check deps-bench deps-rdma
 deps: deps-build deps-check ## install the missing Debian packages (packages.txt)
-deps-build deps-check deps-bench: deps-%:
+deps-build deps-check deps-bench deps-rdma: deps-%:
 	@missing=; for package in $(call packages,$*); do \
 	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An emulated machine that runs one command over this machine's files, which it cannot change.
+
+What the command prints is passed on while it runs. A guest that dies or hangs is an error that
+shows the last lines of its console. Nothing of a guest outlives the process that started it.
+"""
+
+import ctypes
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import image
+
+CONSOLE_LINES = 25
+TIMED_OUT, DIED = 124, 125
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+def port(name, chardev):
+    return ["-device", f"virtserialport,chardev={chardev},name={name}"]
+
+
+class Guest:
+    """One machine, from boot to the command's end."""
+
+    def __init__(self, words, kernel="stable", cpus=2, memory="2G", network=()):
+        """words: the command; network: further words for qemu."""
+        self.folder = tempfile.mkdtemp(dir=image.FOLDER, prefix="run-")
+        self.script = os.path.join(self.folder, "command")
+        with open(self.script, "w", encoding="utf-8") as file:
+            file.write(f"cd {shlex.quote(os.getcwd())} || exit 127\n{shlex.join(words)}\n")
+        self.image = image.get(kernel)
+        self.command = self.qemu(cpus, memory, network)
+        self.process = None
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def qemu(self, cpus, memory, network):
+        append = f"console=ttyS0 quiet loglevel=4 panic=-1 manta.run={self.script}"
+        share = "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
+        return [
+            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
+            *("-smp", str(cpus), "-m", memory, "-nodefaults", "-display", "none", "-no-reboot"),
+            *("-kernel", os.path.join(self.image, "vmlinuz"), "-initrd", os.path.join(self.image, "initrd")),
+            *("-append", append, "-virtfs", share, "-device", "virtio-serial"),
+            *("-chardev", f"file,id=console,path={self.path('console')}", "-serial", "chardev:console"),
+            *("-chardev", "file,id=output,path=/dev/stdout", *port("output", "output")),
+            *("-chardev", f"file,id=status,path={self.path('status')}", *port("status", "status")),
+            *network,
+        ]
+
+    def start(self, take):
+        """take(bytes) gets what the command prints."""
+        if not shutil.which(self.command[0]):
+            raise image.Refused(f"{self.command[0]} is not installed: run `make deps-rdma`")
+        with open(self.path("errors"), "wb") as errors:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+            )
+        self.reader = threading.Thread(target=self.pass_on, args=(take,), daemon=True)
+        self.reader.start()
+
+    def pass_on(self, take):
+        while piece := self.process.stdout.read1(65536):
+            take(piece)
+
+    def wait(self, end):
+        """The command's exit code; `end`: time.monotonic() at which we have waited enough."""
+        try:
+            self.process.wait(max(0, end - time.monotonic()))
+            late = False
+        except subprocess.TimeoutExpired:
+            late = True
+        self.stop()
+        self.reader.join()
+        status = self.read("status").strip()
+        if status and not late:
+            return int(status)
+        reason = "did not end in time" if late else "ended without an exit code"
+        print(f"guest: {reason}; its console's last lines:\n{self.last_lines()}", file=sys.stderr)
+        return TIMED_OUT if late else DIED
+
+    def read(self, name):
+        try:
+            with open(self.path(name), encoding="utf-8", errors="replace") as file:
+                return file.read().replace("\r", "")
+        except FileNotFoundError:
+            return ""
+
+    def last_lines(self):
+        lines = self.read("errors").splitlines() + self.read("console").splitlines()
+        return "\n".join("    " + line for line in lines[-CONSOLE_LINES:])
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
