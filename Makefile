@@ -237,6 +237,15 @@ style: lib ## what the conventions say and a program can check
 python: all $(PACKAGE) $(PERF_HELPERS) ## the Python package and Ray
 	@$(call run,python,300,$(PYTHON_TESTS))
 
+# In emulated machines with RDMA devices. Each takes all CPUs, so one test at a time.
+RDMA_TESTS := $(sort $(wildcard tests/rdma/*_test.sh))
+.PHONY: rdma rdma-check
+rdma-check: rdma ## RDMA in an emulated machine: needs qemu, but neither KVM nor hardware
+rdma: override JOBS := 1
+rdma: all tests
+	@+$(MAKE) --no-print-directory deps-rdma || echo "packages are missing: see above"
+	@$(call run,rdma,200,$(RDMA_TESTS))
+
 # The sanitizers run the same programs; a planted bug of each kind proves that they see.
 .PHONY: asan tsan instrumented
 asan: ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -280,7 +289,7 @@ clang: ## compile everything with clang too
 	@+$(MAKE) --no-print-directory all BUILD=$(BUILD)/clang CC=clang
 
 # Everything, from nothing. All phases run, also when one fails; the last line is the sum.
-PHASES := all clang style unit plan asan tsan e2e fault python fuzz
+PHASES := all clang style unit plan asan tsan e2e fault rdma python fuzz
 .PHONY: check
 check: deps venv ## everything: build, unit tests, proofs, sanitizers, end to end, faults, Python, Ray
 	@rm -rf $(RESULTS); mkdir -p $(RESULTS)

@@ -135,10 +135,18 @@ nic_netem() { # KIND NODE RAIL loss 1% ...; nothing more: as it was
     if [ $# = 0 ]; then tc qdisc del dev "$port" root; else tc qdisc replace dev "$port" root netem "$@"; fi
 }
 
-# Packets that a NIC has sent, so that a test can tell that a wire was used.
+# What a NIC has sent: its switch's port has received it. So a test can tell that a wire was used.
 sent_packets() { # KIND NODE RAIL
-    # The port has received what the NIC has sent.
     cat "/sys/class/net/$(port_of "$1" "$2" "$3")/statistics/rx_packets"
+}
+
+sent_bytes() { # KIND NODE: over all rails
+    local rail sum=0 bytes
+    for ((rail = 0; rail < fabric_rails; rail++)); do
+        read -r bytes <"/sys/class/net/$(port_of "$1" "$2" $rail)/statistics/rx_bytes"
+        sum=$((sum + bytes))
+    done
+    echo $sum
 }
 
 # The index in a device's table of the RoCEv2 GID that is its IPv4 address.

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# The transports' own tests, and all collectives with checking on 2, 3 and 4 nodes of two NICs.
+. tests/rdma/inside/report.sh
+. tests/rdma/inside/fabric.sh
+. tests/rdma/inside/transports.sh
+
+unit() { timeout 60 "build/tests/unit/transport/$1"; }
+
+# perf TRANSPORTS NODES RANKS-A-NODE [options]: it is seen that what must cross a wire does.
+perf() {
+    local wires before after nodes=$2
+    wires=$(wires_of "$1")
+    before=$(sent_bytes "$wires" 0)
+    RANKS_PER_NODE=$3 ranks $(($2 * $3)) --timeout 60 -x MANTA_TRANSPORTS="$1" -- build/bin/manta-perf --check \
+        --iters 3 --warmup 1 "${@:4}" || return
+    after=$(sent_bytes "$wires" 0)
+    echo "node 0 has sent $((after - before)) bytes over $wires"
+    [ $((after - before)) -gt 100000 ]
+}
+sizes=(--min 4 --max 256k --factor 256)
+
+for name in ${units:-tcp_test tcp_streams_test}; do
+    check "$name" unit "$name"
+done
+fabric 4 2
+for transport in $transports; do
+    for nodes in 2 3 4; do
+        check "collectives over $transport, $nodes nodes" perf "$transport" $nodes 1 --coll all "${sizes[@]}"
+    done
+    check "collectives over $transport, 2 nodes of 2" perf "$transport" 2 2 --coll all "${sizes[@]}"
+    check "long vectors over $transport" perf "$transport" 2 1 --cells allreduce:4M --cells broadcast:4M
+done
+exit $failed

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# To be sourced inside the guest: a line "ok NAME" or "not ok NAME: why" for each thing tested.
+
+# check NAME COMMAND ...: what it printed is shown when it fails.
+check() {
+    local name=$1 status
+    shift
+    "$@" >/run/said 2>&1
+    status=$?
+    if [ $status = 0 ]; then
+        echo "ok $name"
+    else
+        echo "not ok $name: exit code $status at $(cut -d ' ' -f 1 /proc/uptime) s"
+        sed 's/^/    /' /run/said
+        failed=1
+    fi
+}
+failed=0
+
+# await SECONDS COMMAND ...: until it succeeds; 1 if it has not by then.
+await() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.05
+    done
+}
+
+listens() { # PORT: somebody does, on TCP
+    grep -q "$(printf ':%04X 0*:0000 0A' "$1")" /proc/net/tcp /proc/net/tcp6
+}
