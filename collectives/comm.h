@@ -9,7 +9,8 @@
  *   bind.c    blocks of a plan -> bytes of a buffer
  *   engine.c  executes the records of a plan
  *   wait.c    spin, yield, sleep; deadlines; failures; other communicators' progress
- *   comm.c    create, destroy, abort;  routes.c  which transport reaches which rank
+ *   comm.c    create, destroy, abort;  routes.c  which transport reaches which rank, of those that
+ *             the ranks tell each other of (offer.c)
  *   paths.c   the same in words; explain.c  what a call would do, in words
  *   memory.c  memory that peers read in place, for the caller
  *   trace.c   what a communicator that failed leaves behind for its reader
@@ -172,7 +173,7 @@ struct mt_settings {
     int reproducible;
     int feedback;       /* measure before an algorithm is chosen for good */
     int oversubscribed; /* more ranks than cores on this node */
-    char transports[64];
+    char transports[512];
     char trace_dir[256];
     struct mt_select_override overrides[MANTA_COLLECTIVE_COUNT];
     struct mt_tuning tuning;

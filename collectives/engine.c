@@ -8,6 +8,7 @@
 
 #include "collectives/comm.h"
 #include "core/reduce.h"
+#include "transport/guard.h"
 
 enum { STEP_DONE = 0 }; /* besides MANTA_INPROGRESS, MANTA_EAGAIN and errors */
 
@@ -228,9 +229,9 @@ static int collect(struct mt_slot *slot, uint32_t *peer_out)
             i++;
             continue;
         }
-        if (transfer->status < 0) {
+        if (transfer->status != STEP_DONE) {
             *peer_out = transfer->peer;
-            return transfer->status;
+            return mt_guard_status(transfer->status);
         }
         mark_done(slot, index);
         slot->outstanding[i] = slot->outstanding[--slot->outstanding_count];
@@ -384,9 +385,10 @@ static int advance_direct(struct manta_request *request, uint32_t *peer_out)
     *peer_out = transfer->peer;
     if (transfer->status == MANTA_INPROGRESS)
         return 0;
-    if (transfer->status == 0)
-        finish_direct(request);
-    return transfer->status ? transfer->status : 1;
+    if (transfer->status != STEP_DONE)
+        return mt_guard_status(transfer->status);
+    finish_direct(request);
+    return 1;
 }
 
 static int advance(struct manta_request *request, uint32_t *peer_out)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "collectives/comm.h"
+#include "collectives/offer.h"
 #include "core/log.h"
 #include "core/service.h"
 #include "topology/cpus.h"
@@ -17,15 +18,6 @@
 #include "transport/registry.h"
 
 enum { PEERS_PER_LOOK = 8 }; /* a transport's progress looks at so many channels, in turn */
-
-/* What a rank tells the others: the CPUs that it may run on, how much of them, and, for each
- * transport of the list, in order, its length and address. */
-struct offer {
-    struct mt_cpus cpus;
-    uint64_t quota_millicpus; /* 0: none */
-    uint16_t bytes[MT_ENDPOINTS];
-    uint8_t blobs[MT_ENDPOINTS][MANTA_TRANSPORT_ADDRESS_MAX];
-};
 
 /* All collectives up to this one are over: a message of one of them that still comes belongs to no
  * step. */
@@ -59,12 +51,16 @@ static uint32_t local_ranks(const struct manta_comm *comm)
     return count;
 }
 
-static int open_endpoint(struct manta_comm *comm, const struct manta_transport *transport,
-                         struct offer *offer, struct manta_transport_error *reason)
+/* Open a transport of the list, and offer it with its name and version. Where it cannot be had, the
+ * offer tells why in their place. */
+static int open_endpoint(struct manta_comm *comm, const struct mt_transport_listed *listed,
+                         uint32_t index, struct mt_rank_offer *offer)
 {
+    const struct manta_transport *transport = listed->transport;
     const struct manta_transport_open params = {
         .size = sizeof(params),
         .host = mt_transport_host(),
+        .transport = transport,
         .rank = comm->rank,
         .ranks = comm->ranks,
         .epoch = comm->group->epoch,
@@ -75,57 +71,59 @@ static int open_endpoint(struct manta_comm *comm, const struct manta_transport *
         .host_arg = comm,
     };
     struct mt_endpoint *endpoint = &comm->endpoints[comm->endpoint_count];
+    struct manta_transport_error reason = {.size = sizeof(reason), .peer = MANTA_PLAN_NONE};
     size_t bytes = 0;
-
-    endpoint->transport = transport;
-    endpoint->handle = NULL;
-    int rc = transport->query(params.host, reason);
-    if (rc == 0)
-        rc = transport->open(&params, &endpoint->handle, reason);
-    if (rc == MANTA_EINVAL)
-        return rc;
+    int rc = transport ? mt_transport_query(transport, &reason) : listed->why.code;
+    if (!rc)
+        rc = transport->open(&params, &endpoint->handle, &reason);
     if (rc) {
-        mt_log(MT_LOG_WARN, (int)comm->rank, "transport %s is not used: %s", transport->name,
-               reason->sentence);
-        return rc;
+        snprintf(offer->text[index], MT_OFFER_TEXT, "%.*s", MT_OFFER_TEXT - 1,
+                 transport ? reason.sentence : listed->why.sentence);
+        return transport ? rc : MANTA_ENOTSUP;
     }
+    endpoint->transport = transport;
     comm->endpoint_count++;
-    rc = transport->address(endpoint->handle, offer->blobs[comm->endpoint_count - 1],
-                            MANTA_TRANSPORT_ADDRESS_MAX, &bytes);
-    offer->bytes[comm->endpoint_count - 1] = rc ? 0 : (uint16_t)bytes;
-    return rc;
+    if (transport->address(endpoint->handle, offer->blobs[index], MANTA_TRANSPORT_ADDRESS_MAX,
+                           &bytes)) {
+        transport->error(endpoint->handle, &reason);
+        snprintf(offer->text[index], MT_OFFER_TEXT, "it has no address: %.*s", MT_OFFER_TEXT - 32,
+                 reason.sentence);
+        return 0;
+    }
+    offer->bytes[index] = (uint16_t)bytes;
+    snprintf(offer->text[index], MT_OFFER_TEXT, "%s%s%s", transport->name,
+             transport->version ? " " : "", transport->version ? transport->version : "");
+    return 0;
 }
 
 /* Open the transports of the list. One that cannot be opened here keeps its place with an empty
  * offer, so that places mean the same on all ranks. */
-static int open_all(struct manta_comm *comm, const struct manta_transport *const *transports,
-                    uint32_t count, struct offer *offer, uint8_t *place, struct mt_error *error)
+static int open_all(struct manta_comm *comm, const struct mt_transport_listed *listed,
+                    uint32_t count, struct mt_rank_offer *offer, uint8_t *place,
+                    struct mt_error *error)
 {
-    struct offer opened;
-    struct manta_transport_error reason = {.size = sizeof(reason)};
     memset(offer, 0, sizeof(*offer));
-    memset(&opened, 0, sizeof(opened));
     mt_cpus_of_thread(&offer->cpus);
     offer->quota_millicpus = mt_host()->quota_millicpus;
     for (uint32_t i = 0; i < count; i++) {
         place[i] = MT_ROUTE_NONE;
-        int rc = open_endpoint(comm, transports[i], &opened, &reason);
+        int rc = open_endpoint(comm, &listed[i], i, offer);
         if (rc == MANTA_EINVAL) /* what the user has set */
-            return mt_error_set(error, rc, "%s", reason.sentence);
+            return mt_error_set(error, rc, "%s", offer->text[i]);
         if (rc)
-            continue;
-        place[i] = (uint8_t)(comm->endpoint_count - 1);
-        offer->bytes[i] = opened.bytes[place[i]];
-        memcpy(offer->blobs[i], opened.blobs[place[i]], opened.bytes[place[i]]);
+            mt_log(MT_LOG_WARN, (int)comm->rank, "transport %.*s is not used: %s",
+                   (int)listed[i].name_length, listed[i].name, offer->text[i]);
+        else
+            place[i] = (uint8_t)(comm->endpoint_count - 1);
     }
     if (comm->endpoint_count > 0)
         return 0;
     return mt_error_set(error, MANTA_ETRANSPORT,
-                        "no transport of '%s' can be used here: %s; see manta doctor",
-                        comm->settings.transports, reason.sentence);
+                        "no transport of '%.200s' can be used here: %s; see manta doctor",
+                        comm->settings.transports, offer->text[count - 1]);
 }
 
-static int give_peers(struct manta_comm *comm, const struct offer *offers, uint32_t listed,
+static int give_peers(struct manta_comm *comm, const struct mt_rank_offer *offers, uint32_t listed,
                       const struct mt_endpoint *endpoint)
 {
     const void **addresses = calloc(comm->ranks, sizeof(*addresses));
@@ -143,31 +141,83 @@ static int give_peers(struct manta_comm *comm, const struct offer *offers, uint3
     return rc;
 }
 
-/* why->sentence: of the last transport that does not reach it. */
-static void choose_route(struct manta_comm *comm, const struct offer *offers, uint32_t listed_count,
-                         const uint8_t *place, uint32_t peer, struct manta_transport_error *why)
+/* Does this rank reach a peer by the transport at this place of the list? If not, why->sentence
+ * tells. */
+static int reaches(const struct manta_comm *comm, const struct mt_rank_offer *offers,
+                   const uint8_t *place, uint32_t index, uint32_t peer,
+                   struct manta_transport_properties *properties, struct manta_transport_error *why)
+{
+    if (place[index] == MT_ROUTE_NONE || offers[comm->rank].bytes[index] == 0) {
+        snprintf(why->sentence, sizeof(why->sentence), "it cannot be used here: %s",
+                 offers[comm->rank].text[index]);
+        return 0;
+    }
+    if (offers[peer].bytes[index] == 0) {
+        snprintf(why->sentence, sizeof(why->sentence), "rank %u does not offer it: %s", peer,
+                 offers[peer].text[index]);
+        return 0;
+    }
+    const struct mt_endpoint *endpoint = &comm->endpoints[place[index]];
+    *properties = (struct manta_transport_properties){.size = sizeof(*properties)};
+    if (endpoint->transport->probe(endpoint->handle, peer, properties) == 0)
+        return 1;
+    endpoint->transport->error(endpoint->handle, why);
+    return 0;
+}
+
+/* mutual: bit i of a peer's is set if it may be used as far as both ends have agreed; NULL: all
+ * may. why->sentence: of the last transport that does not reach it. */
+static void choose_route(struct manta_comm *comm, const struct mt_rank_offer *offers,
+                         uint32_t count, const uint8_t *place, uint32_t peer, const uint8_t *mutual,
+                         struct manta_transport_error *why)
 {
     comm->route[peer] = MT_ROUTE_NONE;
-    snprintf(why->sentence, sizeof(why->sentence), "they could not be opened");
-    for (uint32_t i = 0; i < listed_count; i++) {
-        struct manta_transport_properties properties = {.size = sizeof(properties)};
-        if (place[i] == MT_ROUTE_NONE || offers[comm->rank].bytes[i] == 0)
-            continue;
-        const struct mt_endpoint *endpoint = &comm->endpoints[place[i]];
-        if (offers[peer].bytes[i] == 0) {
-            snprintf(why->sentence, sizeof(why->sentence), "rank %u does not offer it", peer);
-        } else if (endpoint->transport->probe(endpoint->handle, peer, &properties)) {
-            endpoint->transport->error(endpoint->handle, why);
-        } else {
+    for (uint32_t i = 0; i < count; i++) {
+        struct manta_transport_properties properties;
+        int is_reached = reaches(comm, offers, place, i, peer, &properties, why);
+        if (is_reached && mutual && !(mutual[peer] >> i & 1)) {
+            is_reached = 0;
+            snprintf(why->sentence, sizeof(why->sentence),
+                     "rank %u does not reach this rank by it, as its log at MANTA_LOG=debug says",
+                     peer);
+        }
+        if (is_reached) {
             comm->route[peer] = place[i];
             mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is reached by %s (%s%s%s)", peer,
-                   endpoint->transport->name, properties.interface, properties.reason[0] ? " " : "",
-                   properties.reason);
+                   comm->endpoints[place[i]].transport->name, properties.interface,
+                   properties.reason[0] ? " " : "", properties.reason);
             return;
         }
         mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is not reached by %s: %s", peer,
-               endpoint->transport->name, why->sentence);
+               offers[comm->rank].bytes[i] ? comm->endpoints[place[i]].transport->name
+                                           : "one that is not offered here",
+               why->sentence);
     }
+}
+
+/* What plugins answer about a peer may differ at its two ends, and a pair must use one transport:
+ * each rank tells whom it reaches by which. mutual_out: [ranks], to be freed. */
+static int agree_reach(struct manta_comm *comm, const struct mt_rank_offer *offers, uint32_t count,
+                       const uint8_t *place, uint64_t deadline_ns, uint8_t **mutual_out,
+                       struct mt_error *error)
+{
+    struct manta_transport_properties properties;
+    struct manta_transport_error why = {.size = sizeof(why)};
+    struct mt_exchange exchange;
+    uint8_t *mutual = *mutual_out = calloc(comm->ranks, 1);
+    if (!mutual)
+        return mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", comm->ranks);
+    for (uint32_t r = 0; r < comm->ranks; r++)
+        for (uint32_t i = 0; r != comm->rank && i < count; i++)
+            if (reaches(comm, offers, place, i, r, &properties, &why))
+                mutual[r] |= (uint8_t)(1 << i);
+    int rc = mt_offer_gather(comm, mutual, comm->ranks, deadline_ns, &exchange, error);
+    for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
+        const uint8_t *others = exchange.parts[r];
+        mutual[r] &= exchange.part_bytes[r] == comm->ranks ? others[comm->rank] : 0;
+    }
+    mt_offer_release(&exchange);
+    return rc;
 }
 
 /* The transport that reaches all ranks of this node; MT_ROUTE_NONE: several do, or there is no
@@ -218,29 +268,20 @@ static int fuses_node(struct manta_comm *comm, uint32_t route, uint32_t count,
 static int agree_fused(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error)
 {
     uint8_t mine = comm->fused_endpoint != MT_ROUTE_NONE;
-    const void **parts = calloc(comm->ranks, sizeof(*parts));
-    size_t *bytes = calloc(comm->ranks, sizeof(*bytes));
-    struct mt_exchange exchange = {.mine = &mine,
-                                   .mine_bytes = sizeof(mine),
-                                   .deadline_ns = deadline_ns,
-                                   .parts = parts,
-                                   .part_bytes = bytes};
-    int rc = parts && bytes
-                 ? mt_control_allgather(comm->control, &exchange, error)
-                 : mt_error_set(error, MANTA_ENOMEM, "no memory for %u ranks", comm->ranks);
+    struct mt_exchange exchange;
+    int rc = mt_offer_gather(comm, &mine, sizeof(mine), deadline_ns, &exchange, error);
     int all = 1;
     for (uint32_t r = 0; !rc && r < comm->ranks; r++)
-        all &= bytes[r] == 1 && *(const uint8_t *)parts[r] == 1;
+        all &= exchange.part_bytes[r] == 1 && *(const uint8_t *)exchange.parts[r] == 1;
     if (!all)
         comm->fused_endpoint = MT_ROUTE_NONE;
-    free(exchange.storage);
-    free(bytes);
-    free(parts);
+    mt_offer_release(&exchange);
     return rc;
 }
 
 /* The transport that carries out fused steps over the ranks of this node. */
-static int choose_fused(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error)
+static int choose_fused(struct manta_comm *comm, int has_plugin, uint64_t deadline_ns,
+                        struct mt_error *error)
 {
     uint32_t members, route = node_route(comm, &members);
     int is_apart = comm->topology->groups[MT_LEVEL_NODE] > 1, fuses = 0;
@@ -253,7 +294,7 @@ static int choose_fused(struct manta_comm *comm, uint64_t deadline_ns, struct mt
     if (fuses < 0)
         return fuses;
     comm->fused_endpoint = fuses ? route : MT_ROUTE_NONE;
-    if (!is_apart)
+    if (!is_apart && !has_plugin)
         return 0;
     return agree_fused(comm, deadline_ns, error);
 }
@@ -277,112 +318,37 @@ static int open_sleep_fd(struct manta_comm *comm)
                : 0;
 }
 
-/* On the wire an offer is the quota, the number of words of CPUs that are not 0, those words, and,
- * for each transport of the list, two bytes of length and the address. */
-static size_t offer_pack(const struct offer *offer, uint32_t count, uint8_t *packed)
+static int give_all_peers(struct manta_comm *comm, const struct mt_rank_offer *offers,
+                          uint32_t count, const uint8_t *place, struct mt_error *error)
 {
-    uint16_t words = MT_CPUS_WORDS;
-    while (words > 0 && offer->cpus.words[words - 1] == 0)
-        words--;
-    size_t used = sizeof(offer->quota_millicpus);
-    memcpy(packed, &offer->quota_millicpus, used);
-    memcpy(packed + used, &words, sizeof(words));
-    used += sizeof(words);
-    memcpy(packed + used, offer->cpus.words, words * sizeof(uint64_t));
-    used += words * sizeof(uint64_t);
     for (uint32_t i = 0; i < count; i++) {
-        memcpy(packed + used, &offer->bytes[i], sizeof(uint16_t));
-        memcpy(packed + used + sizeof(uint16_t), offer->blobs[i], offer->bytes[i]);
-        used += sizeof(uint16_t) + offer->bytes[i];
+        struct manta_transport_error why = {.size = sizeof(why)};
+        if (place[i] == MT_ROUTE_NONE || !give_peers(comm, offers, i, &comm->endpoints[place[i]]))
+            continue;
+        const struct mt_endpoint *endpoint = &comm->endpoints[place[i]];
+        endpoint->transport->error(endpoint->handle, &why);
+        return mt_error_set(error, MANTA_ETRANSPORT, "%s refused the addresses of its peers%s%s",
+                            endpoint->transport->name, why.sentence[0] ? ": " : "", why.sentence);
     }
-    return used;
-}
-
-static int cpus_unpack(const uint8_t **packed, size_t *bytes, struct offer *offer)
-{
-    uint16_t words;
-    const size_t head = sizeof(offer->quota_millicpus) + sizeof(words);
-    if (*bytes < head)
-        return MANTA_EVERSION;
-    memcpy(&offer->quota_millicpus, *packed, sizeof(offer->quota_millicpus));
-    memcpy(&words, *packed + sizeof(offer->quota_millicpus), sizeof(words));
-    size_t length = head + words * sizeof(uint64_t);
-    if (words > MT_CPUS_WORDS || *bytes < length)
-        return MANTA_EVERSION;
-    memcpy(offer->cpus.words, *packed + head, length - head);
-    *packed += length;
-    *bytes -= length;
     return 0;
 }
 
-static int offer_unpack(const uint8_t *packed, size_t bytes, uint32_t count, struct offer *offer)
-{
-    if (cpus_unpack(&packed, &bytes, offer))
-        return MANTA_EVERSION;
-    for (uint32_t i = 0; i < count; i++) {
-        if (bytes < sizeof(uint16_t))
-            return MANTA_EVERSION;
-        memcpy(&offer->bytes[i], packed, sizeof(uint16_t));
-        packed += sizeof(uint16_t);
-        bytes -= sizeof(uint16_t);
-        if (offer->bytes[i] > MANTA_TRANSPORT_ADDRESS_MAX || offer->bytes[i] > bytes)
-            return MANTA_EVERSION;
-        memcpy(offer->blobs[i], packed, offer->bytes[i]);
-        packed += offer->bytes[i];
-        bytes -= offer->bytes[i];
-    }
-    return bytes ? MANTA_EVERSION : 0;
-}
-
-/* offers[r] receives what rank r offers. */
-static int exchange_offers(struct manta_comm *comm, const struct offer *mine, uint32_t count,
-                           struct offer *offers, uint64_t deadline_ns, struct mt_error *error)
-{
-    uint8_t packed[sizeof(struct offer) + sizeof(uint16_t)];
-    size_t *bytes = calloc(comm->ranks, sizeof(*bytes));
-    const void **parts = calloc(comm->ranks, sizeof(*parts));
-    struct mt_exchange exchange = {.mine = packed,
-                                   .mine_bytes = offer_pack(mine, count, packed),
-                                   .deadline_ns = deadline_ns,
-                                   .parts = parts,
-                                   .part_bytes = bytes};
-    int rc = 0;
-    if (!bytes || !parts)
-        rc = mt_error_set(error, MANTA_ENOMEM, "no memory for the addresses of %u ranks",
-                          comm->ranks);
-    if (!rc)
-        rc = mt_control_allgather(comm->control, &exchange, error);
-    for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
-        if (offer_unpack(parts[r], bytes[r], count, &offers[r]))
-            rc = mt_error_set_rank(error, MANTA_EVERSION, (int)r,
-                                   "rank %u gave its addresses in another form", r);
-    }
-    free(exchange.storage);
-    free(parts);
-    free(bytes);
-    return rc;
-}
-
-static int connect_routes(struct manta_comm *comm, const struct offer *offers, uint32_t count,
-                          const uint8_t *place, struct mt_error *error)
+static int connect_routes(struct manta_comm *comm, const struct mt_rank_offer *offers,
+                          uint32_t count, const uint8_t *place, const uint8_t *mutual,
+                          struct mt_error *error)
 {
     struct manta_transport_error why = {.size = sizeof(why)};
-    for (uint32_t i = 0; i < count; i++) {
-        if (place[i] != MT_ROUTE_NONE && give_peers(comm, offers, i, &comm->endpoints[place[i]]))
-            return mt_error_set(error, MANTA_ETRANSPORT, "%s refused the addresses of its peers",
-                                comm->endpoints[place[i]].transport->name);
-    }
     for (uint32_t r = 0; r < comm->ranks; r++) {
         if (r == comm->rank) {
             comm->route[r] = 0;
             continue;
         }
-        choose_route(comm, offers, count, place, r, &why);
+        choose_route(comm, offers, count, place, r, mutual, &why);
         if (comm->route[r] == MT_ROUTE_NONE)
             return mt_error_set_rank(
                 error, MANTA_ETRANSPORT, (int)r,
-                "no transport of '%s' reaches rank %u from rank %u: %s; give MANTA_TRANSPORTS one "
-                "that does, or see manta doctor",
+                "no transport of '%.128s' reaches rank %u from rank %u: %s; give MANTA_TRANSPORTS "
+                "one that does, or see manta doctor",
                 comm->settings.transports, r, comm->rank, why.sentence);
     }
     return 0;
@@ -395,7 +361,7 @@ struct sharers {
     uint64_t quota_millicpus;    /* that they have together; 0: none */
 };
 
-static void add_sharer(struct sharers *sharers, const struct offer *offer, int is_itself)
+static void add_sharer(struct sharers *sharers, const struct mt_rank_offer *offer, int is_itself)
 {
     if (is_itself)
         sharers->index = sharers->count;
@@ -404,8 +370,8 @@ static void add_sharer(struct sharers *sharers, const struct offer *offer, int i
 
 /* Of a rank's node, and of its host: nodes that are namespaces of one host share CPUs as far as
  * their ranks may run on the same ones. A quota is a node's own. */
-static void find_sharers(const struct manta_comm *comm, const struct offer *offers, uint32_t rank,
-                         struct sharers *node, struct sharers *host)
+static void find_sharers(const struct manta_comm *comm, const struct mt_rank_offer *offers,
+                         uint32_t rank, struct sharers *node, struct sharers *host)
 {
     const struct mt_member *members = comm->group->members;
     node->count = host->count = 0;
@@ -436,7 +402,8 @@ static void count_crowd(struct manta_comm *comm, const struct sharers *sharers)
 /* Are there more ranks than CPUs for them? Those that wait must give way at once: each rank judges
  * for itself. And where it is fullest, waiting for others takes a turn of theirs: that counts in
  * the choice of algorithms, so all ranks must find the same. */
-static int find_sharing(struct manta_comm *comm, const struct offer *offers, struct mt_error *error)
+static int find_sharing(struct manta_comm *comm, const struct mt_rank_offer *offers,
+                        struct mt_error *error)
 {
     struct sharers node = {.cpus = calloc(comm->ranks, sizeof(*node.cpus))};
     struct sharers host = {.cpus = calloc(comm->ranks, sizeof(*host.cpus))};
@@ -459,33 +426,49 @@ static int find_sharing(struct manta_comm *comm, const struct offer *offers, str
     return rc;
 }
 
-int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error)
+/* From what is offered to routes. */
+static int find_routes(struct manta_comm *comm, const struct mt_transport_listed *listed,
+                       uint32_t count, struct mt_rank_offer *offers, uint64_t deadline_ns,
+                       struct mt_error *error)
 {
-    const struct manta_transport *transports[MT_ENDPOINTS];
-    uint8_t place[MT_ENDPOINTS];
-    uint32_t count;
-    int rc = mt_transport_list(comm->settings.transports, transports, MT_ENDPOINTS, &count, error);
-    if (rc)
-        return rc;
-    struct offer *mine = malloc(sizeof(*mine));
-    struct offer *offers = calloc(comm->ranks, sizeof(*offers));
-    comm->route = calloc(comm->ranks, 1);
-    if (!mine || !offers || !comm->route)
-        rc = mt_error_set(error, MANTA_ENOMEM, "no memory for the routes to %u ranks", comm->ranks);
+    uint8_t place[MT_ENDPOINTS], *mutual = NULL;
+    struct mt_rank_offer *mine = malloc(sizeof(*mine));
+    int has_plugin = 0;
+    for (uint32_t i = 0; i < count; i++)
+        has_plugin |= listed[i].is_plugin;
+    int rc = mine ? open_all(comm, listed, count, mine, place, error)
+                  : mt_error_set(error, MANTA_ENOMEM, "no memory for the addresses of this rank");
     if (!rc)
-        rc = open_all(comm, transports, count, mine, place, error);
-    if (!rc)
-        rc = exchange_offers(comm, mine, count, offers, deadline_ns, error);
+        rc = mt_offer_exchange(comm, mine, count, offers, deadline_ns, error);
+    free(mine);
     if (!rc)
         rc = find_sharing(comm, offers, error);
     if (!rc)
-        rc = connect_routes(comm, offers, count, place, error);
+        rc = give_all_peers(comm, offers, count, place, error);
+    if (!rc && has_plugin)
+        rc = agree_reach(comm, offers, count, place, deadline_ns, &mutual, error);
     if (!rc)
-        rc = choose_fused(comm, deadline_ns, error);
+        rc = connect_routes(comm, offers, count, place, mutual, error);
+    free(mutual);
+    return rc ? rc : choose_fused(comm, has_plugin, deadline_ns, error);
+}
+
+int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error)
+{
+    struct mt_transport_listed listed[MT_ENDPOINTS];
+    uint32_t count;
+    int rc = mt_transport_list(comm->settings.transports, listed, MT_ENDPOINTS, &count, error);
+    if (rc)
+        return rc;
+    struct mt_rank_offer *offers = calloc(comm->ranks, sizeof(*offers));
+    comm->route = calloc(comm->ranks, 1);
+    if (!offers || !comm->route)
+        rc = mt_error_set(error, MANTA_ENOMEM, "no memory for the routes to %u ranks", comm->ranks);
+    if (!rc)
+        rc = find_routes(comm, listed, count, offers, deadline_ns, error);
     if (!rc && open_sleep_fd(comm))
         rc = mt_error_set(error, MANTA_ESYSTEM, "epoll: raise the limit of open files (ulimit -n)");
     free(offers);
-    free(mine);
     return rc;
 }
 

@@ -222,11 +222,15 @@ int mt_wait_transport_error(struct manta_comm *comm, uint32_t endpoint_index, in
     /* A helper does not wait for a verdict: the communicator's own thread meets the error again. */
     if (atomic_load_explicit(&comm->owner, memory_order_relaxed) == MT_OWNER_HELPER)
         return code;
+    if (peer >= comm->ranks) /* also what a transport says in error */
+        peer = MANTA_PLAN_NONE;
     if (endpoint_index == MT_ROUTE_NONE)
         endpoint_index = peer == MANTA_PLAN_NONE ? comm->fused_endpoint : comm->route[peer];
+    if (endpoint_index >= comm->endpoint_count)
+        endpoint_index = 0;
     const struct mt_endpoint *endpoint = &comm->endpoints[endpoint_index];
     endpoint->transport->error(endpoint->handle, &detail);
-    if (peer == MANTA_PLAN_NONE)
+    if (peer == MANTA_PLAN_NONE && detail.peer < comm->ranks)
         peer = detail.peer;
     if (code == MANTA_EMISMATCH && peer != MANTA_PLAN_NONE &&
         (request || mt_record_find(comm->record, comm->sequence, &last))) {

@@ -184,6 +184,12 @@ int mt_config_check_variable(int name, struct mt_error *error)
     }
 }
 
+int mt_config_is_plugins(const char *variable, size_t length)
+{
+    static const char prefix[] = "MANTA_PLUGIN_";
+    return length >= sizeof(prefix) && memcmp(variable, prefix, sizeof(prefix) - 1) == 0;
+}
+
 static int is_known(const char *variable, size_t length)
 {
     for (int i = 0; i < MT_CONFIG_VARIABLE_COUNT; i++)
@@ -201,7 +207,7 @@ const char *mt_config_unknown(size_t *at, size_t *length_out)
         if (strncmp(entry, "MANTA_", 6) != 0 || !equals)
             continue;
         *length_out = (size_t)(equals - entry);
-        if (!is_known(entry, *length_out))
+        if (!is_known(entry, *length_out) && !mt_config_is_plugins(entry, *length_out))
             return entry;
     }
     return NULL;

@@ -48,6 +48,8 @@ int mt_config_flag(int name, int *flag_out, struct mt_error *error);
 int mt_config_check_variable(int name, struct mt_error *error);
 /* Check all variables that are set, and warn of MANTA_* variables that do not exist. */
 int mt_config_check(struct mt_error *error);
+/* 1 for the variables that are left to plugins: MANTA_PLUGIN_*. */
+int mt_config_is_plugins(const char *variable, size_t length);
 /* The next MANTA_* variable of the environment that does not exist, or NULL: its name is the first
  * *length_out characters. *at: 0 at first. */
 const char *mt_config_unknown(size_t *at, size_t *length_out);

@@ -18,7 +18,7 @@
 enum {
     FD_LIMIT = 1 << 20, /* Linux lets no process have more (fs.nr_open) unless it is raised */
     WORD_BITS = 64,
-    RESET_LIMIT = 8
+    RESET_LIMIT = 12
 };
 
 _Atomic uint32_t mt_fork_count;

@@ -16,7 +16,7 @@
 #include "core/record.h"
 
 enum {
-    MT_WIRE_PROTOCOL = 3, /* raised with every change of these messages */
+    MT_WIRE_PROTOCOL = 4, /* raised with every change of these messages */
     MT_HELLO_BYTES = 96,
     MT_CHALLENGE_BYTES = 72,
     MT_ACCEPTED_BYTES = 8,

@@ -8,6 +8,8 @@
 #include "core/clock.h"
 #include "core/config.h"
 #include "core/log.h"
+#include "core/service.h"
+#include "transport/plugin.h"
 
 static const struct manta_transport *const built_in[] = {
     &mt_transport_shm,
@@ -41,31 +43,66 @@ static const char *known_names(char *text, size_t text_bytes)
     return text;
 }
 
-static int add(const char *name, size_t length, const struct manta_transport **transports,
-               uint32_t count, struct mt_error *error)
+const struct manta_transport *mt_transport_built_in(uint32_t index)
 {
-    char known[128];
-    const struct manta_transport *transport = find(name, length);
-    int shown = length < 64 ? (int)length : 64;
-    if (length == 0)
+    return index < BUILT_IN_COUNT ? built_in[index] : NULL;
+}
+
+/* A path: a plugin that this rank may have or not. */
+static int add_plugin(struct mt_transport_listed *listed, struct mt_error *error)
+{
+    if (listed->name[0] != '/')
         return mt_error_set(error, MANTA_EINVAL,
-                            "the list of transports has an empty name; give names separated by "
-                            "single commas, e.g. shm,tcp");
-    if (transport == NULL)
+                            "the plugin '%.*s' must be named by its absolute path, which begins "
+                            "with a slash",
+                            (int)listed->name_length, listed->name);
+    char path[MT_PLUGIN_PATH_MAX + 1];
+    if (listed->name_length > MT_PLUGIN_PATH_MAX)
         return mt_error_set(error, MANTA_EINVAL,
-                            "there is no transport '%.*s'; MANTA_TRANSPORTS may name: %s", shown,
-                            name, known_names(known, sizeof(known)));
-    for (uint32_t i = 0; i < count; i++) {
-        if (transports[i] == transport)
-            return mt_error_set(error, MANTA_EINVAL, "transport %s is named twice",
-                                transport->name);
-    }
-    transports[count] = transport;
+                            "the path of a plugin has %zu characters, at most %d are allowed",
+                            listed->name_length, MT_PLUGIN_PATH_MAX);
+    memcpy(path, listed->name, listed->name_length);
+    path[listed->name_length] = '\0';
+    listed->is_plugin = 1;
+    (void)mt_plugin_load(path, &listed->transport, &listed->why);
     return 0;
 }
 
-int mt_transport_list(const char *names, const struct manta_transport **transports,
-                      uint32_t capacity, uint32_t *count_out, struct mt_error *error)
+static int add_named(struct mt_transport_listed *listed, struct mt_error *error)
+{
+    char known[128];
+    int shown = listed->name_length < 64 ? (int)listed->name_length : 64;
+    if (listed->name_length == 0)
+        return mt_error_set(error, MANTA_EINVAL,
+                            "the list of transports has an empty name; give names separated by "
+                            "single commas, e.g. shm,tcp");
+    if (memchr(listed->name, '/', listed->name_length) != NULL)
+        return add_plugin(listed, error);
+    listed->transport = find(listed->name, listed->name_length);
+    if (listed->transport != NULL)
+        return 0;
+    return mt_error_set(error, MANTA_EINVAL,
+                        "there is no transport '%.*s'; MANTA_TRANSPORTS may name: %s, or the "
+                        "absolute path of a plugin",
+                        shown, listed->name, known_names(known, sizeof(known)));
+}
+
+static int add(struct mt_transport_listed *listed, uint32_t count, struct mt_error *error)
+{
+    struct mt_transport_listed *added = &listed[count];
+    int code = add_named(added, error);
+    for (uint32_t i = 0; code == 0 && i < count; i++) {
+        int is_same = listed[i].name_length == added->name_length &&
+                      memcmp(listed[i].name, added->name, added->name_length) == 0;
+        if (is_same || (added->transport != NULL && listed[i].transport == added->transport))
+            code = mt_error_set(error, MANTA_EINVAL, "transport %.*s is named twice",
+                                (int)added->name_length, added->name);
+    }
+    return code;
+}
+
+int mt_transport_list(const char *names, struct mt_transport_listed *listed, uint32_t capacity,
+                      uint32_t *count_out, struct mt_error *error)
 {
     uint32_t count = 0;
     for (const char *name = names;;) {
@@ -73,7 +110,8 @@ int mt_transport_list(const char *names, const struct manta_transport **transpor
         if (count == capacity)
             return mt_error_set(error, MANTA_EINVAL, "at most %u transports can be named",
                                 capacity);
-        int code = add(name, length, transports, count, error);
+        listed[count] = (struct mt_transport_listed){.name = name, .name_length = length};
+        int code = add(listed, count, error);
         if (code != 0)
             return code;
         count++;
@@ -83,6 +121,19 @@ int mt_transport_list(const char *names, const struct manta_transport **transpor
     }
     *count_out = count;
     return 0;
+}
+
+int mt_transport_query(const struct manta_transport *transport, struct manta_transport_error *error)
+{
+    *error = (struct manta_transport_error){.size = sizeof(*error), .peer = MANTA_PLAN_NONE};
+    int code = transport->query(mt_transport_host(), error);
+    error->sentence[sizeof(error->sentence) - 1] = '\0';
+    if (code == 0)
+        return 0;
+    if (error->sentence[0] == '\0')
+        snprintf(error->sentence, sizeof(error->sentence),
+                 "its query answered %d, and nothing else", code);
+    return code == MANTA_EINVAL ? code : MANTA_ENOTSUP;
 }
 
 static void host_log(int level, const char *transport, const char *sentence)
@@ -103,11 +154,17 @@ static void host_free(void *memory)
     free(memory);
 }
 
+/* The library's variables, and those that it leaves to plugins. */
 static const char *host_config(const char *variable)
 {
-    static const char prefix[] = "MANTA_";
+    char name[128];
+    int length = snprintf(name, sizeof(name), "MANTA_%s", variable);
+    if (length >= (int)sizeof(name))
+        return NULL;
+    if (mt_config_is_plugins(name, (size_t)length))
+        return getenv(name);
     for (int i = 0; i < MT_CONFIG_VARIABLE_COUNT; i++) {
-        if (strcmp(mt_config_entry(i)->variable + sizeof(prefix) - 1, variable) == 0)
+        if (strcmp(mt_config_entry(i)->variable, name) == 0)
             return mt_config_string(i);
     }
     return NULL;
@@ -123,6 +180,8 @@ const struct manta_transport_host *mt_transport_host(void)
         .free = host_free,
         .clock_ns = mt_clock_now_ns,
         .config = host_config,
+        .fd_enter = mt_fd_enter,
+        .fd_close = mt_fd_close,
     };
     return &host;
 }

@@ -14,13 +14,28 @@ extern const struct manta_transport mt_transport_shm;
 extern const struct manta_transport mt_transport_tcp;
 extern const struct manta_transport mt_transport_sim;
 
-/* NULL if there is none of that name. */
+/* A built-in one; NULL if there is none of that name, or of that index. */
 const struct manta_transport *mt_transport_find(const char *name);
+const struct manta_transport *mt_transport_built_in(uint32_t index);
 
-/* Parse a list of preference such as MANTA_TRANSPORTS ("shm,tcp"). 0, or MANTA_EINVAL with a
- * sentence: an unknown name (and those there are), one named twice, an empty place, too many. */
-int mt_transport_list(const char *names, const struct manta_transport **transports,
-                      uint32_t capacity, uint32_t *count_out, struct mt_error *error);
+/* What a list of preference names: a built-in transport or a plugin. */
+struct mt_transport_listed {
+    const struct manta_transport *transport; /* NULL: a plugin that cannot be had here: see why */
+    const char *name;                        /* in the list that was parsed */
+    size_t name_length;
+    int is_plugin;
+    struct mt_error why;
+};
+
+/* Parse a list of preference such as MANTA_TRANSPORTS ("shm,tcp,/path/plugin.so"), and load the
+ * plugins that it names. 0, or MANTA_EINVAL with a sentence: an unknown name (and those there are),
+ * one named twice, an empty place, too many, a plugin without its whole path. */
+int mt_transport_list(const char *names, struct mt_transport_listed *listed, uint32_t capacity,
+                      uint32_t *count_out, struct mt_error *error);
+
+/* Its query: 0, MANTA_ENOTSUP or MANTA_EINVAL, the latter two with a sentence. */
+int mt_transport_query(const struct manta_transport *transport,
+                       struct manta_transport_error *error);
 
 /* The host table of this library. */
 const struct manta_transport_host *mt_transport_host(void);

@@ -25,10 +25,17 @@
 
 static int check_transports(int name, struct mt_error *error)
 {
-    const struct manta_transport *transports[MT_ENDPOINTS];
-    uint32_t count;
+    struct mt_transport_listed listed[MT_ENDPOINTS];
+    uint32_t count = 0;
     struct mt_error cause;
-    if (mt_transport_list(mt_config_string(name), transports, MT_ENDPOINTS, &count, &cause) == 0)
+    int code = mt_transport_list(mt_config_string(name), listed, MT_ENDPOINTS, &count, &cause);
+    for (uint32_t i = 0; code == 0 && i < count; i++) {
+        if (listed[i].transport != NULL)
+            continue;
+        cause = listed[i].why;
+        code = cause.code;
+    }
+    if (code == 0)
         return 0;
     return mt_error_set(error, MANTA_EINVAL, "%s: %.400s", mt_config_entry(name)->variable,
                         cause.sentence);

@@ -25,15 +25,19 @@ static int refuse(struct manta_transport_error *error, const struct mt_error *wh
 }
 
 /* What the environment says: the inner transports, the faults, the seed. */
-static int read_settings(const struct manta_transport **inners, uint32_t *inner_count_out,
+static int read_settings(struct mt_transport_listed *inners, uint32_t *inner_count_out,
                          struct mt_faults *faults_out, uint64_t *seed_out, struct mt_error *error)
 {
     int code = mt_transport_list(mt_config_string(MT_VAR(SIM_INNER)), inners, MT_SIM_INNERS,
                                  inner_count_out, error);
     for (uint32_t i = 0; code == 0 && i < *inner_count_out; i++) {
-        if (inners[i] == &mt_transport_sim)
+        if (inners[i].transport == NULL) {
+            *error = inners[i].why;
+            code = error->code;
+        } else if (inners[i].transport == &mt_transport_sim) {
             code = mt_error_set(error, MANTA_EINVAL,
                                 "MANTA_SIM_INNER names sim itself; name tcp or shm");
+        }
     }
     if (code == 0)
         code = mt_faults_parse(mt_config_string(MT_VAR(FAULT)), faults_out, error);
@@ -44,7 +48,8 @@ static int read_settings(const struct manta_transport **inners, uint32_t *inner_
 
 int mt_sim_query(const struct manta_transport_host *host, struct manta_transport_error *error)
 {
-    const struct manta_transport *inners[MT_SIM_INNERS];
+    (void)host;
+    struct mt_transport_listed inners[MT_SIM_INNERS];
     struct mt_error why = {0};
     struct mt_faults faults;
     uint32_t count;
@@ -52,7 +57,7 @@ int mt_sim_query(const struct manta_transport_host *host, struct manta_transport
     if (read_settings(inners, &count, &faults, &seed, &why) != 0)
         return refuse(error, &why);
     for (uint32_t i = 0; i < count; i++) {
-        int code = inners[i]->query(host, error);
+        int code = mt_transport_query(inners[i].transport, error);
         if (code != 0)
             return code;
     }
@@ -73,14 +78,15 @@ void mt_sim_close(void *handle)
 }
 
 static int open_inners(struct mt_sim *sim, const struct manta_transport_open *params,
-                       const struct manta_transport *const *inners, uint32_t count,
+                       const struct mt_transport_listed *inners, uint32_t count,
                        struct manta_transport_error *error)
 {
+    struct manta_transport_open own = *params;
     for (uint32_t i = 0; i < count; i++) {
         struct mt_sim_inner *inner = &sim->inners[i];
         struct epoll_event event = {.events = EPOLLIN};
-        inner->transport = inners[i];
-        int code = inner->transport->open(params, &inner->endpoint, error);
+        own.transport = inner->transport = inners[i].transport;
+        int code = inner->transport->open(&own, &inner->endpoint, error);
         if (code != 0)
             return code;
         sim->inner_count++;
@@ -97,7 +103,7 @@ static int open_inners(struct mt_sim *sim, const struct manta_transport_open *pa
 int mt_sim_open(const struct manta_transport_open *params, void **endpoint_out,
                 struct manta_transport_error *error)
 {
-    const struct manta_transport *inners[MT_SIM_INNERS];
+    struct mt_transport_listed inners[MT_SIM_INNERS];
     struct mt_error why = {0};
     uint32_t count;
     *endpoint_out = NULL;

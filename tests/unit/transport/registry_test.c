@@ -11,17 +11,17 @@
 
 static void test_lists(void **state)
 {
-    const struct manta_transport *found[3];
+    struct mt_transport_listed found[3];
     struct mt_error error = {0};
     uint32_t count = 0;
     (void)state;
     assert_int_equal(mt_transport_list("shm,tcp", found, 3, &count, &error), 0);
     assert_int_equal(count, 2);
-    assert_ptr_equal(found[0], &mt_transport_shm);
-    assert_ptr_equal(found[1], &mt_transport_tcp);
+    assert_ptr_equal(found[0].transport, &mt_transport_shm);
+    assert_ptr_equal(found[1].transport, &mt_transport_tcp);
     assert_int_equal(mt_transport_list("sim", found, 3, &count, &error), 0);
     assert_int_equal(count, 1);
-    assert_ptr_equal(found[0], &mt_transport_sim);
+    assert_ptr_equal(found[0].transport, &mt_transport_sim);
 }
 
 static void test_refused_lists(void **state)
@@ -29,14 +29,23 @@ static void test_refused_lists(void **state)
     static const struct {
         const char *names, *part;
     } bad[] = {
-        {"", "empty name"},         {"shm,", "empty name"}, {",tcp", "empty name"},
-        {"shm,,tcp", "empty name"}, {"tcp,tcp", "twice"},   {"tpc", "shm, tcp, sim"},
-        {"shm tcp", "'shm tcp'"},   {"TCP", "'TCP'"},       {"shm,tcp,sim,shm", "at most 3"},
+        {"", "empty name"},
+        {"shm,", "empty name"},
+        {",tcp", "empty name"},
+        {"shm,,tcp", "empty name"},
+        {"tcp,tcp", "twice"},
+        {"tpc", "shm, tcp, sim"},
+        {"shm tcp", "'shm tcp'"},
+        {"TCP", "'TCP'"},
+        {"shm,tcp,sim,shm", "at most 3"},
         {"tcpx", "'tcpx'"},
+        {"./a.so", "absolute path"},
+        {"shm,a/b.so", "absolute path"},
+        {"/none.so,/none.so", "twice"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        const struct manta_transport *found[3];
+        struct mt_transport_listed found[3];
         struct mt_error error = {0};
         uint32_t count = 0;
         assert_int_equal(mt_transport_list(bad[i].names, found, 3, &count, &error), MANTA_EINVAL);
