@@ -54,12 +54,11 @@ struct op {
     {                                                                                              \
 #name, offsetof(struct manta_transport, name)                                              \
     }
-static const struct op needed[] = {
-    OP(query), OP(open),     OP(address),     OP(peers), OP(probe), OP(connect), OP(send),
-    OP(recv),  OP(progress), OP(peer_status), OP(error), OP(abort), OP(close)};
+static const struct op needed[] = {OP(open),        OP(address), OP(peers), OP(probe),
+                                   OP(connect),     OP(send),    OP(recv),  OP(progress),
+                                   OP(peer_status), OP(error),   OP(abort), OP(close)};
 /* Each group as a whole, or nothing of it. */
 static const struct op groups[][4] = {
-    {OP(wait_fd), OP(arm), OP(disarm)},
     {OP(fused_query), OP(fused_post)},
     {OP(mem_register), OP(mem_deregister), OP(mem_export), OP(mem_import)}};
 #undef OP

@@ -126,7 +126,7 @@ int mt_transport_list(const char *names, struct mt_transport_listed *listed, uin
 int mt_transport_query(const struct manta_transport *transport, struct manta_transport_error *error)
 {
     *error = (struct manta_transport_error){.size = sizeof(*error), .peer = MANTA_PLAN_NONE};
-    int code = transport->query(mt_transport_host(), error);
+    int code = transport->query ? transport->query(mt_transport_host(), error) : 0;
     error->sentence[sizeof(error->sentence) - 1] = '\0';
     if (code == 0)
         return 0;

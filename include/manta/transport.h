@@ -201,9 +201,9 @@ struct manta_transport {
      * whenever address blobs or what goes over the wire change. NULL: the library's own. */
     const char *version;
 
-    /* Can it be used on this host? 0; MANTA_ENOTSUP: no, and error says why: the communicator is
-     * made with the other transports of the list; MANTA_EINVAL: what the user has set is wrong: it
-     * is not made. Any other error is like MANTA_ENOTSUP. Any thread. */
+    /* Optional. Can it be used on this host? 0; MANTA_ENOTSUP: no, and error says why: the
+     * communicator is made with the other transports of the list; MANTA_EINVAL: what the user has
+     * set is wrong: it is not made. Any other error is like MANTA_ENOTSUP. Any thread. */
     int (*query)(const struct manta_transport_host *host, struct manta_transport_error *error);
 
     /* Make an endpoint. It must be able to accept peers from now on. 0 and *endpoint_out, which is
@@ -265,13 +265,13 @@ struct manta_transport {
     /* Move things on; 1 if anything happened, 0 if not, or an error that no request carries: the
      * communicator fails. */
     int (*progress)(void *endpoint);
-    /* Optional, all three or none; without them ranks that wait look every few milliseconds.
+    /* Optional, as are arm and disarm; without it ranks that wait look every few milliseconds.
      * A descriptor to sleep on (readable when progress may have work), or -1; always the same. */
     int (*wait_fd)(void *endpoint);
-    /* Prepare to sleep: 0: sleep on wait_fd; 1: there is work, do not sleep. What comes after arm
-     * has looked makes wait_fd readable, whether it had been readable before or not. */
+    /* Optional. Prepare to sleep: 0: sleep on wait_fd; 1: there is work, do not sleep. What comes
+     * after arm has looked makes wait_fd readable, whether it had been readable before or not. */
     int (*arm)(void *endpoint);
-    /* The sleep is over, or there was none: follows each arm, whatever it answered. */
+    /* Optional. The sleep is over, or there was none: follows each arm, whatever it answered. */
     void (*disarm)(void *endpoint);
 
     /* 0 connected, MANTA_INPROGRESS connecting or not connected yet, error: lost. */
