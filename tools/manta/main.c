@@ -20,6 +20,7 @@ static const struct {
     {"topo", command_topo, "this host, or a cluster: levels, caches, NICs, GPUs; as JSON or SVG"},
     {"doctor", command_doctor, "is this host fit to run Manta, and what to do if not"},
     {"tune", command_tune, "measure what messages and reductions cost here, for the cost model"},
+    {"plugin", command_plugin, "transports that are plugins: list them, check one"},
     {"session", command_session, "make a session string for ranks that start by hand"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

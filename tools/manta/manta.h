@@ -19,6 +19,7 @@ int command_tune(int argc, char **argv);
 int command_session(int argc, char **argv);
 int command_simulate(int argc, char **argv);
 int command_placement(int argc, char **argv);
+int command_plugin(int argc, char **argv);
 
 /* What --coll, --bytes and so on describe. */
 struct call_options {
