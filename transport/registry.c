@@ -14,6 +14,7 @@
 static const struct manta_transport *const built_in[] = {
     &mt_transport_shm,
     &mt_transport_tcp,
+    &mt_transport_ofi,
     &mt_transport_sim,
 };
 enum { BUILT_IN_COUNT = sizeof(built_in) / sizeof(built_in[0]) };

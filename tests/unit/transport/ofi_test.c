@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ofi between threads of this process, over each of libfabric's providers that needs no hardware. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/manners.h"
+#include "tests/support/ranks.h"
+#include "tests/support/traffic.h"
+#include "transport/ofi/ofi.h"
+
+enum { EAGER = MT_OFI_EAGER_BYTES, LONG = 3 << 20 };
+
+static void test_random_exchange(void **state)
+{
+    static const uint64_t sizes[] = {0, 1, 39, 4096, EAGER - 1, EAGER, EAGER + 1, 200000};
+    struct traffic traffic = {sizes, 8, 5};
+    static const uint32_t ranks[] = {2, 3, 5};
+    (void)state;
+    for (size_t i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++)
+        assert_int_equal(endpoints_run("ofi", ranks[i], traffic_run, &traffic), 0);
+}
+
+static void test_long_messages(void **state)
+{
+    static const uint64_t sizes[] = {LONG, 5, LONG + 1, EAGER};
+    struct traffic traffic = {sizes, 4, 2};
+    (void)state;
+    assert_int_equal(endpoints_run("ofi", 2, traffic_run, &traffic), 0);
+}
+
+static void test_flood(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("ofi", 2, manners_flood, NULL), 0);
+}
+
+static void test_nothing_is_lost_on_leaving(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct manners manners = {.eager_bytes = EAGER, .is_connectionless = 1};
+        assert_int_equal(endpoints_run("ofi", 2, manners_leave, &manners), 0);
+    }
+}
+
+/* Rank 1 vanishes. What rank 0 still sends cannot be delivered, and it says to whom. (Who only waits
+ * for a peer is told by the control plane that it is gone.) */
+static int send_to_nobody(struct endpoints_rank *self)
+{
+    struct manta_transport_request request;
+    struct manta_transport_error error = {.size = sizeof(error)};
+    uint8_t byte = 1;
+    int failed = self->rank == 0 ? endpoints_recv(self, 1, 1, 0, &byte, 1, &request)
+                                 : endpoints_send(self, 0, 1, 0, &byte, 1, &request);
+    failed = failed || endpoints_wait(self, &request, 1);
+    if (self->rank == 1) {
+        self->transport->close(self->endpoint);
+        self->closed = 1;
+        endpoints_barrier(self);
+        return failed;
+    }
+    endpoints_barrier(self);
+    int code = failed;
+    for (uint32_t i = 0; i < 400 && code == 0; i++) {
+        code = endpoints_send(self, 1, 2 + i, 0, &byte, 1, &request);
+        if (code == 0 && endpoints_wait(self, &request, 1) == 0)
+            code = request.status;
+    }
+    self->transport->error(self->endpoint, &error);
+    if (code != MANTA_EPEER || error.code != MANTA_EPEER || error.peer != 1 ||
+        strstr(error.sentence, "rank 1 (") == NULL || strstr(error.sentence, "provider") == NULL ||
+        self->transport->peer_status(self->endpoint, 1) != MANTA_EPEER)
+        failed = endpoints_fail(self, "%d, error %d '%s'", code, error.code, error.sentence);
+    return failed;
+}
+
+static void test_lost_peer(void **state)
+{
+    (void)state;
+    if (strcmp(getenv("MANTA_OFI_PROVIDER"), "shm") == 0) /* writes on into memory of nobody */
+        return;
+    assert_int_equal(endpoints_run("ofi", 2, send_to_nobody, NULL), 0);
+}
+
+static void test_abort_leaves_buffers(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct manners manners = {.eager_bytes = EAGER};
+        assert_int_equal(endpoints_run("ofi", 2, manners_give_up, &manners), 0);
+    }
+}
+
+static void test_sleeper_is_woken(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("ofi", 2, manners_sleep, NULL), 0);
+}
+
+static void test_counters(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("ofi", 2, manners_count, NULL), 0);
+}
+
+/* For each provider all tests, or what runs alone: PROVIDER=sockets build/tests/.../ofi_test. */
+int main(void)
+{
+    static const char *const providers[] = {"tcp", "net", "sockets", "shm"};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_counters),         cmocka_unit_test(test_random_exchange),
+        cmocka_unit_test(test_long_messages),    cmocka_unit_test(test_flood),
+        cmocka_unit_test(test_sleeper_is_woken), cmocka_unit_test(test_nothing_is_lost_on_leaving),
+        cmocka_unit_test(test_lost_peer),        cmocka_unit_test(test_abort_leaves_buffers),
+    };
+    int failed = 0;
+    const char *only = getenv("PROVIDER");
+    for (size_t i = 0; i < sizeof(providers) / sizeof(providers[0]); i++) {
+        if (only != NULL && strcmp(only, providers[i]) != 0)
+            continue;
+        setenv("MANTA_OFI_PROVIDER", providers[i], 1);
+        failed += cmocka_run_group_tests_name(providers[i], tests, NULL, NULL);
+    }
+    return failed;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* libfabric's objects of an endpoint: made in this order, closed in the reverse one. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+
+#include "core/service.h"
+#include "transport/ofi/ofi.h"
+
+static int fail(const struct mt_ofi_endpoint *endpoint, const char *what, int error, char *reason,
+                size_t reason_bytes)
+{
+    snprintf(reason, reason_bytes, "libfabric (provider %s, domain %s) cannot %s: %s%s",
+             endpoint->provider, endpoint->domain_name, what, endpoint->library->strerror(-error),
+             strncmp(endpoint->provider, "verbs", 5) == 0
+                 ? "; try FI_UNIVERSE_SIZE=16 and `ulimit -l unlimited`"
+                 : "");
+    return error == -FI_ENOMEM ? MANTA_ENOMEM : MANTA_ENOTSUP;
+}
+
+static int open_queue(struct mt_ofi_endpoint *endpoint)
+{
+    uint64_t slots = (uint64_t)(MT_OFI_FORWARD_SLOTS + MT_OFI_ANSWER_SLOTS) * endpoint->ranks;
+    struct fi_cq_attr attributes = {
+        .size = slots + MT_OFI_INBOXES_MOST,
+        .format = FI_CQ_FORMAT_DATA,
+        .wait_obj = FI_WAIT_FD,
+    };
+    int code = fi_cq_open(endpoint->domain, &attributes, &endpoint->queue, NULL);
+    if (code == 0)
+        return fi_control(&endpoint->queue->fid, FI_GETWAIT, &endpoint->queue_fd);
+    /* Not all providers can wake: then a rank that sleeps looks now and then. */
+    attributes.wait_obj = FI_WAIT_NONE;
+    endpoint->queue_fd = -1;
+    return fi_cq_open(endpoint->domain, &attributes, &endpoint->queue, NULL);
+}
+
+static int open_table(struct mt_ofi_endpoint *endpoint)
+{
+    struct fi_av_attr attributes = {.type = endpoint->info->domain_attr->av_type,
+                                    .count = endpoint->ranks};
+    if (attributes.type == FI_AV_UNSPEC)
+        attributes.type = FI_AV_TABLE;
+    return fi_av_open(endpoint->domain, &attributes, &endpoint->table, NULL);
+}
+
+/* What wakes a rank that sleeps. */
+static int open_sleep(struct mt_ofi_endpoint *endpoint)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    if (endpoint->queue_fd < 0)
+        return 0;
+    endpoint->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (endpoint->epoll_fd < 0)
+        return -1;
+    mt_fd_enter(endpoint->epoll_fd);
+    endpoint->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (endpoint->timer_fd < 0)
+        return -1;
+    mt_fd_enter(endpoint->timer_fd);
+    event.data.fd = endpoint->timer_fd;
+    if (epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_ADD, endpoint->timer_fd, &event) != 0)
+        return -1;
+    event.data.fd = endpoint->queue_fd;
+    return epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_ADD, endpoint->queue_fd, &event);
+}
+
+static int open_endpoint(struct mt_ofi_endpoint *endpoint)
+{
+    int code = fi_endpoint(endpoint->domain, endpoint->info, &endpoint->endpoint, NULL);
+    if (code == 0)
+        code = fi_ep_bind(endpoint->endpoint, &endpoint->table->fid, 0);
+    if (code == 0)
+        code = fi_ep_bind(endpoint->endpoint, &endpoint->queue->fid, FI_TRANSMIT | FI_RECV);
+    return code == 0 ? fi_enable(endpoint->endpoint) : code;
+}
+
+int mt_ofi_objects_open(struct mt_ofi_endpoint *endpoint, char *reason, size_t reason_bytes)
+{
+    const char *what = "open a fabric";
+    int code = endpoint->library->fabric(endpoint->info->fabric_attr, &endpoint->fabric, NULL);
+    if (code == 0) {
+        what = "open a domain";
+        code = fi_domain(endpoint->fabric, endpoint->info, &endpoint->domain, NULL);
+    }
+    if (code == 0) {
+        what = "open a completion queue";
+        code = open_queue(endpoint);
+    }
+    if (code == 0) {
+        what = "open a table of addresses";
+        code = open_table(endpoint);
+    }
+    if (code == 0) {
+        what = "open an endpoint";
+        code = open_endpoint(endpoint);
+    }
+    if (code != 0)
+        return fail(endpoint, what, code, reason, reason_bytes);
+    if (open_sleep(endpoint) == 0)
+        return 0;
+    snprintf(reason, reason_bytes,
+             "epoll or timerfd: %m; raise the limit of open files (ulimit -n)");
+    return MANTA_ESYSTEM;
+}
+
+static void close_descriptor(int *fd)
+{
+    if (*fd >= 0)
+        mt_fd_close(*fd);
+    *fd = -1;
+}
+
+static void close_region(struct fid_mr **region)
+{
+    if (*region != NULL)
+        fi_close(&(*region)->fid);
+    *region = NULL;
+}
+
+void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
+{
+    close_descriptor(&endpoint->epoll_fd);
+    close_descriptor(&endpoint->timer_fd);
+    if (endpoint->endpoint != NULL)
+        fi_close(&endpoint->endpoint->fid);
+    close_region(&endpoint->inbox_region);
+    for (uint32_t peer = 0; endpoint->peers != NULL && peer < endpoint->ranks; peer++)
+        close_region(&endpoint->peers[peer].region);
+    if (endpoint->table != NULL)
+        fi_close(&endpoint->table->fid);
+    if (endpoint->queue != NULL)
+        fi_close(&endpoint->queue->fid);
+    if (endpoint->domain != NULL)
+        fi_close(&endpoint->domain->fid);
+    if (endpoint->fabric != NULL)
+        fi_close(&endpoint->fabric->fid);
+    endpoint->endpoint = NULL;
+    endpoint->table = NULL;
+    endpoint->queue = NULL;
+    endpoint->domain = NULL;
+    endpoint->fabric = NULL;
+    endpoint->queue_fd = -1;
+}
+
+int mt_ofi_local_register(struct mt_ofi_endpoint *endpoint, void *memory, size_t bytes,
+                          struct fid_mr **region_out)
+{
+    *region_out = NULL;
+    if (!(endpoint->info->domain_attr->mr_mode & FI_MR_LOCAL))
+        return 0;
+    int code = fi_mr_reg(endpoint->domain, memory, bytes, FI_SEND | FI_RECV, 0,
+                         ++endpoint->next_key, 0, region_out, NULL);
+    if (code == 0 && endpoint->info->domain_attr->mr_mode & FI_MR_ENDPOINT) {
+        code = fi_mr_bind(*region_out, &endpoint->endpoint->fid, 0);
+        if (code == 0)
+            code = fi_mr_enable(*region_out);
+    }
+    return code;
+}

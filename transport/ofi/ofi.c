@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations of the ofi transport. */
+#include "transport/ofi/ofi.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/timerfd.h>
+
+#include "core/counter.h"
+#include "transport/answer.h"
+#include "transport/registry.h"
+
+enum { LATENCY_FABRIC_NS = 3000, LATENCY_SOCKETS_NS = 30000 };
+#define BANDWIDTH_FABRIC UINT64_C(10000000000)
+#define BANDWIDTH_SOCKETS UINT64_C(1000000000)
+#define MESSAGE_BYTES_MAX (UINT64_C(1) << 62)
+
+static int query(const struct manta_transport_host *host, struct manta_transport_error *error)
+{
+    char reason[240];
+    (void)host;
+    if (mt_ofi_library(reason, sizeof(reason)) == NULL)
+        return mt_transport_refuse(error, MANTA_ENOTSUP, 0, reason);
+    return 0;
+}
+
+static void endpoint_free(struct mt_ofi_endpoint *endpoint)
+{
+    const struct manta_transport_host *host = endpoint->host;
+    mt_ofi_objects_close(endpoint);
+    mt_messages_destroy(endpoint->messages);
+    mt_ofi_peers_free(endpoint);
+    host->free(endpoint->inboxes);
+    host->free(endpoint->inbox_memory);
+    if (endpoint->info != NULL)
+        endpoint->library->freeinfo(endpoint->info);
+    host->free(endpoint);
+}
+
+static struct mt_ofi_endpoint *endpoint_create(const struct manta_transport_open *params)
+{
+    const struct manta_transport_host *host = params->host;
+    struct mt_ofi_endpoint *endpoint = host->alloc(sizeof(*endpoint), 64);
+    if (endpoint == NULL)
+        return NULL;
+    memset(endpoint, 0, sizeof(*endpoint));
+    endpoint->host = host;
+    endpoint->group = params->group;
+    endpoint->rank = params->rank;
+    endpoint->ranks = params->ranks;
+    endpoint->queue_fd = endpoint->epoll_fd = endpoint->timer_fd = -1;
+    endpoint->peers = host->alloc(params->ranks * sizeof(*endpoint->peers), 64);
+    if (endpoint->peers == NULL) {
+        host->free(endpoint);
+        return NULL;
+    }
+    memset(endpoint->peers, 0, params->ranks * sizeof(*endpoint->peers));
+    for (uint32_t peer = 0; peer < params->ranks; peer++)
+        endpoint->peers[peer].address = FI_ADDR_UNSPEC;
+    return endpoint;
+}
+
+static int make_messages(struct mt_ofi_endpoint *endpoint,
+                         const struct manta_transport_open *params)
+{
+    const struct mt_message_settings settings = {
+        .transport = "ofi",
+        .host = params->host,
+        .rank = params->rank,
+        .ranks = params->ranks,
+        .epoch = params->epoch,
+        .eager_bytes = MT_OFI_EAGER_BYTES,
+        .window_bytes = MT_OFI_WINDOW_BYTES,
+        .call_state = params->call_state,
+        .host_arg = params->host_arg,
+        .wire = &mt_ofi_wire,
+        .wire_arg = endpoint,
+    };
+    return mt_messages_create(&settings, &endpoint->messages);
+}
+
+/* Choose a provider, and make everything. */
+static int endpoint_build(struct mt_ofi_endpoint *endpoint,
+                          const struct manta_transport_open *params, char *reason,
+                          size_t reason_bytes)
+{
+    const char *provider = params->host->config("OFI_PROVIDER");
+    const char *domain = params->host->config("OFI_DOMAIN");
+    endpoint->library = mt_ofi_library(reason, reason_bytes);
+    if (endpoint->library == NULL)
+        return MANTA_ENOTSUP;
+    mt_ofi_library_expect(params->ranks);
+    endpoint->info = mt_ofi_choose(endpoint->library, provider, domain, reason, reason_bytes);
+    if (endpoint->info == NULL)
+        return MANTA_ENOTSUP;
+    snprintf(endpoint->provider, sizeof(endpoint->provider), "%s",
+             endpoint->info->fabric_attr->prov_name);
+    snprintf(endpoint->domain_name, sizeof(endpoint->domain_name), "%s",
+             endpoint->info->domain_attr->name);
+    int code = make_messages(endpoint, params);
+    if (code == 0)
+        code = mt_ofi_objects_open(endpoint, reason, reason_bytes);
+    if (code != 0)
+        return code;
+    code = mt_ofi_inboxes_create(endpoint);
+    if (code != 0) {
+        snprintf(reason, reason_bytes,
+                 "no memory to receive into: %s; `ulimit -l unlimited` may help",
+                 endpoint->library->strerror(-code));
+        return MANTA_ENOMEM;
+    }
+    mt_ofi_inboxes_post(endpoint);
+    return 0;
+}
+
+static int open_endpoint(const struct manta_transport_open *params, void **endpoint_out,
+                         struct manta_transport_error *error)
+{
+    char reason[240] = "the ofi endpoint could not be opened";
+    *endpoint_out = NULL;
+    if (params->group == NULL)
+        return mt_transport_refuse(error, MANTA_EINVAL, 0, "ofi needs a group");
+    struct mt_ofi_endpoint *endpoint = endpoint_create(params);
+    if (endpoint == NULL)
+        return mt_transport_refuse(error, MANTA_ENOMEM, 0, "no memory for the ofi endpoint");
+    int code = endpoint_build(endpoint, params, reason, sizeof(reason));
+    if (code != 0) {
+        endpoint_free(endpoint);
+        return mt_transport_refuse(error, code, 0, reason);
+    }
+    *endpoint_out = endpoint;
+    return 0;
+}
+
+static int address(void *handle, void *blob, size_t blob_bytes, size_t *bytes_out)
+{
+    return mt_ofi_blob_write(handle, blob, blob_bytes, bytes_out);
+}
+
+static int peers(void *handle, const void *const *addresses, const size_t *address_bytes)
+{
+    return mt_ofi_peers_keep(handle, addresses, address_bytes);
+}
+
+static void describe(const struct mt_ofi_endpoint *endpoint, uint32_t peer,
+                     struct manta_transport_properties *found)
+{
+    char at[96];
+    int is_fabric = mt_ofi_is_fabric(endpoint->provider);
+    const struct fid_nic *card = endpoint->info->nic;
+    found->latency_ns = is_fabric ? LATENCY_FABRIC_NS : LATENCY_SOCKETS_NS;
+    found->bandwidth_bytes_per_s = is_fabric ? BANDWIDTH_FABRIC : BANDWIDTH_SOCKETS;
+    if (is_fabric && card != NULL && card->link_attr != NULL && card->link_attr->speed > 0)
+        found->bandwidth_bytes_per_s = card->link_attr->speed / 8;
+    found->eager_bytes = MT_OFI_EAGER_BYTES;
+    found->message_bytes_max = MESSAGE_BYTES_MAX;
+    snprintf(found->interface, sizeof(found->interface), "%.30s %.30s", endpoint->provider,
+             endpoint->domain_name);
+    mt_ofi_peer_name(endpoint, peer, at, sizeof(at));
+    snprintf(found->reason, sizeof(found->reason), "at %s", at);
+}
+
+static int probe(void *handle, uint32_t peer, struct manta_transport_properties *properties)
+{
+    struct mt_ofi_endpoint *endpoint = handle;
+    struct manta_transport_properties found = {.size = sizeof(found)};
+    if (peer >= endpoint->ranks || peer == endpoint->rank)
+        return mt_messages_error_set(endpoint->messages, MANTA_EINVAL, peer, 0,
+                                     "ofi has no peer %u", peer);
+    int code = mt_ofi_peer_suits(endpoint, peer);
+    if (code != 0)
+        return code;
+    describe(endpoint, peer, &found);
+    mt_transport_export(&found, sizeof(found), properties);
+    return 0;
+}
+
+/* Reliable datagrams know no connections, or libfabric makes them by itself at the first message. */
+static int connect_peer(void *handle, uint32_t peer, uint64_t deadline_ns)
+{
+    (void)deadline_ns;
+    return mt_ofi_peer_open(handle, peer);
+}
+
+static int send_op(void *handle, const struct manta_transport_message *message,
+                   struct manta_transport_request *request)
+{
+    return mt_messages_send(((struct mt_ofi_endpoint *)handle)->messages, message, request);
+}
+
+static int recv_op(void *handle, const struct manta_transport_message *message,
+                   struct manta_transport_request *request)
+{
+    return mt_messages_recv(((struct mt_ofi_endpoint *)handle)->messages, message, request);
+}
+
+static int progress(void *handle)
+{
+    struct mt_ofi_endpoint *endpoint = handle;
+    int moved = mt_ofi_read(endpoint);
+    if (endpoint->unposted != NULL)
+        mt_ofi_inboxes_post(endpoint);
+    if (endpoint->dirty != NULL)
+        moved |= mt_ofi_write_dirty(endpoint);
+    if (endpoint->failure && !endpoint->aborted)
+        return endpoint->failure;
+    int stray = mt_messages_stray(endpoint->messages);
+    return stray ? stray : moved;
+}
+
+static int wait_fd(void *handle)
+{
+    return ((struct mt_ofi_endpoint *)handle)->epoll_fd;
+}
+
+/* Peers that are still on the list, and inboxes that are not posted, wait for libfabric to have
+ * room: it does not say when. */
+static int arm(void *handle)
+{
+    struct mt_ofi_endpoint *endpoint = handle;
+    struct fid *queues[] = {&endpoint->queue->fid};
+    if (endpoint->epoll_fd < 0)
+        return 0;
+    if (endpoint->dirty != NULL || endpoint->unposted != NULL) {
+        const struct itimerspec soon = {.it_value = {.tv_nsec = MT_OFI_LOOK_NS}};
+        timerfd_settime(endpoint->timer_fd, 0, &soon, NULL);
+    }
+    return fi_trywait(endpoint->fabric, queues, 1) != 0;
+}
+
+static void disarm(void *handle)
+{
+    struct mt_ofi_endpoint *endpoint = handle;
+    const struct itimerspec never = {.it_value = {.tv_nsec = 0}};
+    if (endpoint->epoll_fd >= 0 && (endpoint->dirty != NULL || endpoint->unposted != NULL))
+        timerfd_settime(endpoint->timer_fd, 0, &never, NULL);
+}
+
+static int peer_status(void *handle, uint32_t peer)
+{
+    const struct mt_ofi_endpoint *endpoint = handle;
+    if (peer >= endpoint->ranks)
+        return MANTA_EINVAL;
+    if (endpoint->peers[peer].is_lost)
+        return MANTA_EPEER;
+    return endpoint->peers[peer].slots != NULL ? 0 : MANTA_INPROGRESS;
+}
+
+static void error_op(void *handle, struct manta_transport_error *error_out)
+{
+    mt_messages_error(((struct mt_ofi_endpoint *)handle)->messages, error_out);
+}
+
+/* libfabric has memory of the endpoint only. */
+static int abort_op(void *handle, int code)
+{
+    struct mt_ofi_endpoint *endpoint = handle;
+    endpoint->aborted = 1;
+    mt_messages_abort(endpoint->messages, code);
+    return 0;
+}
+
+static int drain(void *handle)
+{
+    const struct mt_ofi_endpoint *endpoint = handle;
+    return endpoint->busy > 0 || endpoint->dirty != NULL;
+}
+
+static void close_endpoint(void *handle)
+{
+    struct mt_ofi_endpoint *endpoint = handle;
+    mt_messages_abort(endpoint->messages, MANTA_EABORTED);
+    endpoint_free(endpoint);
+}
+
+static void counters(void *handle, struct manta_transport_counters *counters_out)
+{
+    struct mt_ofi_endpoint *endpoint = handle;
+    struct manta_transport_counters found = {.size = sizeof(found)};
+    mt_messages_counters(endpoint->messages, &found);
+    found.copied_bytes += atomic_load_explicit(&endpoint->copied_bytes, memory_order_relaxed);
+    mt_transport_export(&found, sizeof(found), counters_out);
+}
+
+const struct manta_transport mt_transport_ofi = {
+    .size = sizeof(struct manta_transport),
+    .abi = MANTA_TRANSPORT_ABI,
+    .name = "ofi",
+    .query = query,
+    .open = open_endpoint,
+    .address = address,
+    .peers = peers,
+    .probe = probe,
+    .connect = connect_peer,
+    .send = send_op,
+    .recv = recv_op,
+    .progress = progress,
+    .wait_fd = wait_fd,
+    .arm = arm,
+    .disarm = disarm,
+    .peer_status = peer_status,
+    .error = error_op,
+    .abort = abort_op,
+    .drain = drain,
+    .close = close_endpoint,
+    .counters = counters,
+};

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ofi transport: libfabric's reliable datagrams (FI_EP_RDM), which any number of peers reach
+ * through one endpoint. Each rank has a fabric, a domain, an endpoint, a table of addresses and one
+ * completion queue of its own, so that nobody else's thread is in them.
+ *
+ * The protocol is that of transport/message.h. A frame is a message of libfabric, behind a head
+ * that says who sends it, proves that the sender knows the communicator's key, and counts, because
+ * providers complete what they receive in an order of their own. Frames leave from memory of the
+ * endpoint (so many for each peer, mt_ofi_slot) and arrive in memory of the endpoint (mt_ofi_inbox):
+ * the provider never holds memory of a caller, and an abort has nothing to wait for.
+ *
+ * A frame counts as handed over when libfabric has completed it with FI_TRANSMIT_COMPLETE, for most
+ * providers only move while they are asked for completions.
+ */
+#ifndef MT_TRANSPORT_OFI_H
+#define MT_TRANSPORT_OFI_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include <rdma/fabric.h>
+#include <rdma/fi_cm.h>
+#include <rdma/fi_domain.h>
+#include <rdma/fi_endpoint.h>
+#include <rdma/fi_eq.h>
+#include <rdma/fi_errno.h>
+#include <rdma/fi_rma.h>
+
+#include "core/group.h"
+#include "transport/message.h"
+#include "transport/ofi/library.h"
+
+#define MT_OFI_VERSION FI_VERSION(1, 17) /* of the interface that this is written for */
+
+enum {
+    /* With both heads under 16 KiB, up to which providers copy rather than ask first. */
+    MT_OFI_EAGER_BYTES = 31 * MT_MESSAGE_CHUNK,
+    MT_OFI_WINDOW_BYTES = 262144,
+    MT_OFI_PROOF_BYTES = 16,
+    MT_OFI_HEAD_BYTES = MT_OFI_PROOF_BYTES + 8 + MT_FRAME_BYTES,
+    MT_OFI_FRAME_BYTES = MT_OFI_HEAD_BYTES + MT_OFI_EAGER_BYTES,
+    MT_OFI_FORWARD_SLOTS = 8, /* of each peer: frames with payload that are on their way */
+    MT_OFI_ANSWER_SLOTS = 8,  /* the same of frames without */
+    MT_OFI_INBOXES_LEAST = 16,
+    MT_OFI_INBOXES_MOST = 256,
+    MT_OFI_COMPLETIONS = 16, /* read at a time */
+    MT_OFI_ROUND = 128,      /* completions before others get a turn */
+    MT_OFI_LOOK_NS = 1000000 /* a rank that sleeps looks so often whether there is room again */
+};
+
+/* What an operation of libfabric is about; libfabric writes into `context` until it is complete,
+ * and gives its address back. */
+struct mt_ofi_work {
+    struct fi_context2 context;
+    enum mt_ofi_work_kind { MT_OFI_SENDING, MT_OFI_RECEIVING } kind;
+};
+
+struct mt_ofi_slot {
+    struct mt_ofi_work work;
+    struct mt_ofi_slot *next; /* of the free ones */
+    uint32_t peer;
+    uint32_t data_bytes; /* of a long message */
+    int is_forward;
+    uint8_t *bytes;
+};
+
+struct mt_ofi_inbox {
+    struct mt_ofi_work work;
+    struct mt_ofi_inbox *next; /* of those that wait */
+    uint32_t bytes_in;
+    uint8_t *bytes;
+};
+
+struct mt_ofi_peer {
+    fi_addr_t address; /* FI_ADDR_UNSPEC: not in the table yet */
+    uint8_t proof_out[MT_OFI_PROOF_BYTES], proof_in[MT_OFI_PROOF_BYTES];
+    uint32_t sequence_out, sequence_in;
+    struct mt_ofi_slot *slots; /* all of this peer; NULL: not opened */
+    struct mt_ofi_slot *forward_free, *answer_free;
+    uint8_t *memory;
+    struct fid_mr *region;      /* of it; NULL: the provider needs none */
+    struct mt_ofi_inbox *early; /* came before one that was sent before */
+    struct mt_ofi_peer *next_dirty;
+    uint64_t data_sent, data_done; /* of the long message under way, not told to be accepted yet */
+    uint32_t put_busy;             /* forward frames of put() that are on their way */
+    uint8_t is_dirty;              /* there may be room, or libfabric had none: to be looked at */
+    uint8_t is_lost;
+    int send_error; /* of libfabric, to be told by progress */
+    uint8_t *blob;  /* its address, as it told it; NULL: it does not offer this transport */
+    size_t blob_bytes;
+};
+
+struct mt_ofi_endpoint {
+    struct mt_messages *messages;
+    const struct manta_transport_host *host;
+    const struct mt_group *group;
+    const struct mt_ofi_library *library;
+    uint32_t rank, ranks;
+    struct fi_info *info; /* what was chosen */
+    char provider[64], domain_name[64];
+    char reason[160]; /* why it */
+    struct fid_fabric *fabric;
+    struct fid_domain *domain;
+    struct fid_av *table;
+    struct fid_cq *queue;
+    struct fid_ep *endpoint;
+    int queue_fd;              /* of the completion queue, or -1: the provider has none */
+    int epoll_fd, timer_fd;    /* queue_fd and a timer in one; -1: without queue_fd */
+    uint64_t next_key;         /* of regions, where the provider leaves keys to us */
+    struct mt_ofi_peer *peers; /* [ranks] */
+    struct mt_ofi_peer *dirty;
+    uint32_t busy; /* slots */
+    struct mt_ofi_inbox *inboxes;
+    uint32_t inbox_count;
+    struct mt_ofi_inbox *unposted;
+    uint8_t *inbox_memory;
+    struct fid_mr *inbox_region;
+    int aborted;
+    int failure;        /* code: the endpoint is of no use any more */
+    uint64_t strangers; /* messages without proof */
+    _Atomic uint64_t copied_bytes, registrations;
+};
+
+/* provider.c */
+/* What of libfabric's offers serves best: a copy that the caller frees with library->freeinfo(), or
+ * NULL and why there is none. `provider` and `domain` of the configuration, "": any. */
+struct fi_info *mt_ofi_choose(const struct mt_ofi_library *library, const char *provider,
+                              const char *domain, char *reason, size_t reason_bytes);
+/* 1: a network made for this, rather than sockets in other words. */
+int mt_ofi_is_fabric(const char *provider);
+/* 1: it reaches ranks of one node only. */
+int mt_ofi_is_local(const char *provider);
+/* Names of the providers that could serve, separated by commas; returns how many. */
+uint32_t mt_ofi_list(const struct mt_ofi_library *library, char *text, size_t text_bytes);
+
+/* objects.c: libfabric's objects of an endpoint. */
+/* 0; or MANTA_ENOTSUP, MANTA_ENOMEM or MANTA_ESYSTEM, and what failed. */
+int mt_ofi_objects_open(struct mt_ofi_endpoint *endpoint, char *reason, size_t reason_bytes);
+/* After this libfabric touches no memory of the endpoint any more. Again does nothing. */
+void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint);
+/* Memory of the endpoint that libfabric reads or writes, or *region_out = NULL if it need not know
+ * it. 0 or an error of libfabric. */
+int mt_ofi_local_register(struct mt_ofi_endpoint *endpoint, void *memory, size_t bytes,
+                          struct fid_mr **region_out);
+
+/* peer.c */
+/* What the others must know: provider, form of address, address. 0 or MANTA_EINVAL. */
+int mt_ofi_blob_write(struct mt_ofi_endpoint *endpoint, void *blob, size_t blob_bytes,
+                      size_t *bytes_out);
+/* Keep the others' blobs, and make the proofs. 0, MANTA_ENOMEM or MANTA_EINTERNAL. */
+int mt_ofi_peers_keep(struct mt_ofi_endpoint *endpoint, const void *const *blobs,
+                      const size_t *blob_bytes);
+/* 0: its address is of this endpoint's kind; MANTA_ENOTSUP with a reason. */
+int mt_ofi_peer_suits(struct mt_ofi_endpoint *endpoint, uint32_t peer);
+/* Make room for it and enter its address. Again does nothing. 0 or an error that is set. */
+int mt_ofi_peer_open(struct mt_ofi_endpoint *endpoint, uint32_t peer);
+/* An error of libfabric about this peer: it is lost. */
+void mt_ofi_peer_fail(struct mt_ofi_endpoint *endpoint, uint32_t peer, int error,
+                      const char *detail);
+void mt_ofi_peer_dirty(struct mt_ofi_endpoint *endpoint, struct mt_ofi_peer *peer);
+/* Its address in words: as libfabric prints it. */
+void mt_ofi_peer_name(const struct mt_ofi_endpoint *endpoint, uint32_t peer, char *text,
+                      size_t text_bytes);
+void mt_ofi_peers_free(struct mt_ofi_endpoint *endpoint);
+
+/* write.c */
+extern const struct mt_wire mt_ofi_wire;
+/* libfabric does not need the slot any more. */
+void mt_ofi_slot_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_slot *slot);
+/* Peers that may have room again: let them go on. 1 if frames were handed over. */
+int mt_ofi_write_dirty(struct mt_ofi_endpoint *endpoint);
+
+/* read.c */
+int mt_ofi_inboxes_create(struct mt_ofi_endpoint *endpoint);
+/* Give libfabric the inboxes that it does not have. */
+void mt_ofi_inboxes_post(struct mt_ofi_endpoint *endpoint);
+/* Read completions and act on them; 1 if there was one. */
+int mt_ofi_read(struct mt_ofi_endpoint *endpoint);
+
+#endif

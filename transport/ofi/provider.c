@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which of libfabric's providers, and which of its domains (cards, interfaces). */
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "transport/ofi/ofi.h"
+
+/* Best first. Networks that are made for this come before sockets in other words. What moves
+ * through shared memory is not here: it reaches no other node; MANTA_OFI_PROVIDER may name it. */
+static const struct {
+    const char *name;
+    int is_fabric;
+} known[] = {
+    {"efa", 1},           {"cxi", 1}, {"opx", 1}, {"psm3", 1},    {"psm2", 1},
+    {"verbs;ofi_rxm", 1}, {"net", 0}, {"tcp", 0}, {"sockets", 0},
+};
+enum { KNOWN = sizeof(known) / sizeof(known[0]) };
+
+int mt_ofi_is_fabric(const char *provider)
+{
+    for (uint32_t i = 0; i < KNOWN; i++) {
+        if (strcmp(known[i].name, provider) == 0)
+            return known[i].is_fabric;
+    }
+    return 0;
+}
+
+int mt_ofi_is_local(const char *provider)
+{
+    return strcmp(provider, "shm") == 0;
+}
+
+static struct fi_info *make_hints(const struct mt_ofi_library *library, uint64_t caps,
+                                  const char *provider)
+{
+    struct fi_info *hints = library->dupinfo(NULL);
+    if (hints == NULL)
+        return NULL;
+    hints->caps = caps;
+    hints->mode = FI_CONTEXT | FI_CONTEXT2;
+    hints->ep_attr->type = FI_EP_RDM;
+    hints->domain_attr->mr_mode =
+        FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
+    hints->domain_attr->threading = FI_THREAD_DOMAIN;
+    hints->domain_attr->resource_mgmt = FI_RM_ENABLED;
+    hints->tx_attr->msg_order = hints->rx_attr->msg_order = FI_ORDER_SAS;
+    hints->tx_attr->op_flags = FI_TRANSMIT_COMPLETE;
+    hints->fabric_attr->prov_name = provider != NULL ? strdup(provider) : NULL;
+    return hints;
+}
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What this provider offers (NULL: all), or NULL. */
+static struct fi_info *ask(const struct mt_ofi_library *library, uint64_t caps,
+                           const char *provider)
+{
+    struct fi_info *offers = NULL;
+    struct fi_info *hints = make_hints(library, caps, provider);
+    if (hints == NULL)
+        return NULL;
+    int code =
+        library->getinfo(least(library->version(), MT_OFI_VERSION), NULL, NULL, 0, hints, &offers);
+    library->freeinfo(hints);
+    return code == 0 ? offers : NULL;
+}
+
+enum reach { REACH_NETWORK, REACH_LINK, REACH_HOST };
+
+/* How far an address leads, as far as its form tells. */
+static enum reach reach_of(const struct fi_info *info)
+{
+    if (info->addr_format == FI_SOCKADDR_IN && info->src_addrlen >= sizeof(struct sockaddr_in)) {
+        const struct sockaddr_in *address = info->src_addr;
+        return ntohl(address->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET ? REACH_HOST : REACH_NETWORK;
+    }
+    if (info->addr_format == FI_SOCKADDR_IN6 && info->src_addrlen >= sizeof(struct sockaddr_in6)) {
+        const struct sockaddr_in6 *address = info->src_addr;
+        if (IN6_IS_ADDR_LOOPBACK(&address->sin6_addr))
+            return REACH_HOST;
+        return IN6_IS_ADDR_LINKLOCAL(&address->sin6_addr) ? REACH_LINK : REACH_NETWORK;
+    }
+    return REACH_NETWORK;
+}
+
+static int suits(const struct fi_info *info, const char *domain)
+{
+    return info->ep_attr->max_msg_size >= MT_OFI_FRAME_BYTES &&
+           (domain[0] == '\0' || strcmp(info->domain_attr->name, domain) == 0);
+}
+
+/* The offer whose address leads furthest; of equal ones the first, by libfabric's own order. */
+static const struct fi_info *pick(const struct fi_info *offers, const char *domain)
+{
+    const struct fi_info *best = NULL;
+    for (const struct fi_info *info = offers; info != NULL; info = info->next) {
+        if (suits(info, domain) && (best == NULL || reach_of(info) < reach_of(best)))
+            best = info;
+    }
+    return best;
+}
+
+static struct fi_info *choose_of(const struct mt_ofi_library *library, const char *provider,
+                                 const char *domain)
+{
+    struct fi_info *offers = ask(library, FI_MSG, provider);
+    const struct fi_info *best = pick(offers, domain);
+    struct fi_info *chosen = best != NULL ? library->dupinfo(best) : NULL;
+    if (offers != NULL)
+        library->freeinfo(offers);
+    return chosen;
+}
+
+/* Adds a word to a list, if it is not there. */
+static uint32_t add_word(char *text, size_t text_bytes, const char *word)
+{
+    size_t used = strlen(text), length = strlen(word);
+    for (const char *at = strstr(text, word); at != NULL; at = strstr(at + 1, word)) {
+        int begins = at == text || at[-1] == ' ';
+        if (begins && (at[length] == ',' || at[length] == '\0'))
+            return 0;
+    }
+    snprintf(text + used, text_bytes - used, "%s%s", used ? ", " : "", word);
+    return 1;
+}
+
+uint32_t mt_ofi_list(const struct mt_ofi_library *library, char *text, size_t text_bytes)
+{
+    uint32_t count = 0;
+    struct fi_info *offers = ask(library, FI_MSG, NULL);
+    text[0] = '\0';
+    for (const struct fi_info *info = offers; info != NULL; info = info->next)
+        count += add_word(text, text_bytes, info->fabric_attr->prov_name);
+    if (offers != NULL)
+        library->freeinfo(offers);
+    return count;
+}
+
+static void list_domains(const struct mt_ofi_library *library, const char *provider, char *text,
+                         size_t text_bytes)
+{
+    struct fi_info *offers = ask(library, FI_MSG, provider);
+    text[0] = '\0';
+    for (const struct fi_info *info = offers; info != NULL; info = info->next)
+        add_word(text, text_bytes, info->domain_attr->name);
+    if (offers != NULL)
+        library->freeinfo(offers);
+}
+
+static void word_refusal(const struct mt_ofi_library *library, const char *provider,
+                         const char *domain, char *reason, size_t reason_bytes)
+{
+    char there[128];
+    uint32_t version = library->version(), count;
+    if (domain[0] != '\0') {
+        list_domains(library, provider[0] != '\0' ? provider : NULL, there, sizeof(there));
+        if (there[0] != '\0') {
+            snprintf(reason, reason_bytes, "MANTA_OFI_DOMAIN is %.60s; there are: %s", domain,
+                     there);
+            return;
+        }
+    }
+    count = mt_ofi_list(library, there, sizeof(there));
+    if (count == 0)
+        snprintf(reason, reason_bytes,
+                 "libfabric %u.%u has no provider here of reliable datagrams in order; fi_info -t "
+                 "FI_EP_RDM tells more",
+                 FI_MAJOR(version), FI_MINOR(version));
+    else if (provider[0] != '\0')
+        snprintf(reason, reason_bytes, "libfabric has no provider %.40s here; it has: %s", provider,
+                 there);
+    else
+        snprintf(reason, reason_bytes,
+                 "libfabric has only %s here; MANTA_OFI_PROVIDER takes one of them", there);
+}
+
+struct fi_info *mt_ofi_choose(const struct mt_ofi_library *library, const char *provider,
+                              const char *domain, char *reason, size_t reason_bytes)
+{
+    struct fi_info *chosen = NULL;
+    if (provider[0] != '\0')
+        chosen = choose_of(library, provider, domain);
+    for (uint32_t i = 0; provider[0] == '\0' && chosen == NULL && i < KNOWN; i++)
+        chosen = choose_of(library, known[i].name, domain);
+    if (chosen == NULL)
+        word_refusal(library, provider, domain, reason, reason_bytes);
+    return chosen;
+}
