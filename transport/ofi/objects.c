@@ -112,22 +112,17 @@ static void close_descriptor(int *fd)
     *fd = -1;
 }
 
-static void close_region(struct fid_mr **region)
-{
-    if (*region != NULL)
-        fi_close(&(*region)->fid);
-    *region = NULL;
-}
-
 void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
 {
     close_descriptor(&endpoint->epoll_fd);
     close_descriptor(&endpoint->timer_fd);
     if (endpoint->endpoint != NULL)
         fi_close(&endpoint->endpoint->fid);
-    close_region(&endpoint->inbox_region);
+    mt_registrations_destroy(endpoint->registrations);
+    endpoint->registrations = NULL;
+    mt_ofi_region_close(&endpoint->inbox_region);
     for (uint32_t peer = 0; endpoint->peers != NULL && peer < endpoint->ranks; peer++)
-        close_region(&endpoint->peers[peer].region);
+        mt_ofi_region_close(&endpoint->peers[peer].region);
     if (endpoint->table != NULL)
         fi_close(&endpoint->table->fid);
     if (endpoint->queue != NULL)
@@ -142,20 +137,4 @@ void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
     endpoint->domain = NULL;
     endpoint->fabric = NULL;
     endpoint->queue_fd = -1;
-}
-
-int mt_ofi_local_register(struct mt_ofi_endpoint *endpoint, void *memory, size_t bytes,
-                          struct fid_mr **region_out)
-{
-    *region_out = NULL;
-    if (!(endpoint->info->domain_attr->mr_mode & FI_MR_LOCAL))
-        return 0;
-    int code = fi_mr_reg(endpoint->domain, memory, bytes, FI_SEND | FI_RECV, 0,
-                         ++endpoint->next_key, 0, region_out, NULL);
-    if (code == 0 && endpoint->info->domain_attr->mr_mode & FI_MR_ENDPOINT) {
-        code = fi_mr_bind(*region_out, &endpoint->endpoint->fid, 0);
-        if (code == 0)
-            code = fi_mr_enable(*region_out);
-    }
-    return code;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "core/counter.h"
 #include "transport/answer.h"
@@ -32,6 +33,7 @@ static void endpoint_free(struct mt_ofi_endpoint *endpoint)
     mt_ofi_peers_free(endpoint);
     host->free(endpoint->inboxes);
     host->free(endpoint->inbox_memory);
+    host->free(endpoint->offers);
     if (endpoint->info != NULL)
         endpoint->library->freeinfo(endpoint->info);
     host->free(endpoint);
@@ -73,10 +75,23 @@ static int make_messages(struct mt_ofi_endpoint *endpoint,
         .window_bytes = MT_OFI_WINDOW_BYTES,
         .call_state = params->call_state,
         .host_arg = params->host_arg,
-        .wire = &mt_ofi_wire,
+        .wire = endpoint->offers != NULL ? &mt_ofi_writing_wire : &mt_ofi_wire,
         .wire_arg = endpoint,
     };
     return mt_messages_create(&settings, &endpoint->messages);
+}
+
+static int make_offers(struct mt_ofi_endpoint *endpoint)
+{
+    const size_t bytes = MT_OFI_OFFERS * sizeof(struct mt_ofi_offer);
+    int code = mt_ofi_registrations_create(endpoint);
+    if (code != 0 || !mt_ofi_can_write(endpoint->info))
+        return code;
+    endpoint->offers = endpoint->host->alloc(bytes, 64);
+    if (endpoint->offers == NULL)
+        return MANTA_ENOMEM;
+    memset(endpoint->offers, 0, bytes);
+    return 0;
 }
 
 /* Choose a provider, and make everything. */
@@ -90,14 +105,17 @@ static int endpoint_build(struct mt_ofi_endpoint *endpoint,
     if (endpoint->library == NULL)
         return MANTA_ENOTSUP;
     mt_ofi_library_expect(params->ranks);
-    endpoint->info = mt_ofi_choose(endpoint->library, provider, domain, reason, reason_bytes);
+    endpoint->info = mt_ofi_choose(endpoint->library, provider, domain,
+                                   access("/dev/nvidiactl", F_OK) == 0, reason, reason_bytes);
     if (endpoint->info == NULL)
         return MANTA_ENOTSUP;
     snprintf(endpoint->provider, sizeof(endpoint->provider), "%s",
              endpoint->info->fabric_attr->prov_name);
     snprintf(endpoint->domain_name, sizeof(endpoint->domain_name), "%s",
              endpoint->info->domain_attr->name);
-    int code = make_messages(endpoint, params);
+    int code = make_offers(endpoint);
+    if (code == 0)
+        code = make_messages(endpoint, params);
     if (code == 0)
         code = mt_ofi_objects_open(endpoint, reason, reason_bytes);
     if (code != 0)
@@ -219,7 +237,7 @@ static int arm(void *handle)
 {
     struct mt_ofi_endpoint *endpoint = handle;
     struct fid *queues[] = {&endpoint->queue->fid};
-    if (endpoint->epoll_fd < 0)
+    if (endpoint->epoll_fd < 0 || endpoint->endpoint == NULL)
         return 0;
     if (endpoint->dirty != NULL || endpoint->unposted != NULL) {
         const struct itimerspec soon = {.it_value = {.tv_nsec = MT_OFI_LOOK_NS}};
@@ -251,19 +269,19 @@ static void error_op(void *handle, struct manta_transport_error *error_out)
     mt_messages_error(((struct mt_ofi_endpoint *)handle)->messages, error_out);
 }
 
-/* libfabric has memory of the endpoint only. */
+/* Where long messages are under way, the message layer makes the wire cease. */
 static int abort_op(void *handle, int code)
 {
     struct mt_ofi_endpoint *endpoint = handle;
     endpoint->aborted = 1;
     mt_messages_abort(endpoint->messages, code);
-    return 0;
+    return endpoint->is_stuck ? MANTA_EBUFFER : 0;
 }
 
 static int drain(void *handle)
 {
     const struct mt_ofi_endpoint *endpoint = handle;
-    return endpoint->busy > 0 || endpoint->dirty != NULL;
+    return endpoint->endpoint != NULL && (endpoint->busy > 0 || endpoint->dirty != NULL);
 }
 
 static void close_endpoint(void *handle)
@@ -278,6 +296,7 @@ static void counters(void *handle, struct manta_transport_counters *counters_out
     struct mt_ofi_endpoint *endpoint = handle;
     struct manta_transport_counters found = {.size = sizeof(found)};
     mt_messages_counters(endpoint->messages, &found);
+    found.registrations = mt_registrations_made(endpoint->registrations);
     found.copied_bytes += atomic_load_explicit(&endpoint->copied_bytes, memory_order_relaxed);
     mt_transport_export(&found, sizeof(found), counters_out);
 }
@@ -292,6 +311,8 @@ const struct manta_transport mt_transport_ofi = {
     .peers = peers,
     .probe = probe,
     .connect = connect_peer,
+    .mem_register = mt_ofi_mem_register,
+    .mem_deregister = mt_ofi_mem_deregister,
     .send = send_op,
     .recv = recv_op,
     .progress = progress,

@@ -7,8 +7,9 @@
  * The protocol is that of transport/message.h. A frame is a message of libfabric, behind a head
  * that says who sends it, proves that the sender knows the communicator's key, and counts, because
  * providers complete what they receive in an order of their own. Frames leave from memory of the
- * endpoint (so many for each peer, mt_ofi_slot) and arrive in memory of the endpoint (mt_ofi_inbox):
- * the provider never holds memory of a caller, and an abort has nothing to wait for.
+ * endpoint (so many for each peer, mt_ofi_slot) and arrive in memory of the endpoint (mt_ofi_inbox).
+ * Long messages are written from the sender's memory into the receiver's (rma.c) where the provider
+ * can do that; if such a message fails, the endpoint is closed, so that no memory is touched.
  *
  * A frame counts as handed over when libfabric has completed it with FI_TRANSMIT_COMPLETE, for most
  * providers only move while they are asked for completions.
@@ -30,8 +31,9 @@
 #include "core/group.h"
 #include "transport/message.h"
 #include "transport/ofi/library.h"
+#include "transport/registration.h"
 
-#define MT_OFI_VERSION FI_VERSION(1, 17) /* of the interface that this is written for */
+#define MT_OFI_VERSION FI_VERSION(1, 20) /* of the interface that this is written for */
 
 enum {
     /* With both heads under 16 KiB, up to which providers copy rather than ask first. */
@@ -42,6 +44,10 @@ enum {
     MT_OFI_FRAME_BYTES = MT_OFI_HEAD_BYTES + MT_OFI_EAGER_BYTES,
     MT_OFI_FORWARD_SLOTS = 8, /* of each peer: frames with payload that are on their way */
     MT_OFI_ANSWER_SLOTS = 8,  /* the same of frames without */
+    MT_OFI_ANSWER_BYTES = MT_OFI_HEAD_BYTES + MT_FRAME_OFFER_BYTES,
+    MT_OFI_OFFERS = 512, /* places that peers may write to at a time */
+    MT_OFI_WRITES = 8,   /* long messages to a peer that are being written */
+    MT_OFI_CHUNKS = 4,   /* writes of each that are under way */
     MT_OFI_INBOXES_LEAST = 16,
     MT_OFI_INBOXES_MOST = 256,
     MT_OFI_COMPLETIONS = 16, /* read at a time */
@@ -53,7 +59,7 @@ enum {
  * and gives its address back. */
 struct mt_ofi_work {
     struct fi_context2 context;
-    enum mt_ofi_work_kind { MT_OFI_SENDING, MT_OFI_RECEIVING } kind;
+    enum mt_ofi_work_kind { MT_OFI_SENDING, MT_OFI_RECEIVING, MT_OFI_WRITING } kind;
 };
 
 struct mt_ofi_slot {
@@ -72,12 +78,41 @@ struct mt_ofi_inbox {
     uint8_t *bytes;
 };
 
+/* Memory that a peer may write a long message to. */
+struct mt_ofi_offer {
+    struct manta_transport_request *request; /* NULL: free */
+    uint32_t peer, count, uses, arrived;
+    uint64_t data; /* that comes with the writes, but for their number */
+    struct mt_registration *registrations[MANTA_PLAN_LOCATIONS];
+};
+
+struct mt_ofi_chunk {
+    struct mt_ofi_work work;
+    struct mt_ofi_write *write;
+    int is_busy;
+};
+
+/* A long message that is being written to its peer's memory. */
+struct mt_ofi_write {
+    struct manta_transport_request *request; /* NULL: free */
+    uint32_t peer, under_way;
+    uint64_t left, data;
+    uint32_t local, local_count, remote, remote_count; /* the pieces where the next chunk begins */
+    uint64_t local_at, remote_at;                      /* and where in them */
+    struct iovec pieces[MANTA_PLAN_LOCATIONS];
+    struct mt_registration *registrations[MANTA_PLAN_LOCATIONS];
+    uint64_t remote_address[MANTA_PLAN_LOCATIONS], remote_bytes[MANTA_PLAN_LOCATIONS],
+        remote_key[MANTA_PLAN_LOCATIONS];
+    struct mt_ofi_chunk chunks[MT_OFI_CHUNKS];
+};
+
 struct mt_ofi_peer {
     fi_addr_t address; /* FI_ADDR_UNSPEC: not in the table yet */
     uint8_t proof_out[MT_OFI_PROOF_BYTES], proof_in[MT_OFI_PROOF_BYTES];
     uint32_t sequence_out, sequence_in;
     struct mt_ofi_slot *slots; /* all of this peer; NULL: not opened */
     struct mt_ofi_slot *forward_free, *answer_free;
+    struct mt_ofi_write *writes; /* [MT_OFI_WRITES] */
     uint8_t *memory;
     struct fid_mr *region;      /* of it; NULL: the provider needs none */
     struct mt_ofi_inbox *early; /* came before one that was sent before */
@@ -104,10 +139,13 @@ struct mt_ofi_endpoint {
     struct fid_domain *domain;
     struct fid_av *table;
     struct fid_cq *queue;
-    struct fid_ep *endpoint;
-    int queue_fd;              /* of the completion queue, or -1: the provider has none */
-    int epoll_fd, timer_fd;    /* queue_fd and a timer in one; -1: without queue_fd */
-    uint64_t next_key;         /* of regions, where the provider leaves keys to us */
+    struct fid_ep *endpoint; /* NULL: closed, because requests failed */
+    int queue_fd;            /* of the completion queue, or -1: the provider has none */
+    int epoll_fd, timer_fd;  /* queue_fd and a timer in one; -1: without queue_fd */
+    uint64_t random;         /* state of mt_ofi_random() */
+    struct mt_registrations *registrations;
+    struct mt_ofi_offer *offers; /* [MT_OFI_OFFERS]; NULL: the provider does not write */
+    uint32_t offer_last;
     struct mt_ofi_peer *peers; /* [ranks] */
     struct mt_ofi_peer *dirty;
     uint32_t busy; /* slots */
@@ -116,17 +154,17 @@ struct mt_ofi_endpoint {
     struct mt_ofi_inbox *unposted;
     uint8_t *inbox_memory;
     struct fid_mr *inbox_region;
-    int aborted;
-    int failure;        /* code: the endpoint is of no use any more */
-    uint64_t strangers; /* messages without proof */
-    _Atomic uint64_t copied_bytes, registrations;
+    int aborted, is_stuck; /* is_stuck: the endpoint could not be closed */
+    int failure;           /* code: the endpoint is of no use any more */
+    uint64_t strangers;    /* messages without proof */
+    _Atomic uint64_t copied_bytes;
 };
 
 /* provider.c */
 /* What of libfabric's offers serves best: a copy that the caller frees with library->freeinfo(), or
- * NULL and why there is none. `provider` and `domain` of the configuration, "": any. */
+ * NULL and why there is none. devices: it should reach their memory, too, if it can. `provider` and `domain` of the configuration, "": any. */
 struct fi_info *mt_ofi_choose(const struct mt_ofi_library *library, const char *provider,
-                              const char *domain, char *reason, size_t reason_bytes);
+                              const char *domain, int devices, char *reason, size_t reason_bytes);
 /* 1: a network made for this, rather than sockets in other words. */
 int mt_ofi_is_fabric(const char *provider);
 /* 1: it reaches ranks of one node only. */
@@ -139,10 +177,30 @@ uint32_t mt_ofi_list(const struct mt_ofi_library *library, char *text, size_t te
 int mt_ofi_objects_open(struct mt_ofi_endpoint *endpoint, char *reason, size_t reason_bytes);
 /* After this libfabric touches no memory of the endpoint any more. Again does nothing. */
 void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint);
+
+/* region.c */
 /* Memory of the endpoint that libfabric reads or writes, or *region_out = NULL if it need not know
  * it. 0 or an error of libfabric. */
 int mt_ofi_local_register(struct mt_ofi_endpoint *endpoint, void *memory, size_t bytes,
                           struct fid_mr **region_out);
+void mt_ofi_region_close(struct fid_mr **region);
+int mt_ofi_registrations_create(struct mt_ofi_endpoint *endpoint);
+uint64_t mt_ofi_random(struct mt_ofi_endpoint *endpoint);
+int mt_ofi_mem_register(void *endpoint, const struct manta_transport_buffer *buffer, int dmabuf_fd,
+                        uint64_t dmabuf_offset, void **registration_out);
+int mt_ofi_mem_deregister(void *endpoint, void *registration);
+
+/* rma.c: of struct mt_wire, and what completions do. */
+int mt_ofi_can_write(const struct fi_info *info);
+uint32_t mt_ofi_wire_offer(void *wire, uint32_t peer, struct mt_wire_place *place);
+void mt_ofi_wire_release(void *wire, uint32_t peer, uint32_t number);
+int mt_ofi_wire_write(void *wire, uint32_t peer, const struct mt_wire_place *place);
+int mt_ofi_wire_cease(void *wire, uint32_t peer);
+/* A peer has written, and this came with it. */
+void mt_ofi_written(struct mt_ofi_endpoint *endpoint, uint64_t data);
+void mt_ofi_chunk_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_chunk *chunk);
+/* Go on with what libfabric had no room for. */
+void mt_ofi_push_writes(struct mt_ofi_endpoint *endpoint, struct mt_ofi_peer *peer);
 
 /* peer.c */
 /* What the others must know: provider, form of address, address. 0 or MANTA_EINVAL. */
@@ -165,7 +223,7 @@ void mt_ofi_peer_name(const struct mt_ofi_endpoint *endpoint, uint32_t peer, cha
 void mt_ofi_peers_free(struct mt_ofi_endpoint *endpoint);
 
 /* write.c */
-extern const struct mt_wire mt_ofi_wire;
+extern const struct mt_wire mt_ofi_wire, mt_ofi_writing_wire;
 /* libfabric does not need the slot any more. */
 void mt_ofi_slot_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_slot *slot);
 /* Peers that may have room again: let them go on. 1 if frames were handed over. */

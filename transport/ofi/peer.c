@@ -83,6 +83,23 @@ int mt_ofi_peers_keep(struct mt_ofi_endpoint *endpoint, const void *const *blobs
     return code;
 }
 
+/* A provider that goes through shared memory reaches ranks of one node; and of other processes, for
+ * it crashes when one of two endpoints of a process is closed (libfabric 1.17). */
+static int refuse_local(struct mt_ofi_endpoint *endpoint, uint32_t rank)
+{
+    const struct mt_member *mine = &endpoint->group->members[endpoint->rank];
+    const struct mt_member *other = &endpoint->group->members[rank];
+    int is_near = mt_group_same_node(endpoint->group, endpoint->rank, rank);
+    int is_here = is_near && mine->pid == other->pid && mine->pid_namespace == other->pid_namespace;
+    if (!mt_ofi_is_local(endpoint->provider) || (is_near && !is_here))
+        return 0;
+    return mt_messages_error_set(
+        endpoint->messages, MANTA_ENOTSUP, rank, 0,
+        "libfabric's provider %s reaches other processes of one node only, "
+        "and rank %u is %s",
+        endpoint->provider, rank, is_here ? "in this process" : "on another node");
+}
+
 int mt_ofi_peer_suits(struct mt_ofi_endpoint *endpoint, uint32_t rank)
 {
     struct told told;
@@ -95,13 +112,7 @@ int mt_ofi_peer_suits(struct mt_ofi_endpoint *endpoint, uint32_t rank)
             "rank %u has libfabric's provider %.40s (form of address %u), this rank %s (%u); give "
             "all ranks the same MANTA_OFI_PROVIDER",
             rank, told.provider, told.form, endpoint->provider, endpoint->info->addr_format);
-    if (mt_ofi_is_local(endpoint->provider) &&
-        !mt_group_same_node(endpoint->group, endpoint->rank, rank))
-        return mt_messages_error_set(
-            endpoint->messages, MANTA_ENOTSUP, rank, 0,
-            "libfabric's provider %s reaches ranks of one node only, and rank %u is on another",
-            endpoint->provider, rank);
-    return 0;
+    return refuse_local(endpoint, rank);
 }
 
 /* Slots are given out from the front. */
@@ -117,7 +128,7 @@ static void fill_slots(struct mt_ofi_peer *peer, uint32_t rank)
         slot->bytes = peer->memory +
                       (is_forward ? (size_t)i * MT_OFI_FRAME_BYTES
                                   : (size_t)MT_OFI_FORWARD_SLOTS * MT_OFI_FRAME_BYTES +
-                                        (size_t)(i - MT_OFI_FORWARD_SLOTS) * MT_OFI_HEAD_BYTES);
+                                        (size_t)(i - MT_OFI_FORWARD_SLOTS) * MT_OFI_ANSWER_BYTES);
         slot->next = *free_slots;
         *free_slots = slot;
     }
@@ -126,7 +137,7 @@ static void fill_slots(struct mt_ofi_peer *peer, uint32_t rank)
 static int make_slots(struct mt_ofi_endpoint *endpoint, uint32_t rank)
 {
     const size_t bytes = (size_t)MT_OFI_FORWARD_SLOTS * MT_OFI_FRAME_BYTES +
-                         (size_t)MT_OFI_ANSWER_SLOTS * MT_OFI_HEAD_BYTES;
+                         (size_t)MT_OFI_ANSWER_SLOTS * MT_OFI_ANSWER_BYTES;
     const size_t slots_bytes =
         (MT_OFI_FORWARD_SLOTS + MT_OFI_ANSWER_SLOTS) * sizeof(struct mt_ofi_slot);
     struct mt_ofi_peer *peer = &endpoint->peers[rank];
@@ -149,6 +160,28 @@ static int make_slots(struct mt_ofi_endpoint *endpoint, uint32_t rank)
     }
     peer->slots = slots;
     fill_slots(peer, rank);
+    return 0;
+}
+
+static int make_writes(struct mt_ofi_endpoint *endpoint, uint32_t rank)
+{
+    const size_t bytes = MT_OFI_WRITES * sizeof(struct mt_ofi_write);
+    struct mt_ofi_peer *peer = &endpoint->peers[rank];
+    if (peer->writes != NULL)
+        return 0;
+    peer->writes = endpoint->host->alloc(bytes, 64);
+    if (peer->writes == NULL)
+        return mt_messages_error_set(endpoint->messages, MANTA_ENOMEM, rank, 0,
+                                     "no memory for writes to rank %u", rank);
+    memset(peer->writes, 0, bytes);
+    for (uint32_t i = 0; i < MT_OFI_WRITES; i++) {
+        struct mt_ofi_write *write = &peer->writes[i];
+        write->peer = rank;
+        for (uint32_t k = 0; k < MT_OFI_CHUNKS; k++) {
+            write->chunks[k].work.kind = MT_OFI_WRITING;
+            write->chunks[k].write = write;
+        }
+    }
     return 0;
 }
 
@@ -177,6 +210,8 @@ int mt_ofi_peer_open(struct mt_ofi_endpoint *endpoint, uint32_t rank)
         code = mt_messages_open(endpoint->messages, rank);
     if (code == 0)
         code = enter_address(endpoint, rank);
+    if (code == 0 && endpoint->offers != NULL)
+        code = make_writes(endpoint, rank);
     return code == 0 ? make_slots(endpoint, rank) : code;
 }
 
@@ -221,6 +256,7 @@ void mt_ofi_peers_free(struct mt_ofi_endpoint *endpoint)
         struct mt_ofi_peer *peer = &endpoint->peers[r];
         endpoint->host->free(peer->slots);
         endpoint->host->free(peer->memory);
+        endpoint->host->free(peer->writes);
         endpoint->host->free(peer->blob);
         mt_auth_wipe(peer->proof_in, sizeof(peer->proof_in));
         mt_auth_wipe(peer->proof_out, sizeof(peer->proof_out));

@@ -43,6 +43,8 @@ static struct fi_info *make_hints(const struct mt_ofi_library *library, uint64_t
     hints->ep_attr->type = FI_EP_RDM;
     hints->domain_attr->mr_mode =
         FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
+    if (caps & FI_HMEM)
+        hints->domain_attr->mr_mode |= FI_MR_HMEM;
     hints->domain_attr->threading = FI_THREAD_DOMAIN;
     hints->domain_attr->resource_mgmt = FI_RM_ENABLED;
     hints->tx_attr->msg_order = hints->rx_attr->msg_order = FI_ORDER_SAS;
@@ -88,9 +90,17 @@ static enum reach reach_of(const struct fi_info *info)
     return REACH_NETWORK;
 }
 
+/* shm writes by process_vm_writev, and goes on when its peer has given up. The tcp provider below
+ * ofi_rxm (libfabric 1.17) crashes when an endpoint is closed into which a peer is writing. */
+static int writes_safely(const char *provider)
+{
+    return !mt_ofi_is_local(provider) && strcmp(provider, "tcp;ofi_rxm") != 0;
+}
+
 static int suits(const struct fi_info *info, const char *domain)
 {
     return info->ep_attr->max_msg_size >= MT_OFI_FRAME_BYTES &&
+           (!(info->caps & FI_RMA) || writes_safely(info->fabric_attr->prov_name)) &&
            (domain[0] == '\0' || strcmp(info->domain_attr->name, domain) == 0);
 }
 
@@ -105,14 +115,22 @@ static const struct fi_info *pick(const struct fi_info *offers, const char *doma
     return best;
 }
 
+/* As much as it can. */
 static struct fi_info *choose_of(const struct mt_ofi_library *library, const char *provider,
-                                 const char *domain)
+                                 const char *domain, int devices)
 {
-    struct fi_info *offers = ask(library, FI_MSG, provider);
-    const struct fi_info *best = pick(offers, domain);
-    struct fi_info *chosen = best != NULL ? library->dupinfo(best) : NULL;
-    if (offers != NULL)
-        library->freeinfo(offers);
+    static const uint64_t wishes[] = {FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE | FI_HMEM,
+                                      FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE, FI_MSG};
+    struct fi_info *chosen = NULL;
+    for (size_t i = 0; i < sizeof(wishes) / sizeof(wishes[0]) && chosen == NULL; i++) {
+        if (wishes[i] & FI_HMEM && !devices)
+            continue;
+        struct fi_info *offers = ask(library, wishes[i], provider);
+        const struct fi_info *best = pick(offers, domain);
+        chosen = best != NULL ? library->dupinfo(best) : NULL;
+        if (offers != NULL)
+            library->freeinfo(offers);
+    }
     return chosen;
 }
 
@@ -180,13 +198,13 @@ static void word_refusal(const struct mt_ofi_library *library, const char *provi
 }
 
 struct fi_info *mt_ofi_choose(const struct mt_ofi_library *library, const char *provider,
-                              const char *domain, char *reason, size_t reason_bytes)
+                              const char *domain, int devices, char *reason, size_t reason_bytes)
 {
     struct fi_info *chosen = NULL;
     if (provider[0] != '\0')
-        chosen = choose_of(library, provider, domain);
+        chosen = choose_of(library, provider, domain, devices);
     for (uint32_t i = 0; provider[0] == '\0' && chosen == NULL && i < KNOWN; i++)
-        chosen = choose_of(library, known[i].name, domain);
+        chosen = choose_of(library, known[i].name, domain, devices);
     if (chosen == NULL)
         word_refusal(library, provider, domain, reason, reason_bytes);
     return chosen;

@@ -36,7 +36,7 @@ int mt_ofi_inboxes_create(struct mt_ofi_endpoint *endpoint)
 void mt_ofi_inboxes_post(struct mt_ofi_endpoint *endpoint)
 {
     void *region = endpoint->inbox_region != NULL ? fi_mr_desc(endpoint->inbox_region) : NULL;
-    while (endpoint->unposted != NULL && endpoint->failure == 0) {
+    while (endpoint->unposted != NULL && endpoint->failure == 0 && endpoint->endpoint != NULL) {
         struct mt_ofi_inbox *inbox = endpoint->unposted;
         ssize_t code = fi_recv(endpoint->endpoint, inbox->bytes, MT_OFI_FRAME_BYTES, region,
                                FI_ADDR_UNSPEC, &inbox->work.context);
@@ -84,11 +84,16 @@ static void take(struct mt_ofi_endpoint *endpoint, uint32_t rank, const struct m
                          rank);
         return;
     }
+    const uint8_t *payload = inbox->bytes + MT_OFI_HEAD_BYTES;
+    if (frame.type == MT_FRAME_RTR && frame.part > 0) {
+        peer->is_lost |= mt_messages_asked(messages, rank, &frame, payload) != 0;
+        return;
+    }
     if (mt_messages_begin(messages, rank, 0, &frame) != 0) {
         peer->is_lost = 1;
         return;
     }
-    mt_messages_deliver(messages, rank, 0, inbox->bytes + MT_OFI_HEAD_BYTES, frame.part);
+    mt_messages_deliver(messages, rank, 0, payload, frame.part);
     mt_count(&endpoint->copied_bytes, frame.part);
 }
 
@@ -150,10 +155,19 @@ static void receive(struct mt_ofi_endpoint *endpoint, struct mt_ofi_inbox *inbox
 static void complete(struct mt_ofi_endpoint *endpoint, const struct fi_cq_data_entry *entry)
 {
     struct mt_ofi_work *work = entry->op_context;
+    if (entry->flags & FI_REMOTE_WRITE) {
+        if (endpoint->offers != NULL)
+            mt_ofi_written(endpoint, entry->data);
+        return;
+    }
     if (work == NULL)
         return;
     if (work->kind == MT_OFI_SENDING) {
         mt_ofi_slot_done(endpoint, (struct mt_ofi_slot *)work);
+        return;
+    }
+    if (work->kind == MT_OFI_WRITING) {
+        mt_ofi_chunk_done(endpoint, (struct mt_ofi_chunk *)work);
         return;
     }
     struct mt_ofi_inbox *inbox = (struct mt_ofi_inbox *)work;
@@ -176,25 +190,32 @@ static int read_error(struct mt_ofi_endpoint *endpoint)
         inbox_free(endpoint, (struct mt_ofi_inbox *)work);
         return 1;
     }
-    struct mt_ofi_slot *slot = (struct mt_ofi_slot *)work;
+    uint32_t peer = work->kind == MT_OFI_WRITING ? ((struct mt_ofi_chunk *)work)->write->peer
+                                                 : ((struct mt_ofi_slot *)work)->peer;
     const char *more =
         fi_cq_strerror(endpoint->queue, entry.prov_errno, entry.err_data, detail, sizeof(detail));
     if (!endpoint->aborted)
-        mt_ofi_peer_fail(endpoint, slot->peer, entry.err, more != NULL ? more : detail);
-    mt_ofi_slot_done(endpoint, slot);
+        mt_ofi_peer_fail(endpoint, peer, entry.err, more != NULL ? more : detail);
+    if (work->kind == MT_OFI_SENDING)
+        mt_ofi_slot_done(endpoint, (struct mt_ofi_slot *)work);
     return 1;
+}
+
+static int is_readable(const struct mt_ofi_endpoint *endpoint, uint32_t seen)
+{
+    return seen < MT_OFI_ROUND && endpoint->failure == 0 && endpoint->endpoint != NULL;
 }
 
 int mt_ofi_read(struct mt_ofi_endpoint *endpoint)
 {
     struct fi_cq_data_entry entries[MT_OFI_COMPLETIONS];
     int moved = 0;
-    for (uint32_t seen = 0; seen < MT_OFI_ROUND && endpoint->failure == 0;) {
+    for (uint32_t seen = 0; is_readable(endpoint, seen);) {
         ssize_t count = fi_cq_read(endpoint->queue, entries, MT_OFI_COMPLETIONS);
         if (count == -FI_EAVAIL)
             count = read_error(endpoint);
         else if (count > 0)
-            for (ssize_t i = 0; i < count; i++)
+            for (ssize_t i = 0; i < count && endpoint->endpoint != NULL; i++)
                 complete(endpoint, &entries[i]);
         else if (count != -FI_EAGAIN)
             endpoint->failure = mt_messages_error_set(

@@ -87,13 +87,18 @@ static int slot_send(struct mt_ofi_endpoint *endpoint, struct mt_ofi_slot *slot,
     return MANTA_EAGAIN;
 }
 
+static int can_send(const struct mt_ofi_endpoint *endpoint, const struct mt_ofi_peer *peer)
+{
+    return endpoint->endpoint != NULL && peer->slots != NULL && !peer->is_lost && !peer->send_error;
+}
+
 static int wire_put(void *wire, uint32_t rank, const struct mt_frame *frame,
                     const struct iovec *payload, uint32_t pieces)
 {
     struct mt_ofi_endpoint *endpoint = wire;
     struct mt_ofi_peer *peer = &endpoint->peers[rank];
     int is_forward = mt_frame_is_forward(frame->type);
-    if (peer->slots == NULL || peer->is_lost || peer->send_error)
+    if (!can_send(endpoint, peer))
         return MANTA_EAGAIN;
     struct mt_ofi_slot *slot = slot_take(endpoint, peer, is_forward);
     if (slot == NULL)
@@ -117,7 +122,7 @@ static int wire_data(void *wire, uint32_t rank, uint32_t stream, const struct mt
     struct mt_ofi_endpoint *endpoint = wire;
     struct mt_ofi_peer *peer = &endpoint->peers[rank];
     (void)stream;
-    if (peer->slots == NULL || peer->is_lost || peer->send_error)
+    if (!can_send(endpoint, peer))
         return MANTA_EAGAIN;
     while (peer->data_sent < limit) {
         struct mt_ofi_slot *slot = slot_take(endpoint, peer, 1);
@@ -154,11 +159,19 @@ int mt_ofi_write_dirty(struct mt_ofi_endpoint *endpoint)
             mt_ofi_peer_fail(endpoint, rank, peer->send_error, "");
         if (peer->put_busy == 0)
             mt_messages_flushed(endpoint->messages, rank);
-        if (!endpoint->aborted)
+        if (!endpoint->aborted && endpoint->endpoint != NULL) {
+            mt_ofi_push_writes(endpoint, peer);
             moved |= mt_messages_writable(endpoint->messages, rank);
+        }
         peer = next;
     }
     return moved;
 }
 
 const struct mt_wire mt_ofi_wire = {.put = wire_put, .data = wire_data};
+const struct mt_wire mt_ofi_writing_wire = {.put = wire_put,
+                                            .data = wire_data,
+                                            .offer = mt_ofi_wire_offer,
+                                            .release = mt_ofi_wire_release,
+                                            .write = mt_ofi_wire_write,
+                                            .cease = mt_ofi_wire_cease};
