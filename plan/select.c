@@ -11,7 +11,9 @@
 
 enum { PART_BYTES = 96 };
 
-enum { TIE = 20 }; /* prices that differ by less than a 20th are equal */
+/* Prices that differ by less than a 20th are equal, by less than a 10th where the network is not
+ * known. */
+enum { TIE = 20, SLOW_TIE = 10 };
 /* Where the network's speed is not known: of shorter vectors it does not matter, and an algorithm
  * that takes so many times the least at one speed is not made good by the other. */
 enum { SLOW_BYTES = 4096, HOPELESS = 4 };
@@ -187,7 +189,7 @@ static void break_tie(struct mt_select_candidate *candidates, uint32_t count, in
         return;
     for (uint32_t i = 1; i < count && !candidates[i].excluded; i++) {
         uint64_t least = candidates[0].score_ns;
-        if (candidates[i].score_ns - least <= least / TIE &&
+        if (candidates[i].score_ns - least <= least / (candidates[0].slow_ns ? SLOW_TIE : TIE) &&
             is_preferred(&candidates[i], &candidates[best], are_long))
             best = i;
     }
