@@ -261,22 +261,23 @@ void mt_call_describe(const struct mt_call *call, char *text, size_t text_bytes)
              mt_dtype_name((int)call->dtype), tail);
 }
 
-/* FNV-1a over the words that count. A send and its recv are one thing. */
+/* For one hash, each word gives another one. */
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ hash >> 32;
+}
+
+/* Over what counts. A send and its recv are one thing. */
 uint32_t mt_call_hash(const struct mt_call *call)
 {
-    int is_barrier = call->collective == MANTA_BARRIER;
-    uint64_t words[5] = {
-        call->collective == MANTA_RECV ? (uint32_t)MANTA_SEND : call->collective,
-        is_barrier ? 0 : call->count,
-        is_barrier ? 0 : call->dtype,
-        takes_op(call->collective) ? call->op : 0,
-        takes_root(call->collective) ? call->root : 0,
-    };
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (int i = 0; i < 40; i++)
-        hash = (hash ^ (words[i / 8] >> i % 8 * 8 & 0xff)) * UINT64_C(0x100000001b3);
-    uint32_t folded = (uint32_t)(hash ^ hash >> 32);
-    return folded ? folded : 1;
+    uint32_t collective = call->collective == MANTA_RECV ? MANTA_SEND : call->collective;
+    uint32_t op = takes_op(collective) ? call->op : 0;
+    uint32_t root = takes_root(collective) ? call->root : 0;
+    uint64_t hash = mix(collective, (uint64_t)root << 32 | op);
+    if (collective != MANTA_BARRIER)
+        hash = mix(mix(hash, call->count), call->dtype);
+    return (uint32_t)hash ? (uint32_t)hash : 1;
 }
 
 static void dump_call(const struct mt_call *call, FILE *stream)
