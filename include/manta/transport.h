@@ -224,9 +224,11 @@ struct manta_transport {
      * takes a plugin for a pair of ranks only if both say yes. */
     int (*probe)(void *endpoint, uint32_t peer, struct manta_transport_properties *properties);
     /* Connect, so that send, recv and fused steps with this peer may follow. Posted: 0 when they
-     * may, MANTA_INPROGRESS while under way (call again after progress), MANTA_ETIMEOUT once
-     * host->clock_ns() is past deadline_ns, or another error: the peer is lost. Both ranks of a
-     * pair call it, in no particular order. */
+     * may, MANTA_INPROGRESS while under way (call again after progress), or an error: the peer is
+     * lost. Both ranks of a pair call it, in no particular order. deadline_ns, by host->clock_ns():
+     * when the host gives up; what is begun for it is over by then, with MANTA_ETIMEOUT. For a peer
+     * that does not call, a transport may say MANTA_INPROGRESS even then: the host finds out why it
+     * does not. */
     int (*connect)(void *endpoint, uint32_t peer, uint64_t deadline_ns);
 
     /* Optional, all four or none, and not called by this version of the library but by manta plugin

@@ -58,6 +58,7 @@ struct check_shared {
     _Atomic int op[CHECK_RANKS]; /* enum check_op, while a rank is in it */
     _Atomic int claimed;         /* somebody words the outcome */
     _Atomic int outcome;         /* enum check_outcome */
+    _Atomic int forbidden;       /* memory of messages that are over may not be touched now */
     char sentence[768];
 };
 
@@ -112,6 +113,8 @@ void check_barrier(struct check_rank *self);
 _Atomic int *check_flag(struct check_rank *self, uint32_t index);
 /* How often a transport has asked the host for memory so far. */
 uint64_t check_allocations(const struct check_rank *self);
+/* From now on, touching the arena is a crash. */
+void check_forbid(struct check_rank *self);
 /* From the arena, which fails the topic when it is used up. */
 void *check_memory(struct check_rank *self, size_t bytes);
 uint64_t check_random(struct check_rank *self, uint64_t below);

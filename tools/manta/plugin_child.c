@@ -88,8 +88,11 @@ static void read_result(const struct check_shared *shared, int hung, int status,
     if (hung)
         snprintf(result->sentence, sizeof result->sentence, "it hung");
     else if (result->signal)
-        snprintf(result->sentence, sizeof result->sentence, "it crashed: %s",
-                 strsignal(result->signal));
+        snprintf(result->sentence, sizeof result->sentence, "it crashed: %s%s",
+                 strsignal(result->signal),
+                 atomic_load(&shared->forbidden)
+                     ? ", maybe since it touched a message after abort or close"
+                     : "");
     else if (result->sentence[0] == '\0' && result->outcome == CHECK_FAILED)
         snprintf(result->sentence, sizeof result->sentence,
                  "it ended the process with exit code %d", WEXITSTATUS(status));

@@ -89,6 +89,13 @@ _Atomic int *check_flag(struct check_rank *self, uint32_t index)
     return &self->world->flags[index];
 }
 
+void check_forbid(struct check_rank *self)
+{
+    if (mprotect(self->arena, self->arena_bytes, PROT_NONE) != 0)
+        check_fail(self, "the check cannot protect memory");
+    atomic_store(&self->world->shared->forbidden, 1);
+}
+
 uint64_t check_random(struct check_rank *self, uint64_t below)
 {
     self->random ^= self->random << 13; /* Marsaglia: Xorshift RNGs */
@@ -107,6 +114,19 @@ void *check_memory(struct check_rank *self, size_t bytes)
     return memory;
 }
 
+static const char *code_name(int code)
+{
+    switch (code) {
+#define MANTA_ERROR(name, value, sentence)                                                         \
+    case value:                                                                                    \
+        return "MANTA_" #name;
+#include <manta/errors.def>
+#undef MANTA_ERROR
+    default:
+        return "no error";
+    }
+}
+
 void check_answer(struct check_rank *self, int op, int answer, int expected)
 {
     struct manta_transport_error why = {.size = sizeof why};
@@ -115,8 +135,7 @@ void check_answer(struct check_rank *self, int op, int answer, int expected)
     if (self->endpoint != NULL)
         check_error(self, &why);
     check_fail(self, "%s answered %d (%s), not %d%s%s", check_op_name(op), answer,
-               answer > 0 ? "no error" : manta_strerror(answer), expected,
-               why.sentence[0] ? ": " : "", why.sentence);
+               code_name(answer), expected, why.sentence[0] ? ": " : "", why.sentence);
 }
 
 /* Each piece has a gap behind it, which nobody may write. */
