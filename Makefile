@@ -215,6 +215,14 @@ $(HELPER_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 SCARCE_BINS := $(addprefix $(BUILD)/tests/unit/,core/scarce_test transport/tcp_scarce_test)
 $(SCARCE_BINS): LDFLAGS += $(foreach name,malloc calloc realloc aligned_alloc posix_memalign free,-Wl$(comma)--wrap=$(name))
 
+# Plugins that tests load; what a plugin shows is what it does not hide.
+PLUGINS := $(patsubst %,$(BUILD)/tests/abi/%.so,reference faults malformed)
+$(PLUGINS): $(BUILD)/%.so: %.c tests/abi/reference.c $(wildcard include/manta/*)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo 'LINK $@')
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fvisibility=default -shared $< $(LDFLAGS) -o $@
+$(addprefix $(BUILD)/tests/unit/transport/,plugin_test guard_test): | $(PLUGINS)
+
 .PHONY: tests
 tests: $(TEST_BINS) $(HELPER_BINS)
 
@@ -232,6 +240,9 @@ e2e: all $(TEST_BINS) $(HELPER_BINS) $(PEER_DIR)/openmpi4/mpi-perf $(PERF_HELPER
 	@$(call run,e2e,180,$(E2E_TESTS))
 fault: all $(TEST_BINS) $(HELPER_BINS) ## dead, stopped, late and disagreeing ranks
 	@$(call run,fault,240,$(FAULT_TESTS))
+.PHONY: abi
+abi: lib ## put the ABI on file as it is now (tests/abi/*.abi), when it was meant to change
+	tests/abi/dump.sh tests/abi
 style: lib ## what the conventions say and a program can check
 	@$(call run,style,300,$(STYLE_TESTS))
 python: all $(PACKAGE) $(PERF_HELPERS) ## the Python package and Ray
