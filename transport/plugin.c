@@ -16,7 +16,7 @@
 #include "transport/registry.h"
 
 enum {
-    PLUGINS = 16,
+    PLUGINS = 32,
     /* Of the first table of this ABI: what is behind close is optional. */
     TABLE_LEAST_BYTES = offsetof(struct manta_transport, counters),
     TABLE_MOST_BYTES = 1 << 16
@@ -217,7 +217,7 @@ static int find_or_load(const char *path, struct plugin **plugin_out, struct mt_
         memset(plugin, 0, sizeof(*plugin));
         strcpy(plugin->path, real);
         plugin->error.code = load(plugin, &plugin->error);
-        plugin_count++;
+        plugin_count += plugin->object != NULL;
     }
     if (plugin->error.code != 0)
         *error = plugin->error;

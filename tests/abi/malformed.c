@@ -131,6 +131,10 @@ static void spoil_name(struct manta_transport *known, const char *how)
         known->name = "Loud";
     else if (strcmp(how, "taken-name") == 0)
         known->name = "tcp";
+    else if (strcmp(how, "size-least") == 0)
+        known->name = "least";
+    else if (strcmp(how, "size-more") == 0)
+        known->name = "more";
     else if (strcmp(how, "version") == 0)
         known->version = "1\n2";
 }
@@ -164,8 +168,7 @@ static void spoil(struct manta_transport *known, const char *how)
         known->recv = NULL;
     else if (strcmp(how, "half-fused") == 0)
         known->fused_post = fused_post;
-    else
-        spoil_name(known, how);
+    spoil_name(known, how);
 }
 
 const struct manta_transport *manta_transport_plugin(const struct manta_transport_host *host)
