@@ -16,7 +16,7 @@ enum {
     WAKES = 200,
     QUIET_MS = 20,
     QUIET_TRIES = 50,
-    WAKE_MS = 5000,
+    WAKE_MS = 3000,
 };
 
 /* Up to the limit that it names, a message needs no posted receive. */

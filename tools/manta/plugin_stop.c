@@ -8,7 +8,7 @@
 #include "core/clock.h"
 #include "tools/manta/plugin.h"
 
-enum { UNDER_WAY = 24, SENT = 60, STILL_NS = 200 * MT_MS, ABORT_MS_MAX = 1000, FD_WAIT_S = 5 };
+enum { UNDER_WAY = 24, SENT = 60, STILL_NS = 100 * MT_MS, ABORT_MS_MAX = 1000, FD_WAIT_S = 2 };
 
 /* What has no other end stays, and no op waits for it. */
 void topic_deadline(struct check_rank *self)
