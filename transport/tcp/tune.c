@@ -84,9 +84,9 @@ void mt_tcp_tune_again(const struct mt_tcp_endpoint *endpoint, struct mt_tcp_soc
     sock->is_tuned = 1;
 }
 
-/* Bytes are sent again and again, and the peer's kernel, which answers also where its process does
- * not read, has said nothing for long. The control plane, on an interface of its own, need not
- * notice. */
+/* Bytes are sent again and again, or, where no route is left to send them by, probes are tried; and
+ * the peer's kernel, which answers also where its process does not read, has said nothing for long.
+ * The control plane, on an interface of its own, need not notice. */
 static int is_silent(struct mt_tcp_socket *sock, uint64_t now_ns)
 {
     struct tcp_info info = {0};
@@ -94,7 +94,7 @@ static int is_silent(struct mt_tcp_socket *sock, uint64_t now_ns)
     if (sock == NULL || sock->state != MT_TCP_OPEN ||
         getsockopt(sock->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0)
         return 0;
-    if (info.tcpi_retransmits == 0)
+    if (info.tcpi_retransmits == 0 && info.tcpi_probes == 0)
         sock->silent_since_ns = 0;
     else if (info.tcpi_last_ack_recv * (uint64_t)MT_MS < now_ns - sock->silent_since_ns)
         sock->silent_since_ns = now_ns;
@@ -115,6 +115,8 @@ int mt_tcp_lose_silent(struct mt_tcp_endpoint *endpoint)
             if (!is_silent(sock, now_ns))
                 continue;
             mt_tcp_socket_lose(endpoint, sock, ETIMEDOUT);
+            /* Its bytes are in the kernel, and their sends may have ended well long ago. */
+            endpoint->failure = MANTA_EPEER;
             lost = 1;
         }
     }
