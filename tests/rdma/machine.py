@@ -5,6 +5,7 @@ What the command prints is passed on while it runs. A guest that dies or hangs i
 shows the last lines of its console. Nothing of a guest outlives the process that started it.
 """
 
+import contextlib
 import ctypes
 import os
 import shlex
@@ -31,8 +32,10 @@ def port(name, chardev):
 class Guest:
     """One machine, from boot to the command's end."""
 
-    def __init__(self, words, kernel="stable", cpus=2, memory="2G", network=()):
-        """words: the command; network: further words for qemu."""
+    def __init__(self, words, kernel="stable", cpus=2, memory="2G", shared=None, network=()):
+        """words: the command; shared: a folder of the host that the guest may write to, where it is
+        /run/shared; network: words for qemu."""
+        self.shared = shared
         self.folder = tempfile.mkdtemp(dir=image.FOLDER, prefix="run-")
         self.script = os.path.join(self.folder, "command")
         with open(self.script, "w", encoding="utf-8") as file:
@@ -47,6 +50,10 @@ class Guest:
     def qemu(self, cpus, memory, network):
         append = f"console=ttyS0 quiet loglevel=4 panic=-1 manta.run={self.script}"
         share = "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
+        shared = ()
+        if self.shared:
+            append += " manta.shared"
+            shared = ("-virtfs", f"local,path={self.shared},mount_tag=shared,security_model=none")
         return [
             *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
             *("-smp", str(cpus), "-m", memory, "-nodefaults", "-display", "none", "-no-reboot"),
@@ -55,6 +62,7 @@ class Guest:
             *("-chardev", f"file,id=console,path={self.path('console')}", "-serial", "chardev:console"),
             *("-chardev", "file,id=output,path=/dev/stdout", *port("output", "output")),
             *("-chardev", f"file,id=status,path={self.path('status')}", *port("status", "status")),
+            *shared,
             *network,
         ]
 
@@ -115,3 +123,26 @@ class Guest:
     def __exit__(self, *_):
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def cable(folder, number):
+    """Words for qemu: the NIC of guest 1 or 2 at an end of a cable whose packets are datagrams."""
+    ends = [f"{side}.type=unix,{side}.path={os.path.join(folder, str(end))}"
+            for side, end in (("local", number), ("remote", 3 - number))]
+    device = f"virtio-net-pci,netdev=cable,mac=52:54:00:00:00:0{number},host_mtu=4400,romfile="
+    return ["-netdev", ",".join(("dgram,id=cable", *ends)), "-device", device]
+
+
+def pair(words, take, end, **options):
+    """The exit code of two guests, joined by a cable, that run the same command with GUEST=1 and 2."""
+    with tempfile.TemporaryDirectory(prefix="cable-") as folder, contextlib.ExitStack() as stack:
+        shared = os.path.join(folder, "shared")
+        os.mkdir(shared)
+        guests = []
+        for number in (1, 2):
+            command = ["env", f"GUEST={number}", *words]
+            guest = Guest(command, shared=shared, network=cable(folder, number), **options)
+            guests.append(stack.enter_context(guest))
+            guest.start(take)
+        codes = [guest.wait(end) for guest in guests]
+        return codes[0] or codes[1]

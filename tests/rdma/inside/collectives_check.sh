@@ -8,11 +8,12 @@ unit() { timeout 60 "build/tests/unit/transport/$1"; }
 
 # perf TRANSPORTS NODES RANKS-A-NODE [options]: it is seen that what must cross a wire does.
 perf() {
-    local wires before after nodes=$2
+    local wires before after
     wires=$(wires_of "$1")
     before=$(sent_bytes "$wires" 0)
-    RANKS_PER_NODE=$3 ranks $(($2 * $3)) --timeout 60 -x MANTA_TRANSPORTS="$1" -- build/bin/manta-perf --check \
-        --iters 3 --warmup 1 "${@:4}" || return
+    export RANKS_PER_NODE=$3
+    with_ranks "$1" $(($2 * $3)) --timeout 60
+    "${mantarun[@]}" build/bin/manta-perf --check --iters 3 --warmup 1 "${@:4}" || return
     after=$(sent_bytes "$wires" 0)
     echo "node 0 has sent $((after - before)) bytes over $wires"
     [ $((after - before)) -gt 100000 ]

@@ -162,17 +162,26 @@ gid_index() { # NODE RAIL
     return 1
 }
 
-# A session string whose address all nodes reach.
-session() { on 0 build/bin/manta session --host 10.1.0.1; }
+# Whose links a transport's messages take; transports as MANTA_TRANSPORTS names them.
+wires_of() {
+    case $1 in
+    *verbs* | *ofi*) echo rdma ;;
+    *) echo tcp ;;
+    esac
+}
 
-# ranks COUNT [options of mantarun] -- PROGRAM ...: ranks on the nodes, in turn of their numbers.
-ranks() {
-    local count=$1 options=()
-    shift
-    while [ "$1" != -- ]; do
-        options+=("$1")
-        shift
-    done
-    shift
-    build/bin/mantarun -n "$count" -x MANTA_SESSION="$(session)" "${options[@]}" tests/rdma/inside/on "$@"
+# A session string whose address all ranks reach. libfabric's ranks are not in their nodes' network
+# namespaces: rdma_cm finds the devices' addresses in the first one only.
+session() {
+    case $1 in
+    *ofi*) build/bin/manta session --host 127.0.0.1 ;;
+    *) on 0 build/bin/manta session --host 10.1.0.1 ;;
+    esac
+}
+
+# with_ranks TRANSPORTS COUNT [options of mantarun]: let `mantarun` be words that start so many ranks,
+# RANKS_PER_NODE (1) on each node.
+with_ranks() {
+    mantarun=(build/bin/mantarun -n "$2" -x MANTA_SESSION="$(session "$1")" -x MANTA_TRANSPORTS="$1" "${@:3}"
+        tests/rdma/inside/on)
 }

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+# What goes wrong on wires and with ranks in the middle of collectives: all ranks get through, or all
+# are told why not; never a hang, never a wrong sum.
+. tests/rdma/inside/report.sh
+. tests/rdma/inside/fabric.sh
+. tests/rdma/inside/transports.sh
+nodes=3
+endless=1000000000
+
+under_way() { [ $(($(sent_bytes "$wires" 1) - before)) -gt 2000000 ]; }
+
+endings() { grep -c '\] ended with ' /run/job; }
+all_ended() { [ "$(endings)" -ge "$1" ] || ! kill -0 $job 2>/dev/null; }
+
+# during COLLECTIVE CALLS ENDINGS FAULT ...: so many calls, the fault in the middle of them, and so
+# many ranks that tell how they ended, in /run/job.
+during() {
+    local status
+    before=$(sent_bytes "$wires" 1)
+    with_ranks "$transport" $nodes --keep-going --timeout 60 -x MANTA_TIMEOUT=100
+    "${mantarun[@]}" build/tests/fault/cluster_rank "$1" "$2" -1 >/run/job 2>&1 &
+    job=$!
+    await 30 under_way || echo "they did not begin"
+    "${@:4}"
+    await 60 all_ended "$3"
+    status=$?
+    kill $job 2>/dev/null
+    wait $job 2>/dev/null
+    cat /run/job
+    return $status
+}
+
+# through COLLECTIVE CALLS FAULT ...: all ranks get through with right results.
+through() {
+    during "$1" "$2" $nodes "${@:3}" || return
+    [ "$(grep -c '\] ended with 0: well' /run/job)" = $nodes ]
+}
+
+# told COLLECTIVE RANKS WORDS FAULT ...: so many ranks are told in these words.
+told() {
+    during "$1" $endless "$2" "${@:4}" || return
+    [ "$(grep -c "\] ended with -.*$3" /run/job)" = "$2" ]
+}
+
+# over_the_other COLLECTIVE CALLS FAULT ...: of one rail. Over RDMA what was under way goes over the
+# other one; tcp cannot take back what it has given to the kernel, and all are told.
+over_the_other() {
+    if [ "$wires" = rdma ]; then through "$@"; else told "$1" $nodes "was lost" "${@:3}"; fi
+}
+
+both() { # FUNCTION NODE ...: on both rails
+    "$1" "$wires" "$2" 0 "${@:3}"
+    "$1" "$wires" "$2" 1 "${@:3}"
+}
+
+down_and_up() {
+    both nic_port 1 down
+    sleep 1
+    both nic_port 1 up
+}
+
+kill_rank() { # the one on this node
+    kill -KILL "$(ip netns pids "node$1")"
+}
+
+# scene NAME FUNCTION ... -- COMMAND ...: and then all is as it was.
+scene() {
+    [[ $1 =~ ${SCENES:-.} ]] || return
+    check "$1 over $transport" "${@:2}"
+    for node in 0 1 2; do
+        both nic_netem $node
+        both nic_port $node up
+        both nic_link $node up
+    done 2>/dev/null
+}
+
+fabric $nodes 2
+for transport in $transports; do
+    wires=$(wires_of "$transport")
+    scene "loss, corruption, duplication" through allreduce 60 both nic_netem 1 loss 1% corrupt 1% duplicate 1%
+    scene "delay and reordering" through broadcast 60 both nic_netem 1 delay 2ms reorder 20%
+    scene "ports down for a second" through allreduce 60 down_and_up
+    scene "a link down" over_the_other allreduce 60 nic_link "$wires" 1 1 down
+    scene "a node in a black hole" told broadcast 3 "dead" both nic_netem 1 loss 100%
+    scene "a rank is killed" told allreduce 2 "rank 1 is dead: its process ended" kill_rank 1
+    [ "$wires" = rdma ] || continue
+    scene "loss of 1%" through allreduce 60 both nic_netem 1 loss 1%
+    scene "corruption" through allreduce 60 both nic_netem 1 corrupt 1%
+    scene "duplication" through allreduce 60 both nic_netem 1 duplicate 2%
+    scene "a link down among 1000 calls" through allreduce 1000 nic_link rdma 1 0 down
+    scene "a port down" through allreduce 60 nic_port rdma 1 1 down
+    scene "a rail is a black hole" through allreduce 60 nic_netem rdma 1 1 loss 100%
+    scene "a node is cut off" told allreduce 3 "dead" both nic_port 1 down
+done
+exit $failed
