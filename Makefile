@@ -90,15 +90,17 @@ KERNEL_PERF      := $(BUILD)/bin/kernel-perf
 kernel-perf_SRCS := $(wildcard perf/kernels/*.c)
 SOCKET_PERF      := $(BUILD)/bin/socket-perf
 socket-perf_SRCS := $(wildcard perf/sockets/*.c)
+POINT_PERF       := $(BUILD)/bin/point-perf
+point-perf_SRCS  := $(wildcard perf/point/*.c)
 limits_SRCS      := $(wildcard perf/limits/*.c)
 TOOL_SRCS        := $(mantarun_SRCS) $(manta_SRCS) $(manta-perf_SRCS) $(kernel-perf_SRCS) $(socket-perf_SRCS) \
-                    $(limits_SRCS)
+                    $(point-perf_SRCS) $(limits_SRCS)
 # Built for perf/compare and its tests only.
 PEER_DIR         := $(BUILD)/peers
 PERF_HELPERS     := $(PEER_DIR)/libperf-loop.so $(BUILD)/bin/perf-limits
 
 .PHONY: all lib
-all: lib $(BINS) $(KERNEL_PERF) $(SOCKET_PERF) ## build the library and the tools (default)
+all: lib $(BINS) $(KERNEL_PERF) $(SOCKET_PERF) $(POINT_PERF) ## build the library and the tools (default)
 lib: $(SO) $(ARCHIVE) $(PC)
 
 $(SO).$(VERSION): $(LIB_OBJS) libmanta.map
@@ -135,9 +137,10 @@ $(BUILD)/bin/manta:      $(patsubst %.c,$(BUILD)/obj/%.o,$(manta_SRCS))
 $(BUILD)/bin/manta-perf: $(patsubst %.c,$(BUILD)/obj/%.o,$(manta-perf_SRCS))
 $(KERNEL_PERF):          $(patsubst %.c,$(BUILD)/obj/%.o,$(kernel-perf_SRCS))
 $(SOCKET_PERF):          $(patsubst %.c,$(BUILD)/obj/%.o,$(socket-perf_SRCS))
+$(POINT_PERF):           $(patsubst %.c,$(BUILD)/obj/%.o,$(point-perf_SRCS))
 # JSON is read and written by manta only, never by the library.
 $(BUILD)/bin/manta:      TOOL_LIBS := -ljansson
-$(BINS) $(KERNEL_PERF) $(SOCKET_PERF): $(INTERNAL)
+$(BINS) $(KERNEL_PERF) $(SOCKET_PERF) $(POINT_PERF): $(INTERNAL)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'LINK $@')
 	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(INTERNAL) $(LDLIBS) $(TOOL_LIBS) -lm -o $@
@@ -251,7 +254,8 @@ python: all $(PACKAGE) $(PERF_HELPERS) ## the Python package and Ray
 # In emulated machines with RDMA devices. Each takes all CPUs, so one test at a time.
 RDMA_TESTS := $(sort $(wildcard tests/rdma/*_test.sh))
 .PHONY: rdma rdma-check
-rdma-check: rdma ## RDMA in an emulated machine: needs qemu, but neither KVM nor hardware
+rdma-check: deps ## RDMA in an emulated machine: needs qemu, but neither KVM nor hardware
+	@+$(MAKE) --no-print-directory rdma
 rdma: override JOBS := 1
 rdma: all tests
 	@+$(MAKE) --no-print-directory deps-rdma || echo "packages are missing: see above"
@@ -347,6 +351,10 @@ peers: $(PERF_HELPERS) $(VENV)/.complete ## get and build what `make bench` comp
 	@+for peer in $(DEBIAN_PEERS) $(PYPI_PEERS); do \
 	    $(MAKE) --no-print-directory $(PEER_DIR)/$$peer/mpi-perf || echo "without $$peer: see above"; \
 	done
+
+.PHONY: rdma-perf
+rdma-perf: deps-rdma deps-bench all $(DEBIAN_PEERS:%=$(PEER_DIR)/%/mpi-perf) ## RDMA in an emulated machine beside perftest and MPI (RDMA_PERF=--help)
+	tests/rdma/guest --timeout 900 bash perf/rdma/enter.sh $(RDMA_PERF)
 
 LOOP := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard perf/loop/*.c)) $(INTERNAL)
 mpi-perf = $(Q)mkdir -p $(@D) && $(1) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) perf/peers/mpi.c $(LOOP) $(2) -Wl,--as-needed $(LDLIBS) -lm -o $@
