@@ -44,7 +44,7 @@ CFLAGS   += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover
 LDFLAGS  += -fsanitize=$(SANITIZE)
 endif
 
-LIB_DIRS := core topology gpu scheduler transport transport/shm transport/tcp transport/ofi transport/sim plan collectives \
+LIB_DIRS := core topology gpu scheduler transport transport/shm transport/tcp transport/verbs transport/ofi transport/sim plan collectives \
             $(wildcard collectives/*/)
 LIB_SRCS := $(sort $(foreach dir,$(LIB_DIRS),$(wildcard $(patsubst %/,%,$(dir))/*.c)))
 LIB_OBJS := $(LIB_SRCS:%.c=$(BUILD)/obj/%.o)

@@ -81,7 +81,7 @@ void mt_fd_enter(int fd)
         ;
 }
 
-static void leave(int fd)
+void mt_fd_leave(int fd)
 {
     if (fd >= 0 && fd < FD_LIMIT)
         atomic_fetch_and(&fd_set_words[fd / WORD_BITS], ~(UINT64_C(1) << fd % WORD_BITS));
@@ -91,6 +91,6 @@ void mt_fd_close(int fd)
 {
     if (fd < 0)
         return;
-    leave(fd);
+    mt_fd_leave(fd);
     close(fd);
 }

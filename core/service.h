@@ -65,6 +65,7 @@ static inline int mt_fork_happened(uint32_t generation)
  * the set; every descriptor the library opens is entered and removed. Async-signal-safe in the
  * child. */
 void mt_fd_enter(int fd);
+void mt_fd_leave(int fd); /* removes from the set what another library closes */
 void mt_fd_close(int fd); /* removes from the set and closes */
 
 #endif

@@ -162,7 +162,7 @@ void mt_stream_refuse(const struct mt_hello *hello)
 {
     const struct mt_inbox *inbox = inbox_of(hello);
     struct mt_error error;
-    if (!inbox || (hello->kind != MT_STREAM_TCP && hello->kind != MT_STREAM_SHM))
+    if (!inbox || hello->kind == MT_STREAM_JOIN || hello->kind == MT_STREAM_CONTROL)
         return;
     if (inbox->misses && !inbox->misses(inbox->arg, hello->from, hello->index))
         return;

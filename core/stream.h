@@ -19,6 +19,7 @@ enum mt_stream_kind {
     MT_STREAM_CONTROL = 2,
     MT_STREAM_TCP = 3, /* TCP, data */
     MT_STREAM_SHM = 4, /* unix socket, passes descriptors; SO_PEERCRED of the same uid is checked */
+    MT_STREAM_VERBS = 5, /* what queue pairs are made with, and the sign that a peer has gone */
 };
 
 /* Called in the service thread; takes over fd. `from` is the authenticated rank of the dialler,

@@ -132,7 +132,7 @@ int mt_hello_decode(const uint8_t bytes[MT_HELLO_BYTES], struct mt_hello *hello_
     hello_out->index = mt_get_u32(&reader);
     uint32_t zero = mt_get_u32(&reader);
     mt_get_bytes(&reader, hello_out->nonce, MT_AUTH_NONCE_BYTES);
-    if (zero || hello_out->kind < MT_STREAM_JOIN || hello_out->kind > MT_STREAM_SHM ||
+    if (zero || hello_out->kind < MT_STREAM_JOIN || hello_out->kind > MT_STREAM_VERBS ||
         hello_out->from >= MT_RANKS_MAX || hello_out->to >= MT_RANKS_MAX)
         return MANTA_EINVAL;
     return 0;

@@ -46,6 +46,7 @@ enum {
     MT_MESSAGE_CHUNK = 512,      /* unit of the eager window and of its credit */
     MT_MESSAGE_ANNOUNCED = 64,   /* open announcements per peer and kind */
     MT_MESSAGE_SINK_PIECES = 64, /* a sink never has more pieces than this */
+    MT_MESSAGE_WRITES = 64,      /* long messages that are written to a peer at a time */
     MT_MESSAGE_STREAMS = 9       /* most streams to a peer: stream 0 and those for bulk */
 };
 

@@ -11,7 +11,6 @@
 enum {
     MT_NO_CHUNK = -1,
     MT_MESSAGE_RECENT = 256,
-    MT_MESSAGE_WRITES = 64, /* long messages that are written to a peer at a time */
     MT_MESSAGE_OFFERS = 128 /* offers that are kept of a peer; a message without one goes as DATA */
 };
 

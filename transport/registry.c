@@ -14,6 +14,7 @@
 static const struct manta_transport *const built_in[] = {
     &mt_transport_shm,
     &mt_transport_tcp,
+    &mt_transport_verbs,
     &mt_transport_ofi,
     &mt_transport_sim,
 };

@@ -12,6 +12,7 @@
 /* The tables of the built-in transports; each is defined in its own folder. */
 extern const struct manta_transport mt_transport_shm;
 extern const struct manta_transport mt_transport_tcp;
+extern const struct manta_transport mt_transport_verbs;
 extern const struct manta_transport mt_transport_ofi;
 extern const struct manta_transport mt_transport_sim;
 

@@ -34,7 +34,7 @@ static void test_refused_lists(void **state)
         {",tcp", "empty name"},
         {"shm,,tcp", "empty name"},
         {"tcp,tcp", "twice"},
-        {"tpc", "shm, tcp, sim"},
+        {"tpc", "shm, tcp, verbs, ofi, sim"},
         {"shm tcp", "'shm tcp'"},
         {"TCP", "'TCP'"},
         {"shm,tcp,sim,shm", "at most 3"},

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A stand-in for libibverbs: cards in memory, for ranks that are threads of one process. Queue
+ * pairs, completion queues, shared receive queues and registrations behave as those of cards do,
+ * strictly: an unregistered or foreign address, a wrong state, a full queue or a receive that is not
+ * there are errors. What is posted arrives at once, unless the device is cut.
+ */
+#ifndef TESTS_SUPPORT_FAKE_VERBS_H
+#define TESTS_SUPPORT_FAKE_VERBS_H
+
+#include <stdint.h>
+
+enum { FAKE_DEVICES = 4 };
+
+/* What a call must answer instead of working; names of functions without ibv_. */
+struct fake_refusal {
+    const char *function; /* NULL: none */
+    int after;            /* so many calls still work */
+    int error;            /* errno */
+};
+
+struct fake_counts {
+    uint32_t devices_open, pds, cqs, srqs, qps, mrs, channels;          /* that there are now */
+    uint64_t registrations, dmabufs, sends, writes, posts, completions; /* ever */
+    uint64_t write_bytes;
+};
+
+/* From now on the library is the stand-in, with so many devices of one port. */
+void fake_verbs_begin(uint32_t devices);
+/* libibverbs again. Fails the test if anything of it was left open. */
+void fake_verbs_end(void);
+
+void fake_verbs_refuse(struct fake_refusal refusal);
+void fake_verbs_counts(struct fake_counts *counts_out);
+/* After so many more work requests on this device none of its queue pairs gets anything through:
+ * "retry exceeded". arrives: the first of each still arrives, but no word of it comes back. */
+void fake_verbs_cut(uint32_t device, uint64_t after, int arrives);
+void fake_verbs_mend(uint32_t device);
+/* Which ports there are, and their GIDs: state (enum ibv_port_state), and 1 if it has one of that
+ * kind: IPv4, link-local. */
+void fake_verbs_port(uint32_t device, int state, int has_ipv4, int has_link_local);
+/* GIDs of this kind lead nowhere: connecting fails, or, if silent, nothing that is sent arrives. */
+void fake_verbs_mislead(int ipv4, int silent);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verbs between threads of this process, over cards in memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/fake_verbs.h"
+#include "tests/support/manners.h"
+#include "tests/support/traffic.h"
+#include "transport/registry.h"
+
+enum { EAGER = 8192, LONG = 3 << 20 };
+
+static int setup(void **state)
+{
+    (void)state;
+    fake_verbs_begin(2);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fake_verbs_end();
+    return 0;
+}
+
+static void test_random_exchange(void **state)
+{
+    static const uint64_t sizes[] = {0, 1, 39, 4096, EAGER - 1, EAGER, EAGER + 1, 200000};
+    struct traffic traffic = {sizes, 8, 10};
+    static const uint32_t ranks[] = {2, 3, 5, 8};
+    (void)state;
+    for (size_t i = 0; i < sizeof(ranks) / sizeof(ranks[0]); i++)
+        assert_int_equal(endpoints_run("verbs", ranks[i], traffic_run, &traffic), 0);
+}
+
+static void test_long_messages(void **state)
+{
+    static const uint64_t sizes[] = {LONG, 5, LONG + 1, EAGER};
+    struct traffic traffic = {sizes, 4, 2};
+    struct fake_counts counts;
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", 2, traffic_run, &traffic), 0);
+    fake_verbs_counts(&counts);
+    assert_true(counts.write_bytes >= UINT64_C(2) * 2 * (LONG + LONG + 1));
+}
+
+static void test_manners(void **state)
+{
+    struct manners manners = {.eager_bytes = EAGER};
+    /* Queue pairs are made by both ends: the receiver has to look until it has it all. */
+    struct manners looking = {.eager_bytes = EAGER, .is_connectionless = 1};
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", 2, manners_flood, &manners), 0);
+    assert_int_equal(endpoints_run("verbs", 2, manners_leave, &looking), 0);
+    assert_int_equal(endpoints_run("verbs", 2, manners_vanish, &manners), 0);
+    assert_int_equal(endpoints_run("verbs", 2, manners_give_up, &manners), 0);
+    assert_int_equal(endpoints_run("verbs", 2, manners_sleep, &manners), 0);
+    assert_int_equal(endpoints_run("verbs", 2, manners_count, &manners), 0);
+}
+
+static struct manta_transport_counters counters_of(const struct endpoints_rank *self)
+{
+    struct manta_transport_counters counters = {.size = sizeof(counters)};
+    self->transport->counters(self->endpoint, &counters);
+    return counters;
+}
+
+/* A long message each way, between buffers that were used before. */
+static int exchange(struct endpoints_rank *self, uint64_t call, uint8_t *source, uint8_t *target)
+{
+    struct manta_transport_request requests[2];
+    int failed = endpoints_recv(self, !self->rank, call, 0, target, LONG, &requests[0]) ||
+                 endpoints_send(self, !self->rank, call, 0, source, LONG, &requests[1]) ||
+                 endpoints_wait(self, requests, 2);
+    if (!failed && (requests[0].status != 0 || requests[1].status != 0))
+        failed = endpoints_fail(self, "call %llu: received %d, sent %d", (unsigned long long)call,
+                                requests[0].status, requests[1].status);
+    return failed || traffic_differs(target, LONG, !self->rank, 1);
+}
+
+/* Where the host tells what is unmapped, buffers are shown to the card once; nothing is copied. */
+static int no_copy(struct endpoints_rank *self)
+{
+    uint8_t *source = traffic_filled(LONG, self->rank, 1);
+    uint8_t *target = malloc(LONG + 1);
+    memset(target, 0xee, LONG + 1);
+    int failed = exchange(self, 1, source, target);
+    struct manta_transport_counters before = counters_of(self);
+    for (uint64_t call = 2; call < 6 && !failed; call++)
+        failed = exchange(self, call, source, target);
+    struct manta_transport_counters after = counters_of(self);
+    if (!failed && after.copied_bytes != 0)
+        failed =
+            endpoints_fail(self, "%llu bytes were copied", (unsigned long long)after.copied_bytes);
+    if (!failed && after.registrations != before.registrations)
+        failed = endpoints_fail(self, "registered %llu times more",
+                                (unsigned long long)(after.registrations - before.registrations));
+    endpoints_barrier(self);
+    free(source);
+    free(target);
+    return failed;
+}
+
+static void test_no_copy(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", 2, no_copy, NULL), 0);
+}
+
+/* A rail dies in the middle of it all, and all arrives over the other one; so when words of what
+ * has arrived are lost. Then the first is mended, is made again, and the other one dies. */
+static void run_cut(uint32_t device, uint64_t after, int arrives)
+{
+    static const uint64_t sizes[] = {0, 1, 4096, EAGER, EAGER + 1, 200000, 1 << 20};
+    struct traffic traffic = {sizes, 7, 6};
+    fake_verbs_cut(device, after, arrives);
+    assert_int_equal(endpoints_run("verbs", 2, traffic_run, &traffic), 0);
+    fake_verbs_mend(device);
+}
+
+static void test_rail_dies(void **state)
+{
+    (void)state;
+    for (uint64_t after = 5; after < 160; after += 13) {
+        run_cut(0, after, 0);
+        run_cut(1, after, 0);
+        run_cut(0, after, 1);
+        run_cut(1, after, 1);
+    }
+}
+
+/* The only path is dead for a while. */
+static int outage(struct endpoints_rank *self)
+{
+    uint8_t *source = traffic_filled(LONG, self->rank, 1);
+    uint8_t *target = malloc(LONG + 1);
+    memset(target, 0xee, LONG + 1);
+    int failed = 0;
+    for (uint64_t call = 1; call < 12 && !failed; call++) {
+        if (self->rank == 0 && call % 4 == 1)
+            fake_verbs_cut(0, 3 + call, call % 8 == 1);
+        failed = exchange(self, call, source, target);
+        endpoints_barrier(self);
+    }
+    free(source);
+    free(target);
+    return failed ? endpoints_fail(self, "a message was lost") : 0;
+}
+
+static void *mend_soon(void *arg)
+{
+    _Atomic int *stop = arg;
+    struct fake_counts before, now;
+    while (!atomic_load(stop)) {
+        fake_verbs_counts(&before);
+        do { /* until nothing goes on but tries to make the lane again */
+            fake_verbs_counts(&now);
+        } while (now.posts < before.posts + 3 && !atomic_load(stop));
+        fake_verbs_mend(0);
+    }
+    return NULL;
+}
+
+static void test_outage_of_the_only_rail(void **state)
+{
+    _Atomic int stop = 0;
+    pthread_t thread;
+    (void)state;
+    fake_verbs_port(1, 1 /* IBV_PORT_DOWN */, 1, 1);
+    pthread_create(&thread, NULL, mend_soon, &stop);
+    assert_int_equal(endpoints_run("verbs", 2, outage, NULL), 0);
+    atomic_store(&stop, 1);
+    pthread_join(thread, NULL);
+}
+
+/* The first kind of GID leads nowhere, which is seen at once or by silence. */
+static void test_gid_is_probed(void **state)
+{
+    static const uint64_t sizes[] = {0, 1, EAGER + 1, 200000};
+    struct traffic traffic = {sizes, 4, 2};
+    (void)state;
+    for (int silent = 0; silent < 2; silent++) {
+        fake_verbs_mislead(1, silent);
+        assert_int_equal(endpoints_run("verbs", 2, traffic_run, &traffic), 0);
+    }
+    fake_verbs_mislead(0, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_random_exchange, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long_messages, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_manners, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_copy, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rail_dies, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_outage_of_the_only_rail, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_gid_is_probed, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A rail's queues: one of completions, one of slots that frames of all peers arrive in. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "core/log.h"
+#include "core/service.h"
+#include "transport/verbs/verbs.h"
+
+enum {
+    SLOTS_LEAST = 128,
+    SLOTS_MOST = 1024,
+    SLOTS_A_RANK = 16,
+    REFILL = 16, /* slots given to the card at a time */
+    COMPLETIONS_MOST = 32000
+};
+
+/* Receives are told apart from work of lanes by this bit. */
+#define RECV_ID (UINT64_C(1) << 63)
+
+static int lacks(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail,
+                 const char *what, int error)
+{
+    int is_memory = error == ENOMEM;
+    return mt_messages_error_set(
+        endpoint->messages, is_memory ? MANTA_ENOMEM : MANTA_ETRANSPORT, MANTA_PLAN_NONE, error,
+        "%s gives no %s: %s%s", rail->name, what, strerror(error),
+        is_memory ? "; raise the limit of locked memory (ulimit -l unlimited), or give CAP_IPC_LOCK"
+                  : "");
+}
+
+static int watch(struct mt_verbs_endpoint *endpoint, int fd, void *what)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = what};
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
+        return -1;
+    return epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+static int make_queues(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
+{
+    const struct mt_verbs_library *library = endpoint->library;
+    uint64_t entries =
+        endpoint->recv_slots + (uint64_t)endpoint->ranks * MT_VERBS_QUEUES * MT_VERBS_DEPTH;
+    struct ibv_srq_init_attr attr = {.attr = {.max_wr = endpoint->recv_slots, .max_sge = 1}};
+    rail->pd = library->alloc_pd(rail->context);
+    if (rail->pd == NULL)
+        return lacks(endpoint, rail, "protection domain", errno);
+    rail->channel = library->create_comp_channel(rail->context);
+    if (rail->channel == NULL)
+        return lacks(endpoint, rail, "completion channel", errno);
+    mt_fd_enter(rail->channel->fd);
+    if (watch(endpoint, rail->channel->fd, &rail->channel) != 0 ||
+        watch(endpoint, rail->context->async_fd, &rail->context) != 0)
+        return lacks(endpoint, rail, "descriptor to wait on", errno);
+    rail->cq = library->create_cq(rail->context,
+                                  (int)(entries < COMPLETIONS_MOST ? entries : COMPLETIONS_MOST),
+                                  rail, rail->channel, 0);
+    if (rail->cq == NULL)
+        return lacks(endpoint, rail, "completion queue", errno);
+    rail->srq = library->create_srq(rail->pd, &attr);
+    return rail->srq != NULL ? 0 : lacks(endpoint, rail, "shared receive queue", errno);
+}
+
+static struct ibv_mr *show(const struct mt_verbs_endpoint *endpoint,
+                           const struct mt_verbs_rail *rail, uint8_t *memory, size_t bytes)
+{
+    return endpoint->library->reg_mr_iova2(rail->pd, memory, bytes, (uint64_t)(uintptr_t)memory,
+                                           IBV_ACCESS_LOCAL_WRITE);
+}
+
+static int start_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
+{
+    const struct manta_transport_host *host = endpoint->host;
+    size_t recv_bytes = (size_t)endpoint->recv_slots * MT_VERBS_SLOT_BYTES;
+    size_t send_bytes = (size_t)endpoint->send_slots * MT_VERBS_SLOT_BYTES;
+    int code = make_queues(endpoint, rail);
+    if (code != 0)
+        return code;
+    rail->memory = host->alloc(recv_bytes, 4096);
+    rail->free_slots = host->alloc(endpoint->recv_slots * sizeof(uint32_t), 64);
+    if (rail->memory == NULL || rail->free_slots == NULL)
+        return lacks(endpoint, rail, "memory", ENOMEM);
+    memset(rail->memory, 0, recv_bytes);
+    errno = 0;
+    rail->recv_mr = show(endpoint, rail, rail->memory, recv_bytes);
+    rail->send_mr = show(endpoint, rail, endpoint->send_memory, send_bytes);
+    if (rail->recv_mr == NULL || rail->send_mr == NULL)
+        return lacks(endpoint, rail, "registered memory", errno);
+    for (uint32_t i = 0; i < endpoint->recv_slots; i++)
+        rail->free_slots[i] = i;
+    rail->free_count = endpoint->recv_slots;
+    mt_verbs_refill(endpoint, rail, 1);
+    return 0;
+}
+
+static int start_sends(struct mt_verbs_endpoint *endpoint)
+{
+    const struct manta_transport_host *host = endpoint->host;
+    size_t offer_bytes = MT_VERBS_OFFERS * sizeof(struct mt_verbs_offer);
+    size_t write_bytes = MT_VERBS_WRITES * sizeof(struct mt_verbs_write);
+    uint64_t slots = (uint64_t)endpoint->ranks * SLOTS_A_RANK;
+    slots = slots < SLOTS_LEAST ? SLOTS_LEAST : slots > SLOTS_MOST ? SLOTS_MOST : slots;
+    endpoint->recv_slots = endpoint->send_slots = (uint32_t)slots;
+    endpoint->send_memory = host->alloc(slots * MT_VERBS_SLOT_BYTES, 4096);
+    endpoint->free_sends = host->alloc(slots * sizeof(uint32_t), 64);
+    endpoint->offers = host->alloc(offer_bytes, 64);
+    endpoint->writes = host->alloc(write_bytes, 64);
+    if (endpoint->send_memory == NULL || endpoint->free_sends == NULL || endpoint->offers == NULL ||
+        endpoint->writes == NULL)
+        return mt_messages_error_set(endpoint->messages, MANTA_ENOMEM, MANTA_PLAN_NONE, 0,
+                                     "no memory for the frames of the verbs transport");
+    memset(endpoint->send_memory, 0, slots * MT_VERBS_SLOT_BYTES);
+    memset(endpoint->offers, 0, offer_bytes);
+    memset(endpoint->writes, 0, write_bytes);
+    for (uint32_t i = 0; i < endpoint->send_slots; i++)
+        endpoint->free_sends[i] = i;
+    endpoint->free_send_count = endpoint->send_slots;
+    return 0;
+}
+
+static void stop_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
+{
+    const struct mt_verbs_library *library = endpoint->library;
+    const struct manta_transport_host *host = endpoint->host;
+    epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_DEL, rail->context->async_fd, NULL);
+    if (rail->srq != NULL)
+        library->destroy_srq(rail->srq);
+    if (rail->cq != NULL)
+        library->destroy_cq(rail->cq);
+    if (rail->channel != NULL) {
+        mt_fd_leave(rail->channel->fd);
+        library->destroy_comp_channel(rail->channel);
+    }
+    if (rail->recv_mr != NULL)
+        library->dereg_mr(rail->recv_mr);
+    if (rail->send_mr != NULL)
+        library->dereg_mr(rail->send_mr);
+    if (rail->pd != NULL)
+        library->dealloc_pd(rail->pd);
+    host->free(rail->memory);
+    host->free(rail->free_slots);
+    rail->srq = NULL;
+    rail->cq = NULL;
+    rail->channel = NULL;
+    rail->recv_mr = rail->send_mr = NULL;
+    rail->pd = NULL;
+    rail->memory = NULL;
+    rail->free_slots = NULL;
+}
+
+int mt_verbs_start(struct mt_verbs_endpoint *endpoint)
+{
+    if (endpoint->is_started)
+        return 0;
+    int code = start_sends(endpoint);
+    for (uint32_t i = 0; i < endpoint->rail_count && code == 0; i++)
+        code = start_rail(endpoint, &endpoint->rails[i]);
+    if (code == 0)
+        endpoint->is_started = 1;
+    else
+        mt_verbs_stop(endpoint);
+    return code;
+}
+
+void mt_verbs_stop(struct mt_verbs_endpoint *endpoint)
+{
+    const struct manta_transport_host *host = endpoint->host;
+    for (uint32_t i = 0; i < endpoint->rail_count; i++)
+        stop_rail(endpoint, &endpoint->rails[i]);
+    host->free(endpoint->send_memory);
+    host->free(endpoint->free_sends);
+    host->free(endpoint->offers);
+    host->free(endpoint->writes);
+    endpoint->send_memory = NULL;
+    endpoint->free_sends = NULL;
+    endpoint->offers = NULL;
+    endpoint->writes = NULL;
+    endpoint->is_started = 0;
+}
+
+void mt_verbs_refill(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail, int all)
+{
+    struct ibv_recv_wr works[REFILL], *bad;
+    struct ibv_sge places[REFILL];
+    while (rail->free_count >= REFILL || (all && rail->free_count > 0)) {
+        uint32_t count = rail->free_count < REFILL ? rail->free_count : REFILL;
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t slot = rail->free_slots[--rail->free_count];
+            uint8_t *start = rail->memory + (size_t)slot * MT_VERBS_SLOT_BYTES;
+            places[i] = (struct ibv_sge){(uint64_t)(uintptr_t)start, MT_VERBS_SLOT_BYTES,
+                                         rail->recv_mr->lkey};
+            works[i] = (struct ibv_recv_wr){.wr_id = RECV_ID | slot,
+                                            .next = i + 1 < count ? &works[i + 1] : NULL,
+                                            .sg_list = &places[i],
+                                            .num_sge = 1};
+        }
+        if (ibv_post_srq_recv(rail->srq, works, &bad) != 0) {
+            for (; bad != NULL; bad = bad->next)
+                rail->free_slots[rail->free_count++] = (uint32_t)(bad->wr_id & ~RECV_ID);
+            endpoint->failure = lacks(endpoint, rail, "room for receives", errno);
+            return;
+        }
+    }
+}
+
+void mt_verbs_slot_free(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint32_t slot)
+{
+    endpoint->rails[rail].free_slots[endpoint->rails[rail].free_count++] = slot;
+}
+
+/* A slot was used: by a frame, or by the number of a write that is over. */
+static void received(struct mt_verbs_endpoint *endpoint, uint32_t rail, const struct ibv_wc *wc)
+{
+    uint32_t slot = (uint32_t)(wc->wr_id & ~RECV_ID);
+    if (wc->status != IBV_WC_SUCCESS) {
+        mt_verbs_slot_free(endpoint, rail, slot);
+    } else if (wc->opcode == IBV_WC_RECV_RDMA_WITH_IMM) {
+        mt_verbs_slot_free(endpoint, rail, slot);
+        if (!endpoint->aborted)
+            mt_verbs_written(endpoint, be32toh(wc->imm_data));
+    } else {
+        mt_verbs_frame_came(endpoint, rail, slot, wc->byte_len);
+    }
+}
+
+static int poll_rail(struct mt_verbs_endpoint *endpoint, uint32_t index)
+{
+    struct mt_verbs_rail *rail = &endpoint->rails[index];
+    struct ibv_wc completions[MT_VERBS_POLL];
+    int count = ibv_poll_cq(rail->cq, MT_VERBS_POLL, completions);
+    for (int i = 0; i < count; i++) {
+        if (completions[i].wr_id & RECV_ID)
+            received(endpoint, index, &completions[i]);
+        else
+            mt_verbs_lane_completed(endpoint, &completions[i]);
+    }
+    if (count > 0)
+        mt_verbs_refill(endpoint, rail, 0);
+    if (count < 0)
+        endpoint->failure = lacks(endpoint, rail, "completions", EIO);
+    return count > 0;
+}
+
+int mt_verbs_poll(struct mt_verbs_endpoint *endpoint)
+{
+    int moved = 0;
+    for (uint32_t i = 0; i < endpoint->rail_count; i++)
+        moved |= poll_rail(endpoint, i);
+    return moved;
+}
+
+int mt_verbs_arm(struct mt_verbs_endpoint *endpoint)
+{
+    int moved = 0;
+    for (uint32_t i = 0; i < endpoint->rail_count; i++) {
+        struct mt_verbs_rail *rail = &endpoint->rails[i];
+        mt_verbs_refill(endpoint, rail, 1);
+        if (!rail->armed && ibv_req_notify_cq(rail->cq, 0) == 0)
+            rail->armed = 1;
+        moved |= poll_rail(endpoint, i); /* what came before it was armed rings no bell */
+    }
+    return moved;
+}
+
+void mt_verbs_channel_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
+{
+    struct ibv_cq *cq;
+    void *context;
+    while (endpoint->library->get_cq_event(rail->channel, &cq, &context) == 0) {
+        endpoint->library->ack_cq_events(cq, 1);
+        rail->armed = 0;
+    }
+}
+
+/* What the card says of itself. A lane that has died with its port is found by its completions. */
+void mt_verbs_async_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
+{
+    struct ibv_async_event event;
+    char sentence[160];
+    while (endpoint->library->get_async_event(rail->context, &event) == 0) {
+        snprintf(sentence, sizeof(sentence), "%s: %s", rail->name,
+                 endpoint->library->event_type_str(event.event_type));
+        endpoint->host->log(event.event_type == IBV_EVENT_COMM_EST ? MT_LOG_DEBUG : MT_LOG_INFO,
+                            "verbs", sentence);
+        endpoint->library->ack_async_event(&event);
+    }
+}

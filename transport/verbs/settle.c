@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What takes time: dials, deadlines of lanes, dead lanes that are made again. */
+#include <stdio.h>
+
+#include "transport/verbs/verbs.h"
+
+void mt_verbs_unsettle(struct mt_verbs_endpoint *endpoint)
+{
+    endpoint->is_unsettled = 1;
+    endpoint->looked_ns = 0;
+}
+
+static int is_being_made(const struct mt_verbs_lane *lane)
+{
+    return lane->state >= MT_VERBS_LANE_MADE && lane->state <= MT_VERBS_LANE_WORKS;
+}
+
+/* No lane, none under way, and none for so long: there is no path. */
+static void judge(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer, uint64_t now_ns)
+{
+    if (peer->current >= 0 || peer->without_lane_ns == 0 ||
+        now_ns < peer->without_lane_ns + MT_VERBS_PATIENCE_NS)
+        return;
+    for (uint32_t i = 0; i < peer->lane_count; i++) {
+        if (peer->lanes[i].state != MT_VERBS_LANE_DEAD)
+            return;
+    }
+    mt_verbs_peer_lose(
+        endpoint, peer, MANTA_ETRANSPORT, 0,
+        "no rail leads to rank %u any more (%s: %s); see manta doctor there and here", peer->rank,
+        endpoint->rails[peer->lanes[0].rail].name, peer->lanes[0].why);
+}
+
+/* 1 if something happened. */
+static int settle_lane(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                       struct mt_verbs_lane *lane, uint64_t now_ns)
+{
+    if (lane->state == MT_VERBS_LANE_DRAINING) {
+        mt_verbs_lane_drain(endpoint, lane);
+        return lane->state != MT_VERBS_LANE_DRAINING;
+    }
+    if (is_being_made(lane) && now_ns > lane->until_ns) {
+        mt_verbs_lane_fail(endpoint, lane, "the peer did not answer in time");
+        return 1;
+    }
+    if (lane->state != MT_VERBS_LANE_DEAD || peer->link != MT_VERBS_LINK_OPEN || peer->cut)
+        return 0;
+    if (lane->is_remade || (endpoint->rank < peer->rank && now_ns > lane->until_ns)) {
+        mt_verbs_lane_remake(endpoint, lane);
+        return 1;
+    }
+    return 0;
+}
+
+static int settle_peer(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                       uint64_t now_ns)
+{
+    int moved = mt_verbs_dial_look(endpoint, peer);
+    for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++)
+        moved |= settle_lane(endpoint, peer, &peer->lanes[i], now_ns);
+    if (peer->link == MT_VERBS_LINK_OPEN && peer->hung_up)
+        mt_verbs_peer_lose(endpoint, peer, MANTA_EPEER, 0,
+                           "the stream with rank %u takes nothing more", peer->rank);
+    if (peer->link == MT_VERBS_LINK_OPEN && peer->cut)
+        mt_verbs_peer_lose(endpoint, peer, MANTA_ETRANSPORT, 0,
+                           "the connection with rank %u was cut, for a message was refused whose "
+                           "memory it may write",
+                           peer->rank);
+    if (peer->link == MT_VERBS_LINK_OPEN)
+        judge(endpoint, peer, now_ns);
+    return moved;
+}
+
+static int is_settled(const struct mt_verbs_peer *peer)
+{
+    int settled = peer->dial == NULL;
+    for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++)
+        settled &= peer->lanes[i].state == MT_VERBS_LANE_OPEN;
+    return settled;
+}
+
+int mt_verbs_settle(struct mt_verbs_endpoint *endpoint)
+{
+    uint64_t now_ns = endpoint->host->clock_ns();
+    int moved = 0, settled = 1;
+    if (now_ns - endpoint->looked_ns < MT_VERBS_DIAL_LOOK_NS || endpoint->aborted)
+        return 0;
+    for (struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open)
+        moved |= settle_peer(endpoint, peer, now_ns);
+    for (struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open)
+        settled &= is_settled(peer);
+    endpoint->is_unsettled = !settled;
+    endpoint->looked_ns = now_ns;
+    return moved;
+}
+
+uint64_t mt_verbs_settle_within_ns(const struct mt_verbs_endpoint *endpoint)
+{
+    uint64_t within_ns = 0;
+    for (const struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open) {
+        if (peer->dial != NULL)
+            return MT_VERBS_SLEEP_NS;
+        for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++) {
+            enum mt_verbs_lane_state state = peer->lanes[i].state;
+            if (state == MT_VERBS_LANE_DRAINING)
+                return MT_VERBS_SLEEP_NS;
+            if (state != MT_VERBS_LANE_OPEN)
+                within_ns = MT_VERBS_NAP_NS;
+        }
+    }
+    return within_ns;
+}
