@@ -40,11 +40,6 @@ static void reset_in_child(void)
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 }
 
-__attribute__((constructor)) static void install_reset(void)
-{
-    mt_fork_on_child(reset_in_child);
-}
-
 /* Ops by their place in the table. */
 struct op {
     const char *name;
@@ -57,12 +52,12 @@ struct op {
 static const struct op needed[] = {OP(open),        OP(address), OP(peers), OP(probe),
                                    OP(connect),     OP(send),    OP(recv),  OP(progress),
                                    OP(peer_status), OP(error),   OP(abort), OP(close)};
-/* Each group as a whole, or nothing of it. */
-static const struct op groups[][4] = {
-    {OP(fused_query), OP(fused_post)},
-    {OP(mem_register), OP(mem_deregister), OP(mem_export), OP(mem_import)}};
+/* Both or neither. */
+static const struct op pairs[][2] = {{OP(fused_query), OP(fused_post)},
+                                     {OP(mem_register), OP(mem_deregister)},
+                                     {OP(mem_export), OP(mem_import)}};
 #undef OP
-enum { NEEDED = sizeof(needed) / sizeof(needed[0]), GROUPS = sizeof(groups) / sizeof(groups[0]) };
+enum { NEEDED = sizeof(needed) / sizeof(needed[0]), PAIRS = sizeof(pairs) / sizeof(pairs[0]) };
 
 static int has_op(const struct manta_transport *table, const struct op *op)
 {
@@ -79,15 +74,12 @@ static int check_ops(const struct plugin *plugin, struct mt_error *error)
                                 "the plugin %.255s has no op %s, which every transport must have",
                                 plugin->path, needed[i].name);
     }
-    for (uint32_t g = 0; g < GROUPS; g++) {
-        for (uint32_t i = 1; i < 4 && groups[g][i].name != NULL; i++) {
-            int first = has_op(&plugin->table, &groups[g][0]);
-            if (has_op(&plugin->table, &groups[g][i]) != first)
-                return mt_error_set(error, MANTA_EINVAL,
-                                    "of the plugin %.255s's ops %s and %s one is there and the "
-                                    "other is not: they go together",
-                                    plugin->path, groups[g][0].name, groups[g][i].name);
-        }
+    for (uint32_t g = 0; g < PAIRS; g++) {
+        if (has_op(&plugin->table, &pairs[g][0]) != has_op(&plugin->table, &pairs[g][1]))
+            return mt_error_set(error, MANTA_EINVAL,
+                                "of the plugin %.255s's ops %s and %s one is there and the "
+                                "other is not: they go together",
+                                plugin->path, pairs[g][0].name, pairs[g][1].name);
     }
     return 0;
 }
@@ -230,6 +222,7 @@ int mt_plugin_load(const char *path, const struct manta_transport **transport_ou
 {
     struct plugin *plugin = NULL;
     *transport_out = NULL;
+    mt_fork_on_child(reset_in_child);
     pthread_mutex_lock(&lock);
     int code = find_or_load(path, &plugin, error);
     pthread_mutex_unlock(&lock);

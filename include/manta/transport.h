@@ -231,12 +231,12 @@ struct manta_transport {
      * does not. */
     int (*connect)(void *endpoint, uint32_t peer, uint64_t deadline_ns);
 
-    /* Optional, all four or none, and not called by this version of the library but by manta plugin
-     * check: make memory known to the hardware, and name it to peers. buffer->registration is NULL.
-     * dmabuf_fd: the memory as a dma-buf from dmabuf_offset on; -1: it is none. The caller keeps
-     * the memory mapped until mem_deregister, and registers none that is in use twice at once.
-     * MANTA_ENOTSUP: not memory of this kind. export: *bytes_out, 1 to blob_bytes. import:
-     * *remote_out is good until close; the blob is to be checked. */
+    /* Optional, the first two together and the last two, and not called by this version of the
+     * library but by manta plugin check: make memory known to the hardware, and name it to peers.
+     * buffer->registration is NULL. dmabuf_fd: the memory as a dma-buf from dmabuf_offset on; -1:
+     * it is none. The caller keeps the memory mapped until mem_deregister. MANTA_ENOTSUP: not
+     * memory of this kind. export: *bytes_out, 1 to blob_bytes. import: *remote_out is good until
+     * close; the blob is to be checked. */
     int (*mem_register)(void *endpoint, const struct manta_transport_buffer *buffer, int dmabuf_fd,
                         uint64_t dmabuf_offset, void **registration_out);
     int (*mem_deregister)(void *endpoint, void *registration);
