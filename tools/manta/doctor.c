@@ -65,8 +65,8 @@ static void say_memlock(void)
         doctor_say(DOCTOR_OK, "locked memory", "unlimited");
     else
         doctor_say(DOCTOR_OK, "locked memory",
-                   "%" PRIu64 " KiB: enough for shared memory and TCP; RDMA would need "
-                   "`ulimit -l unlimited`",
+                   "%" PRIu64 " KiB: enough for shared memory and TCP; RDMA needs `ulimit -l "
+                   "unlimited` or CAP_IPC_LOCK",
                    (uint64_t)limit.rlim_cur / 1024);
 }
 
@@ -117,7 +117,6 @@ static void say_libraries(void)
     static const struct {
         const char *file, *what;
     } libraries[] = {
-        {"libibverbs.so.1", "RDMA verbs"},
         {"libfabric.so.1", "libfabric (EFA, Slingshot, ...)"},
         {"libcuda.so.1", "NVIDIA driver"},
     };
@@ -136,6 +135,7 @@ static void look_at_this_host(void)
     doctor_configuration();
     doctor_interfaces();
     doctor_tcp();
+    doctor_verbs();
     doctor_unix_socket();
     doctor_shared_memory();
     doctor_cross_memory();

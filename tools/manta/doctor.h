@@ -12,6 +12,7 @@ void doctor_say(enum verdict verdict, const char *what, const char *format, ...)
 /* Each prints its lines. */
 void doctor_interfaces(void);
 void doctor_tcp(void);
+void doctor_verbs(void);
 void doctor_unix_socket(void);
 void doctor_shared_memory(void);
 void doctor_cross_memory(void);
