@@ -12,11 +12,7 @@
 #include "transport/plugin.h"
 
 static const struct manta_transport *const built_in[] = {
-    &mt_transport_shm,
-    &mt_transport_tcp,
-    &mt_transport_verbs,
-    &mt_transport_ofi,
-    &mt_transport_sim,
+    &mt_transport_shm, &mt_transport_tcp, &mt_transport_verbs, &mt_transport_ofi, &mt_transport_sim,
 };
 enum { BUILT_IN_COUNT = sizeof(built_in) / sizeof(built_in[0]) };
 

@@ -2,8 +2,8 @@
 /*
  * A stand-in for libibverbs: cards in memory, for ranks that are threads of one process. Queue
  * pairs, completion queues, shared receive queues and registrations behave as those of cards do,
- * strictly: an unregistered or foreign address, a wrong state, a full queue or a receive that is not
- * there are errors. What is posted arrives at once, unless the device is cut.
+ * strictly: an unregistered or foreign address, a wrong state, a full queue or a receive that is
+ * not there are errors. What is posted arrives at once, unless the device is cut.
  */
 #ifndef TESTS_SUPPORT_FAKE_VERBS_H
 #define TESTS_SUPPORT_FAKE_VERBS_H

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Work requests of writes: each gathers pieces of the sender's memory into one of the receiver's. */
+/* Work requests of writes: each gathers pieces of the sender's memory into one of the
+ * receiver's. */
 #include <string.h>
 
 #include "transport/verbs/verbs.h"

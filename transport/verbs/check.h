@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Can RDMA be used on this host, and why not? For manta doctor: each port and what it needs is tried
- * out, with a queue pair and some registered memory of its own. */
+/* Can RDMA be used on this host, and why not? For manta doctor: each port and what it needs is
+ * tried out, with a queue pair and some registered memory of its own. */
 #ifndef MT_TRANSPORT_VERBS_CHECK_H
 #define MT_TRANSPORT_VERBS_CHECK_H
 

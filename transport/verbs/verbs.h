@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The verbs transport: RDMA over InfiniBand and RoCE. A *rail* is a port of a card of this rank. Two
- * ranks are connected by *lanes*, each from a rail of one to a rail of the other: a queue pair for
- * frames and one for bulk, so that what is short never waits behind what is long.
+ * The verbs transport: RDMA over InfiniBand and RoCE. A *rail* is a port of a card of this rank.
+ * Two ranks are connected by *lanes*, each from a rail of one to a rail of the other: a queue pair
+ * for frames and one for bulk, so that what is short never waits behind what is long.
  *
  * Queue pairs are made by notes over a stream of the group's listener, which whoever first sends
  * dials (as transport/tcp does), and which stays: its end is the sign that the peer has gone, for a

@@ -182,8 +182,8 @@ static int more_than_places(struct manta_comm *comm, void *arg)
     return failed;
 }
 
-/* When all places have been taken, by calls that are over, two in turn find theirs: a broadcast from
- * each rank in turn. */
+/* When all places have been taken, by calls that are over, two in turn find theirs: a broadcast
+ * from each rank in turn. */
 static int two_in_turn(struct manta_comm *comm, void *arg)
 {
     struct job job = job_new(MANTA_ALLREDUCE, 1);
