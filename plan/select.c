@@ -11,8 +11,8 @@
 
 enum { PART_BYTES = 96 };
 
-/* Prices that differ by less than a 20th are equal, by less than a 10th where the network is not
- * known. */
+/* Prices that differ by less than a 20th are equal, and of long ones, where the network is not
+ * known, by less than a 10th. */
 enum { TIE = 20, SLOW_TIE = 10 };
 /* Where the network's speed is not known: of shorter vectors it does not matter, and an algorithm
  * that takes so many times the least at one speed is not made good by the other. */
@@ -169,13 +169,17 @@ static void sort(struct mt_select_candidate *candidates, uint32_t count)
 
 /* Of two that are as good, which one? Of short ones that of fewer messages. Where even a rank's
  * part is long, that of more: the shorter ones are better spread over time, and stay in caches. But
- * on a network that nobody knows, one that goes one way: it suffers the least when acknowledgements
- * wait behind data, or when peers are not in step. */
+ * on a network that nobody knows, of short ones the one that is faster if it is slow, where there
+ * is more time to lose; and of long ones one that goes one way, which suffers the least when
+ * acknowledgements wait behind data, or when peers are not in step. */
 static int is_preferred(const struct mt_select_candidate *x, const struct mt_select_candidate *y,
                         int are_long)
 {
-    if (are_long && x->slow_ns && x->algorithm->one_way != y->algorithm->one_way)
+    int is_unknown = x->slow_ns != 0;
+    if (is_unknown && are_long && x->algorithm->one_way != y->algorithm->one_way)
         return x->algorithm->one_way != 0;
+    if (is_unknown && !are_long && x->slow_ns != y->slow_ns)
+        return x->slow_ns < y->slow_ns;
     if (x->messages == y->messages)
         return x->place < y->place;
     return are_long ? x->messages > y->messages : x->messages < y->messages;
@@ -187,9 +191,10 @@ static void break_tie(struct mt_select_candidate *candidates, uint32_t count, in
     uint32_t best = 0;
     if (count == 0)
         return;
+    uint64_t least = candidates[0].score_ns;
+    uint64_t tie = least / (are_long && candidates[0].slow_ns ? SLOW_TIE : TIE);
     for (uint32_t i = 1; i < count && !candidates[i].excluded; i++) {
-        uint64_t least = candidates[0].score_ns;
-        if (candidates[i].score_ns - least <= least / (candidates[0].slow_ns ? SLOW_TIE : TIE) &&
+        if (candidates[i].score_ns - least <= tie &&
             is_preferred(&candidates[i], &candidates[best], are_long))
             best = i;
     }

@@ -61,9 +61,9 @@ static inline uint64_t mt_select_class_least(uint64_t bytes)
 /* Price all algorithms of the collective for calls of this size class, whatever the root; best
  * first, the excluded last. Where nobody knows the network's speed, the best is the one that takes
  * the least times longer than the fastest, be the network as fast as is assumed or slow. Of those
- * within a twentieth of the best (a tenth on such a network), the one of the fewest messages comes
- * first, of long ones of the most, or, on such a network, one that goes one way: prices are not as
- * exact as that. */
+ * within a twentieth of the best, for prices are not as exact as that, the one of the fewest
+ * messages comes first, of long ones of the most; on such a network the one that is best if it is
+ * slow, and, of long ones within a tenth, one that goes one way. */
 int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,
               uint64_t bytes, struct mt_select_candidate *candidates, uint32_t capacity,
               uint32_t *count_out, struct mt_error *error);
