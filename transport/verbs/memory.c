@@ -143,3 +143,62 @@ int mt_verbs_mem_deregister(void *handle, void *registration)
     mt_registrations_remove(endpoint->registrations, registration);
     return 0;
 }
+
+/* Where it is, and its key for each rail: 8 bytes each, in this host's order of bytes. */
+struct exported {
+    uint64_t start, bytes, rails;
+    uint64_t keys[MT_VERBS_RAILS];
+};
+
+int mt_verbs_mem_export(void *handle, void *registration, void *blob, size_t blob_bytes,
+                        size_t *bytes_out)
+{
+    const struct mt_verbs_endpoint *endpoint = handle;
+    const struct mt_registration *shown = registration;
+    const struct mt_verbs_memory *memory = shown->handle;
+    struct exported exported = {
+        .start = shown->start, .bytes = shown->bytes, .rails = endpoint->rail_count};
+    if (blob_bytes < sizeof(exported))
+        return MANTA_EINVAL;
+    for (uint32_t rail = 0; rail < endpoint->rail_count; rail++)
+        exported.keys[rail] = memory->mr[rail]->rkey;
+    memcpy(blob, &exported, sizeof(exported));
+    *bytes_out = sizeof(exported);
+    return 0;
+}
+
+int mt_verbs_mem_import(void *handle, uint32_t peer, const void *blob, size_t bytes,
+                        void **remote_out)
+{
+    struct mt_verbs_endpoint *endpoint = handle;
+    struct exported exported;
+    *remote_out = NULL;
+    if (bytes != sizeof(exported))
+        return mt_messages_error_set(endpoint->messages, MANTA_EINVAL, peer, 0,
+                                     "what rank %u exported is not of the verbs transport", peer);
+    memcpy(&exported, blob, sizeof(exported));
+    if (exported.rails > MT_VERBS_RAILS || exported.bytes == 0)
+        return mt_messages_error_set(endpoint->messages, MANTA_EINVAL, peer, 0,
+                                     "what rank %u exported is damaged", peer);
+    struct mt_verbs_import *import = endpoint->host->alloc(sizeof(*import), 64);
+    if (import == NULL)
+        return mt_messages_error_set(endpoint->messages, MANTA_ENOMEM, peer, 0,
+                                     "no memory to note what rank %u exported", peer);
+    *import = (struct mt_verbs_import){.peer = peer, .next = endpoint->imports};
+    import->remote.start = exported.start;
+    import->remote.bytes = exported.bytes;
+    for (uint32_t rail = 0; rail < MT_VERBS_RAILS; rail++)
+        import->remote.keys[rail] = (uint32_t)exported.keys[rail];
+    endpoint->imports = import;
+    *remote_out = import;
+    return 0;
+}
+
+void mt_verbs_imports_free(struct mt_verbs_endpoint *endpoint)
+{
+    while (endpoint->imports != NULL) {
+        struct mt_verbs_import *next = endpoint->imports->next;
+        endpoint->host->free(endpoint->imports);
+        endpoint->imports = next;
+    }
+}

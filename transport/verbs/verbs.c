@@ -91,6 +91,7 @@ static struct mt_verbs_endpoint *endpoint_create(const struct manta_transport_op
 static void endpoint_free(struct mt_verbs_endpoint *endpoint)
 {
     const struct manta_transport_host *host = endpoint->host;
+    mt_verbs_imports_free(endpoint);
     mt_registrations_destroy(endpoint->registrations);
     mt_verbs_stop(endpoint);
     mt_verbs_devices_close(endpoint);
@@ -385,6 +386,8 @@ const struct manta_transport mt_transport_verbs = {
     .connect = connect_peer,
     .mem_register = mt_verbs_mem_register,
     .mem_deregister = mt_verbs_mem_deregister,
+    .mem_export = mt_verbs_mem_export,
+    .mem_import = mt_verbs_mem_import,
     .send = send_op,
     .recv = recv_op,
     .progress = progress,

@@ -254,6 +254,13 @@ struct mt_verbs_offer {
     struct mt_registration *registrations[MT_VERBS_PIECES];
 };
 
+/* What a peer has exported. */
+struct mt_verbs_import {
+    uint32_t peer;
+    struct mt_verbs_remote remote;
+    struct mt_verbs_import *next;
+};
+
 struct mt_verbs_endpoint {
     const struct mt_verbs_library *library;
     struct mt_messages *messages;
@@ -276,6 +283,7 @@ struct mt_verbs_endpoint {
     int is_starving; /* some peer waits for a slot */
     struct mt_verbs_offer *offers;
     struct mt_verbs_write *writes;
+    struct mt_verbs_import *imports;
     uint32_t offer_hint, write_hint;
     int epoll_fd, mail_fd, timer_fd;
     _Atomic int has_mail; /* a stream was accepted; stays set */
@@ -443,6 +451,11 @@ int mt_verbs_memory_open(struct mt_verbs_endpoint *endpoint);
 int mt_verbs_mem_register(void *endpoint, const struct manta_transport_buffer *buffer,
                           int dmabuf_fd, uint64_t dmabuf_offset, void **registration_out);
 int mt_verbs_mem_deregister(void *endpoint, void *registration);
+int mt_verbs_mem_export(void *endpoint, void *registration, void *blob, size_t blob_bytes,
+                        size_t *bytes_out);
+int mt_verbs_mem_import(void *endpoint, uint32_t peer, const void *blob, size_t bytes,
+                        void **remote_out);
+void mt_verbs_imports_free(struct mt_verbs_endpoint *endpoint);
 
 /* words.c */
 /* What a completion's status means, and what to look at. */
