@@ -11,6 +11,7 @@
 
 #include "collectives/comm.h"
 #include "collectives/offer.h"
+#include "core/config.h"
 #include "core/log.h"
 #include "core/service.h"
 #include "topology/cpus.h"
@@ -96,6 +97,11 @@ static int open_endpoint(struct manta_comm *comm, const struct mt_transport_list
     return 0;
 }
 
+static int is_default_list(const struct manta_comm *comm)
+{
+    return strcmp(comm->settings.transports, mt_config_entry(MT_VAR(TRANSPORTS))->fallback) == 0;
+}
+
 /* Open the transports of the list. One that cannot be opened here keeps its place with an empty
  * offer, so that places mean the same on all ranks. */
 static int open_all(struct manta_comm *comm, const struct mt_transport_listed *listed,
@@ -110,9 +116,10 @@ static int open_all(struct manta_comm *comm, const struct mt_transport_listed *l
         int rc = open_endpoint(comm, &listed[i], i, offer);
         if (rc == MANTA_EINVAL) /* what the user has set */
             return mt_error_set(error, rc, "%s", offer->text[i]);
-        if (rc)
-            mt_log(MT_LOG_WARN, (int)comm->rank, "transport %.*s is not used: %s",
-                   (int)listed[i].name_length, listed[i].name, offer->text[i]);
+        if (rc) /* what nobody has asked for by name may well be absent */
+            mt_log(rc == MANTA_ENOTSUP && is_default_list(comm) ? MT_LOG_DEBUG : MT_LOG_WARN,
+                   (int)comm->rank, "transport %.*s is not used: %s", (int)listed[i].name_length,
+                   listed[i].name, offer->text[i]);
         else
             place[i] = (uint8_t)(comm->endpoint_count - 1);
     }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which ports of which cards this rank uses, nearest first, and which GIDs they have. */
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -206,18 +205,6 @@ static void search_device(const struct mt_verbs_library *library, struct ibv_dev
         keep(search, &found);
     }
     library->close_device(context);
-}
-
-int mt_verbs_host_has_device(void)
-{
-    DIR *folder = opendir("/sys/class/infiniband");
-    struct dirent *entry;
-    int found = 0;
-    while (folder != NULL && !found && (entry = readdir(folder)) != NULL)
-        found = entry->d_name[0] != '.';
-    if (folder != NULL)
-        closedir(folder);
-    return found;
 }
 
 /* What is in the way, for who asks why RDMA is not used. */

@@ -190,8 +190,9 @@ void mt_verbs_lane_end(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane 
     for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++) {
         struct mt_verbs_queue *queue = &lane->queues[q];
         if (queue->qp != NULL && endpoint->library->destroy_qp(queue->qp) != 0)
-            endpoint->could_not_stop = 1;
-        queue->qp = NULL;
+            endpoint->could_not_stop = 1; /* close tries once more */
+        else
+            queue->qp = NULL;
         queue->done = queue->posted;
     }
     lane->state = MT_VERBS_LANE_DEAD;
@@ -213,6 +214,13 @@ void mt_verbs_lane_drain(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lan
     if (lane->state != MT_VERBS_LANE_DRAINING)
         return;
     mt_verbs_lane_end(endpoint, lane);
+    if (endpoint->could_not_stop) {
+        mt_verbs_peer_lose(endpoint, peer, MANTA_EBUFFER, 0,
+                           "a queue pair of rank %u cannot be destroyed: its card may still write "
+                           "the buffers of this call",
+                           peer->rank);
+        return;
+    }
     lane->dead_generation = lane->generation;
     if (lane->was_open)
         peer->downs |= 1u << lane->index;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transport/verbs/library.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -32,6 +33,18 @@ static int query_port(struct ibv_context *context, uint8_t port, struct ibv_port
     return query_port_symbol(context, port, (struct _compat_ibv_port_attr *)attr);
 }
 
+int mt_verbs_host_has_device(void)
+{
+    DIR *folder = opendir("/sys/class/infiniband");
+    struct dirent *entry;
+    int found = 0;
+    while (folder != NULL && !found && (entry = readdir(folder)) != NULL)
+        found = entry->d_name[0] != '.';
+    if (folder != NULL)
+        closedir(folder);
+    return found;
+}
+
 /* A symbol of the library, in place of a function pointer of any type. */
 static int find(void *handle, const char *symbol, void *function_out)
 {
@@ -45,6 +58,10 @@ static int find(void *handle, const char *symbol, void *function_out)
 
 static void load(void)
 {
+    if (!mt_verbs_host_has_device()) { /* there may be one later */
+        snprintf(reason, sizeof(reason), "this host has no RDMA device");
+        return;
+    }
     void *handle = dlopen("libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
     was_tried = 1;
     if (handle == NULL) {

@@ -49,6 +49,8 @@ struct mt_verbs_library {
     int (*query_port)(struct ibv_context *context, uint8_t port, struct ibv_port_attr *attr);
 };
 
+/* 1 if the kernel has an RDMA device, be it that this process cannot open it. */
+int mt_verbs_host_has_device(void);
 /* The library, loaded at the first call and kept; NULL, and why not in words. Any thread. */
 const struct mt_verbs_library *mt_verbs_library(char *why, size_t why_bytes);
 

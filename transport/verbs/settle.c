@@ -27,8 +27,9 @@ static void judge(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer
     }
     mt_verbs_peer_lose(
         endpoint, peer, MANTA_ETRANSPORT, 0,
-        "no rail leads to rank %u any more (%s: %s); see manta doctor there and here", peer->rank,
-        endpoint->rails[peer->lanes[0].rail].name, peer->lanes[0].why);
+        "no rail leads to rank %u any more (%s: %s); see manta doctor there and here, or "
+        "do without RDMA: MANTA_TRANSPORTS=shm,tcp",
+        peer->rank, endpoint->rails[peer->lanes[0].rail].name, peer->lanes[0].why);
 }
 
 /* 1 if something happened. */

@@ -302,8 +302,6 @@ int mt_verbs_settings_read(struct mt_verbs_endpoint *endpoint, char *why, size_t
 /* 0, or MANTA_ENOTSUP or MANTA_EINVAL with the reason. why: of at least 192 bytes. */
 int mt_verbs_devices_open(struct mt_verbs_endpoint *endpoint, char *why, size_t why_bytes);
 void mt_verbs_devices_close(struct mt_verbs_endpoint *endpoint);
-/* 1 if the kernel has an RDMA device, be it that this process cannot open it. */
-int mt_verbs_host_has_device(void);
 /* 0 if some device of this host can be used, else the reason. */
 int mt_verbs_devices_query(const struct mt_verbs_library *library, char *why, size_t why_bytes);
 void mt_verbs_gid_format(const struct mt_verbs_gid *gid, char *text, size_t text_bytes);
