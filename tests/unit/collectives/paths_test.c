@@ -96,7 +96,7 @@ static void assert_logged(const struct comm_job *job, const char *size, const ch
 static void ranks_of_a_node_share_memory(void **state)
 {
     static const char *const parts[] = {
-        "MANTA_TRANSPORTS=shm,tcp): shm to 2 ranks (memfd; rank 1 on "
+        "MANTA_TRANSPORTS=shm,verbs,tcp): shm to 2 ranks (memfd; rank 1 on "
         "this host, of the same user); fused steps by shm",
         NULL};
     const struct comm_job job = {.ranks = 3, .log_level = MT_LOG_INFO, .body = call};
