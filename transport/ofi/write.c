@@ -77,7 +77,8 @@ static int slot_send(struct mt_ofi_endpoint *endpoint, struct mt_ofi_slot *slot,
                            &slot->work.context);
     if (code == 0) {
         peer->sequence_out++;
-        mt_count(&endpoint->copied_bytes, part);
+        if (slot->is_forward)
+            mt_count(&endpoint->copied_bytes, part);
         return 0;
     }
     if (code != -FI_EAGAIN)

@@ -1,0 +1,632 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/support/fabric.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct stand_in stand_in;
+
+struct inbox {
+    void *bytes;
+    size_t room;
+    void *context;
+};
+
+struct queue {
+    struct fid_cq public;
+    struct fi_cq_data_entry entries[STAND_IN_QUEUE];
+    int errors[STAND_IN_QUEUE]; /* of each; 0: none */
+    uint32_t count;
+    int fd;
+};
+
+struct end {
+    struct fid_ep public;
+    struct queue *queue;
+    struct inbox inboxes[STAND_IN_QUEUE];
+    uint32_t inbox_count;
+    int is_open;
+};
+
+static struct end *ends[STAND_IN_ENDS];
+static uint32_t end_count;
+static struct stand_in_region regions[STAND_IN_REGIONS];
+
+static int fails_at(const char *what)
+{
+    return stand_in.fails_at != NULL && strcmp(stand_in.fails_at, what) == 0;
+}
+
+static int close_object(struct fid *fid)
+{
+    stand_in.objects_open--;
+    free(fid);
+    return 0;
+}
+static int bind_nothing(struct fid *fid, struct fid *other, uint64_t flags)
+{
+    (void)fid;
+    (void)other;
+    (void)flags;
+    return 0;
+}
+static struct fi_ops object_ops = {
+    .size = sizeof(struct fi_ops), .close = close_object, .bind = bind_nothing};
+
+/* Queues. */
+static void queue_add(struct queue *queue, void *context, uint64_t flags, size_t length,
+                      uint64_t data, int error)
+{
+    const uint64_t one = 1;
+    if (queue->count == STAND_IN_QUEUE)
+        abort();
+    queue->entries[queue->count] = (struct fi_cq_data_entry){
+        .op_context = context, .flags = flags, .len = length, .data = data};
+    queue->errors[queue->count++] = error;
+    if (queue->fd >= 0 && write(queue->fd, &one, sizeof(one)) != sizeof(one))
+        abort();
+}
+
+static uint32_t queue_next(const struct queue *queue)
+{
+    return stand_in.is_backwards ? queue->count - 1 : 0;
+}
+
+static void queue_drop(struct queue *queue, uint32_t at)
+{
+    uint32_t behind = --queue->count - at;
+    memmove(&queue->entries[at], &queue->entries[at + 1], behind * sizeof(queue->entries[0]));
+    memmove(&queue->errors[at], &queue->errors[at + 1], behind * sizeof(queue->errors[0]));
+}
+
+static ssize_t queue_read(struct fid_cq *cq, void *entries, size_t count)
+{
+    struct queue *queue = (struct queue *)cq;
+    struct fi_cq_data_entry *to = entries;
+    size_t got = 0;
+    uint64_t value;
+    if (queue->fd >= 0 && read(queue->fd, &value, sizeof(value)) < 0)
+        value = 0;
+    while (got < count && queue->count > 0) {
+        uint32_t at = queue_next(queue);
+        if (queue->errors[at] != 0)
+            return got > 0 ? (ssize_t)got : -FI_EAVAIL;
+        to[got++] = queue->entries[at];
+        queue_drop(queue, at);
+    }
+    return got > 0 ? (ssize_t)got : -FI_EAGAIN;
+}
+
+static ssize_t queue_read_error(struct fid_cq *cq, struct fi_cq_err_entry *entry, uint64_t flags)
+{
+    struct queue *queue = (struct queue *)cq;
+    uint32_t at = queue_next(queue);
+    (void)flags;
+    *entry = (struct fi_cq_err_entry){.op_context = queue->entries[at].op_context,
+                                      .flags = queue->entries[at].flags,
+                                      .err = queue->errors[at],
+                                      .prov_errno = 42};
+    queue_drop(queue, at);
+    return 1;
+}
+
+static const char *queue_word(struct fid_cq *cq, int error, const void *data, char *text,
+                              size_t bytes)
+{
+    (void)cq;
+    (void)data;
+    snprintf(text, bytes, "the card says %d", error);
+    return text;
+}
+
+static int queue_close(struct fid *fid)
+{
+    struct queue *queue = (struct queue *)fid;
+    if (queue->fd >= 0)
+        close(queue->fd);
+    return close_object(fid);
+}
+
+static int queue_control(struct fid *fid, int command, void *arg)
+{
+    if (command != FI_GETWAIT)
+        return -FI_ENOSYS;
+    *(int *)arg = ((struct queue *)fid)->fd;
+    return 0;
+}
+
+static struct fi_ops queue_object_ops = {
+    .size = sizeof(struct fi_ops), .close = queue_close, .control = queue_control};
+static struct fi_ops_cq queue_ops = {.size = sizeof(queue_ops),
+                                     .read = queue_read,
+                                     .readerr = queue_read_error,
+                                     .strerror = queue_word};
+
+static int queue_open(struct fid_domain *domain, struct fi_cq_attr *attributes,
+                      struct fid_cq **cq_out, void *context)
+{
+    (void)domain;
+    (void)context;
+    if (fails_at("queue") || (attributes->wait_obj == FI_WAIT_FD && stand_in.has_no_descriptor))
+        return -FI_ENOSYS;
+    struct queue *queue = calloc(1, sizeof(*queue));
+    queue->fd = attributes->wait_obj == FI_WAIT_FD ? eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) : -1;
+    queue->public.fid.ops = &queue_object_ops;
+    queue->public.ops = &queue_ops;
+    stand_in.objects_open++;
+    *cq_out = &queue->public;
+    return 0;
+}
+
+/* Tables of addresses: an address is the number of an endpoint. */
+static int table_insert(struct fid_av *table, const void *address, size_t count, fi_addr_t *to,
+                        uint64_t flags, void *context)
+{
+    uint32_t number;
+    (void)table;
+    (void)count;
+    (void)flags;
+    (void)context;
+    memcpy(&number, address, sizeof(number));
+    if (number >= end_count)
+        return -FI_EINVAL;
+    *to = number;
+    return 1;
+}
+
+static const char *table_word(struct fid_av *table, const void *address, char *text, size_t *bytes)
+{
+    uint32_t number;
+    (void)table;
+    memcpy(&number, address, sizeof(number));
+    snprintf(text, *bytes, "end %u", number);
+    return text;
+}
+
+static struct fi_ops_av table_ops = {
+    .size = sizeof(table_ops), .insert = table_insert, .straddr = table_word};
+
+static int table_open(struct fid_domain *domain, struct fi_av_attr *attributes,
+                      struct fid_av **table_out, void *context)
+{
+    (void)domain;
+    (void)attributes;
+    (void)context;
+    if (fails_at("table"))
+        return -FI_ENOMEM;
+    struct fid_av *table = calloc(1, sizeof(*table));
+    table->fid.ops = &object_ops;
+    table->ops = &table_ops;
+    stand_in.objects_open++;
+    *table_out = table;
+    return 0;
+}
+
+/* Endpoints. */
+static ssize_t end_recv(struct fid_ep *ep, void *bytes, size_t room, void *desc, fi_addr_t from,
+                        void *context)
+{
+    struct end *end = (struct end *)ep;
+    (void)from;
+    if ((stand_in.mr_mode & FI_MR_LOCAL) && desc == NULL)
+        return -FI_EINVAL;
+    if (end->inbox_count == STAND_IN_QUEUE)
+        return -FI_EAGAIN;
+    end->inboxes[end->inbox_count++] = (struct inbox){bytes, room, context};
+    return 0;
+}
+
+/* 0, or no inbox is free. */
+static int deliver(struct end *end, const void *bytes, size_t count)
+{
+    if (end->inbox_count == 0)
+        return -FI_EAGAIN;
+    struct inbox inbox = end->inboxes[0];
+    memmove(&end->inboxes[0], &end->inboxes[1], --end->inbox_count * sizeof(inbox));
+    memcpy(inbox.bytes, bytes, count < inbox.room ? count : inbox.room);
+    queue_add(end->queue, inbox.context, FI_RECV | FI_MSG, count, 0,
+              count > inbox.room ? FI_ETRUNC : 0);
+    return 0;
+}
+
+static int take_error(int *error)
+{
+    int taken = *error;
+    *error = 0;
+    return taken;
+}
+
+/* Nobody is there, or there is no room: 0 if it can go on. */
+static int refuse(fi_addr_t to)
+{
+    if (stand_in.refuse_sends > 0) {
+        stand_in.refuse_sends--;
+        return -FI_EAGAIN;
+    }
+    return ends[to]->is_open ? 0 : -FI_ENOTCONN;
+}
+
+static ssize_t end_send(struct fid_ep *ep, const void *bytes, size_t count, void *desc,
+                        fi_addr_t to, void *context)
+{
+    struct end *end = (struct end *)ep;
+    int code = stand_in.fail_post ? -take_error(&stand_in.fail_post) : refuse(to);
+    if ((stand_in.mr_mode & FI_MR_LOCAL) && desc == NULL)
+        return -FI_EINVAL;
+    if (code != 0)
+        return code;
+    int error = take_error(&stand_in.fail_send);
+    code = error ? 0 : deliver(ends[to], bytes, count);
+    if (code == 0)
+        queue_add(end->queue, context, FI_SEND | FI_MSG, count, 0, error);
+    return code;
+}
+
+/* The memory that a key and an address name, or NULL. */
+static uint8_t *resolve(uint64_t address, uint64_t bytes, uint64_t key)
+{
+    for (uint32_t i = 0; i < STAND_IN_REGIONS; i++) {
+        struct stand_in_region *region = &regions[i];
+        if (region->start == NULL || region->public.key != key || !region->is_enabled ||
+            !(region->access & FI_REMOTE_WRITE))
+            continue;
+        uint64_t at =
+            stand_in.mr_mode & FI_MR_VIRT_ADDR ? address - (uintptr_t)region->start : address;
+        if (at <= region->bytes && bytes <= region->bytes - at)
+            return (uint8_t *)(uintptr_t)region->start + at;
+    }
+    return NULL;
+}
+
+static ssize_t end_write(struct fid_ep *ep, const struct fi_msg_rma *message, uint64_t flags)
+{
+    struct end *end = (struct end *)ep;
+    const struct iovec *from = message->msg_iov;
+    int code = refuse(message->addr);
+    if (!(flags & FI_REMOTE_CQ_DATA) || from->iov_len > stand_in.max_msg_size ||
+        from->iov_len != message->rma_iov->len ||
+        ((stand_in.mr_mode & FI_MR_LOCAL) && message->desc[0] == NULL))
+        return -FI_EINVAL;
+    if (code != 0)
+        return code;
+    stand_in.writes++;
+    if (stand_in.is_halted)
+        return 0;
+    int error = take_error(&stand_in.fail_write);
+    uint8_t *to = resolve(message->rma_iov->addr, from->iov_len, message->rma_iov->key);
+    if (to == NULL && !error)
+        error = FI_EACCES;
+    if (!error) {
+        memcpy(to, from->iov_base, from->iov_len);
+        queue_add(ends[message->addr]->queue, NULL, FI_RMA | FI_REMOTE_WRITE | FI_REMOTE_CQ_DATA,
+                  from->iov_len,
+                  stand_in.cq_data_size < 8 ? message->data & 0xffffffff : message->data, 0);
+    }
+    queue_add(end->queue, message->context, FI_RMA | FI_WRITE, from->iov_len, 0, error);
+    return 0;
+}
+
+static int end_name(fid_t fid, void *address, size_t *bytes)
+{
+    for (uint32_t i = 0; i < end_count; i++) {
+        if (&ends[i]->public.fid == fid && *bytes >= sizeof(i)) {
+            memcpy(address, &i, sizeof(i));
+            *bytes = sizeof(i);
+            return 0;
+        }
+    }
+    return -FI_ETOOSMALL;
+}
+
+static int end_close(struct fid *fid)
+{
+    struct end *end = (struct end *)fid;
+    if (stand_in.fail_close)
+        return -take_error(&stand_in.fail_close);
+    end->is_open = 0; /* kept until stand_in_end(): others may still send to it */
+    stand_in.objects_open--;
+    return 0;
+}
+
+static int end_bind(struct fid *fid, struct fid *other, uint64_t flags)
+{
+    if (flags & FI_RECV)
+        ((struct end *)fid)->queue = (struct queue *)other;
+    return 0;
+}
+
+static int end_control(struct fid *fid, int command, void *arg)
+{
+    (void)fid;
+    (void)arg;
+    return command == FI_ENABLE && !fails_at("enable") ? 0 : -FI_ENOSPC;
+}
+
+static struct fi_ops end_object_ops = {
+    .size = sizeof(struct fi_ops), .close = end_close, .bind = end_bind, .control = end_control};
+static struct fi_ops_msg end_msg_ops = {
+    .size = sizeof(end_msg_ops), .recv = end_recv, .send = end_send};
+static struct fi_ops_rma end_rma_ops = {.size = sizeof(end_rma_ops), .writemsg = end_write};
+static struct fi_ops_cm end_cm_ops = {.size = sizeof(end_cm_ops), .getname = end_name};
+
+static int end_open(struct fid_domain *domain, struct fi_info *info, struct fid_ep **ep_out,
+                    void *context)
+{
+    (void)domain;
+    (void)info;
+    (void)context;
+    if (fails_at("endpoint") || end_count == STAND_IN_ENDS)
+        return -FI_EINVAL;
+    struct end *end = calloc(1, sizeof(*end));
+    end->public.fid.ops = &end_object_ops;
+    end->public.msg = &end_msg_ops;
+    end->public.rma = &end_rma_ops;
+    end->public.cm = &end_cm_ops;
+    end->is_open = 1;
+    ends[end_count++] = end;
+    stand_in.objects_open++;
+    *ep_out = &end->public;
+    return 0;
+}
+
+/* Regions. */
+static int region_close(struct fid *fid)
+{
+    ((struct stand_in_region *)fid)->start = NULL;
+    stand_in.regions_open--;
+    return 0;
+}
+
+static int region_control(struct fid *fid, int command, void *arg)
+{
+    (void)arg;
+    ((struct stand_in_region *)fid)->is_enabled |= command == FI_ENABLE;
+    return 0;
+}
+
+static struct fi_ops region_ops = {.size = sizeof(struct fi_ops),
+                                   .close = region_close,
+                                   .bind = bind_nothing,
+                                   .control = region_control};
+
+static int is_taken(uint64_t key)
+{
+    for (uint32_t i = 0; i < STAND_IN_REGIONS; i++) {
+        if (regions[i].start != NULL && regions[i].public.key == key)
+            return 1;
+    }
+    return 0;
+}
+
+static int region_open(struct fid *fid, const struct fi_mr_attr *attributes, uint64_t flags,
+                       struct fid_mr **region_out)
+{
+    uint32_t at = 0;
+    const int is_dmabuf = flags != 0;
+    (void)fid;
+    stand_in.region_flags = flags;
+    stand_in.region = *attributes;
+    if (is_dmabuf)
+        memcpy(stand_in.region_extra, attributes->mr_iov, sizeof(stand_in.region_extra));
+    if (stand_in.fail_region)
+        return -take_error(&stand_in.fail_region);
+    if (!(stand_in.mr_mode & FI_MR_PROV_KEY) && is_taken(attributes->requested_key))
+        return -FI_ENOKEY;
+    while (at < STAND_IN_REGIONS && regions[at].start != NULL)
+        at++;
+    if (at == STAND_IN_REGIONS)
+        return -FI_ENOMEM;
+    struct stand_in_region *region = &regions[at];
+    region->start = is_dmabuf ? (const void *)region : attributes->mr_iov->iov_base;
+    region->bytes = is_dmabuf ? 0 : attributes->mr_iov->iov_len;
+    region->access = attributes->access;
+    region->is_enabled = !(stand_in.mr_mode & FI_MR_ENDPOINT);
+    region->public.fid.ops = &region_ops;
+    region->public.mem_desc = region;
+    region->public.key = stand_in.mr_mode & FI_MR_PROV_KEY ? 1000 + at : attributes->requested_key;
+    stand_in.regions_open++;
+    stand_in.regions_made++;
+    *region_out = &region->public;
+    return 0;
+}
+
+static struct fi_ops_mr domain_region_ops = {.size = sizeof(domain_region_ops),
+                                             .regattr = region_open};
+static struct fi_ops_domain domain_ops = {
+    .size = sizeof(domain_ops), .av_open = table_open, .cq_open = queue_open, .endpoint = end_open};
+
+static int domain_open(struct fid_fabric *fabric, struct fi_info *info,
+                       struct fid_domain **domain_out, void *context)
+{
+    (void)fabric;
+    (void)info;
+    (void)context;
+    if (fails_at("domain"))
+        return -FI_ENODEV;
+    struct fid_domain *domain = calloc(1, sizeof(*domain));
+    domain->fid.ops = &object_ops;
+    domain->ops = &domain_ops;
+    domain->mr = &domain_region_ops;
+    stand_in.objects_open++;
+    *domain_out = domain;
+    return 0;
+}
+
+static int fabric_trywait(struct fid_fabric *fabric, struct fid **fids, int count)
+{
+    (void)fabric;
+    (void)count;
+    return ((struct queue *)fids[0])->count > 0 ? -FI_EAGAIN : 0;
+}
+
+static struct fi_ops_fabric fabric_ops = {
+    .size = sizeof(fabric_ops), .domain = domain_open, .trywait = fabric_trywait};
+
+static int fabric_open(struct fi_fabric_attr *attributes, struct fid_fabric **fabric_out,
+                       void *context)
+{
+    (void)attributes;
+    (void)context;
+    if (fails_at("fabric"))
+        return -FI_ENODEV;
+    struct fid_fabric *fabric = calloc(1, sizeof(*fabric));
+    fabric->fid.ops = &object_ops;
+    fabric->ops = &fabric_ops;
+    stand_in.objects_open++;
+    *fabric_out = fabric;
+    return 0;
+}
+
+/* What there is. */
+static struct fi_info *info_new(void)
+{
+    struct fi_info *info = calloc(1, sizeof(*info));
+    info->tx_attr = calloc(1, sizeof(*info->tx_attr));
+    info->rx_attr = calloc(1, sizeof(*info->rx_attr));
+    info->ep_attr = calloc(1, sizeof(*info->ep_attr));
+    info->domain_attr = calloc(1, sizeof(*info->domain_attr));
+    info->fabric_attr = calloc(1, sizeof(*info->fabric_attr));
+    return info;
+}
+
+static void info_free(struct fi_info *info)
+{
+    while (info != NULL) {
+        struct fi_info *next = info->next;
+        free(info->src_addr);
+        free(info->tx_attr);
+        free(info->rx_attr);
+        free(info->ep_attr);
+        free(info->domain_attr->name);
+        free(info->domain_attr);
+        free(info->fabric_attr->prov_name);
+        free(info->fabric_attr);
+        free(info);
+        info = next;
+    }
+}
+
+static struct fi_info *info_copy(const struct fi_info *from)
+{
+    struct fi_info *info = info_new();
+    if (from == NULL)
+        return info;
+    struct fi_info parts = *info;
+    *info = *from;
+    info->next = NULL;
+    info->tx_attr = parts.tx_attr;
+    info->rx_attr = parts.rx_attr;
+    info->ep_attr = parts.ep_attr;
+    info->domain_attr = parts.domain_attr;
+    info->fabric_attr = parts.fabric_attr;
+    *info->tx_attr = *from->tx_attr;
+    *info->rx_attr = *from->rx_attr;
+    *info->ep_attr = *from->ep_attr;
+    *info->domain_attr = *from->domain_attr;
+    *info->fabric_attr = *from->fabric_attr;
+    info->domain_attr->name = strdup(from->domain_attr->name);
+    info->fabric_attr->prov_name = strdup(from->fabric_attr->prov_name);
+    if (from->src_addr != NULL) {
+        info->src_addr = malloc(from->src_addrlen);
+        memcpy(info->src_addr, from->src_addr, from->src_addrlen);
+    }
+    return info;
+}
+
+static struct fi_info *info_of(const struct stand_in_offer *offer, uint64_t caps)
+{
+    struct fi_info *info = info_new();
+    info->caps = caps;
+    info->ep_attr->max_msg_size = stand_in.max_msg_size;
+    info->domain_attr->name = strdup(offer->domain);
+    info->domain_attr->mr_mode = stand_in.mr_mode;
+    info->domain_attr->cq_data_size = stand_in.cq_data_size;
+    info->domain_attr->mr_key_size = stand_in.mr_key_size;
+    info->fabric_attr->prov_name = strdup(offer->provider);
+    info->addr_format = FI_ADDR_STR;
+    if (offer->address != NULL) {
+        struct sockaddr_in address = {.sin_family = AF_INET};
+        inet_pton(AF_INET, offer->address, &address.sin_addr);
+        info->addr_format = FI_SOCKADDR_IN;
+        info->src_addrlen = sizeof(address);
+        info->src_addr = malloc(sizeof(address));
+        memcpy(info->src_addr, &address, sizeof(address));
+    }
+    return info;
+}
+
+static int get_info(uint32_t version, const char *node, const char *service, uint64_t flags,
+                    const struct fi_info *hints, struct fi_info **info_out)
+{
+    struct fi_info **last = info_out;
+    const char *wanted = hints->fabric_attr->prov_name;
+    (void)node;
+    (void)service;
+    (void)flags;
+    *info_out = NULL;
+    if (version > stand_in.version || (stand_in.mr_mode & ~hints->domain_attr->mr_mode))
+        return -FI_ENODATA;
+    for (uint32_t i = 0; i < STAND_IN_OFFERS && stand_in.offers[i].provider != NULL; i++) {
+        const struct stand_in_offer *offer = &stand_in.offers[i];
+        if ((wanted != NULL && strcmp(wanted, offer->provider) != 0) ||
+            (hints->caps & ~offer->caps))
+            continue;
+        *last = info_of(offer, hints->caps);
+        last = &(*last)->next;
+    }
+    return *info_out != NULL ? 0 : -FI_ENODATA;
+}
+
+static uint32_t version_of(void)
+{
+    return stand_in.version;
+}
+
+static const char *word(int error)
+{
+    static char text[32];
+    snprintf(text, sizeof(text), "error %d", error);
+    return text;
+}
+
+static const struct mt_ofi_library library = {.version = version_of,
+                                              .getinfo = get_info,
+                                              .freeinfo = info_free,
+                                              .dupinfo = info_copy,
+                                              .fabric = fabric_open,
+                                              .strerror = word};
+
+void stand_in_begin(void)
+{
+    memset(&stand_in, 0, sizeof(stand_in));
+    memset(regions, 0, sizeof(regions));
+    end_count = 0;
+    stand_in.version = FI_VERSION(1, 20);
+    stand_in.cq_data_size = stand_in.mr_key_size = 8;
+    stand_in.max_msg_size = 1 << 30;
+    mt_ofi_library_replace(&library);
+}
+
+void stand_in_end(void)
+{
+    for (uint32_t i = 0; i < end_count; i++)
+        free(ends[i]);
+    end_count = 0;
+    mt_ofi_library_replace(NULL);
+}
+
+void stand_in_send_stranger(uint32_t nth, const void *bytes, size_t count)
+{
+    if (deliver(ends[nth], bytes, count) != 0)
+        abort();
+}
+
+void stand_in_write_stranger(uint32_t nth, uint64_t data)
+{
+    queue_add(ends[nth]->queue, NULL, FI_RMA | FI_REMOTE_WRITE | FI_REMOTE_CQ_DATA, 0, data, 0);
+}
