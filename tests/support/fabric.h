@@ -51,6 +51,10 @@ struct stand_in {
 };
 
 extern struct stand_in stand_in;
+extern const struct mt_ofi_library stand_in_library;
+
+int stand_in_fabric_open(struct fi_fabric_attr *attributes, struct fid_fabric **fabric_out,
+                         void *context);
 
 /* Forget everything, and be the library from now on. */
 void stand_in_begin(void);

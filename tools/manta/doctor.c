@@ -117,7 +117,6 @@ static void say_libraries(void)
     static const struct {
         const char *file, *what;
     } libraries[] = {
-        {"libfabric.so.1", "libfabric (EFA, Slingshot, ...)"},
         {"libcuda.so.1", "NVIDIA driver"},
     };
     for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
@@ -136,6 +135,7 @@ static void look_at_this_host(void)
     doctor_interfaces();
     doctor_tcp();
     doctor_verbs();
+    doctor_ofi();
     doctor_unix_socket();
     doctor_shared_memory();
     doctor_cross_memory();

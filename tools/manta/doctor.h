@@ -13,6 +13,7 @@ void doctor_say(enum verdict verdict, const char *what, const char *format, ...)
 void doctor_interfaces(void);
 void doctor_tcp(void);
 void doctor_verbs(void);
+void doctor_ofi(void);
 void doctor_unix_socket(void);
 void doctor_shared_memory(void);
 void doctor_cross_memory(void);

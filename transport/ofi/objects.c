@@ -27,7 +27,9 @@ static int open_queue(struct mt_ofi_endpoint *endpoint)
         .format = FI_CQ_FORMAT_DATA,
         .wait_obj = FI_WAIT_FD,
     };
-    int code = fi_cq_open(endpoint->domain, &attributes, &endpoint->queue, NULL);
+    int code = -FI_ENOSYS;
+    if (mt_ofi_can_wake(endpoint->provider))
+        code = fi_cq_open(endpoint->domain, &attributes, &endpoint->queue, NULL);
     if (code == 0)
         return fi_control(&endpoint->queue->fid, FI_GETWAIT, &endpoint->queue_fd);
     /* Not all providers can wake: then a rank that sleeps looks now and then. */

@@ -31,6 +31,7 @@ static void endpoint_free(struct mt_ofi_endpoint *endpoint)
     mt_ofi_objects_close(endpoint);
     mt_messages_destroy(endpoint->messages);
     mt_ofi_peers_free(endpoint);
+    mt_ofi_remotes_free(endpoint);
     host->free(endpoint->inboxes);
     host->free(endpoint->inbox_memory);
     host->free(endpoint->offers);
@@ -193,7 +194,7 @@ static int probe(void *handle, uint32_t peer, struct manta_transport_properties 
     return 0;
 }
 
-/* Reliable datagrams know no connections, or libfabric makes them by itself at the first message. */
+/* Reliable datagrams know no connections; or libfabric makes them by itself, when they are used. */
 static int connect_peer(void *handle, uint32_t peer, uint64_t deadline_ns)
 {
     (void)deadline_ns;
@@ -242,6 +243,7 @@ static int arm(void *handle)
     if (endpoint->dirty != NULL || endpoint->unposted != NULL) {
         const struct itimerspec soon = {.it_value = {.tv_nsec = MT_OFI_LOOK_NS}};
         timerfd_settime(endpoint->timer_fd, 0, &soon, NULL);
+        endpoint->is_timed = 1;
     }
     return fi_trywait(endpoint->fabric, queues, 1) != 0;
 }
@@ -250,8 +252,9 @@ static void disarm(void *handle)
 {
     struct mt_ofi_endpoint *endpoint = handle;
     const struct itimerspec never = {.it_value = {.tv_nsec = 0}};
-    if (endpoint->epoll_fd >= 0 && (endpoint->dirty != NULL || endpoint->unposted != NULL))
+    if (endpoint->is_timed) /* also if it has gone off */
         timerfd_settime(endpoint->timer_fd, 0, &never, NULL);
+    endpoint->is_timed = 0;
 }
 
 static int peer_status(void *handle, uint32_t peer)
@@ -313,6 +316,8 @@ const struct manta_transport mt_transport_ofi = {
     .connect = connect_peer,
     .mem_register = mt_ofi_mem_register,
     .mem_deregister = mt_ofi_mem_deregister,
+    .mem_export = mt_ofi_mem_export,
+    .mem_import = mt_ofi_mem_import,
     .send = send_op,
     .recv = recv_op,
     .progress = progress,

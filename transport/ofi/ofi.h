@@ -7,9 +7,9 @@
  * The protocol is that of transport/message.h. A frame is a message of libfabric, behind a head
  * that says who sends it, proves that the sender knows the communicator's key, and counts, because
  * providers complete what they receive in an order of their own. Frames leave from memory of the
- * endpoint (so many for each peer, mt_ofi_slot) and arrive in memory of the endpoint (mt_ofi_inbox).
- * Long messages are written from the sender's memory into the receiver's (rma.c) where the provider
- * can do that; if such a message fails, the endpoint is closed, so that no memory is touched.
+ * endpoint (so many for each peer: slots) and arrive in memory of the endpoint (inboxes). Long
+ * messages are written from the sender's memory into the receiver's (rma.c) where the provider can
+ * do that; if such a message fails, the endpoint is closed, so that no memory is touched.
  *
  * A frame counts as handed over when libfabric has completed it with FI_TRANSMIT_COMPLETE, for most
  * providers only move while they are asked for completions.
@@ -142,8 +142,10 @@ struct mt_ofi_endpoint {
     struct fid_ep *endpoint; /* NULL: closed, because requests failed */
     int queue_fd;            /* of the completion queue, or -1: the provider has none */
     int epoll_fd, timer_fd;  /* queue_fd and a timer in one; -1: without queue_fd */
-    uint64_t random;         /* state of mt_ofi_random() */
+    int is_timed;
+    uint64_t random; /* state of mt_ofi_random() */
     struct mt_registrations *registrations;
+    struct mt_ofi_remote *remotes;
     struct mt_ofi_offer *offers; /* [MT_OFI_OFFERS]; NULL: the provider does not write */
     uint32_t offer_last;
     struct mt_ofi_peer *peers; /* [ranks] */
@@ -162,13 +164,16 @@ struct mt_ofi_endpoint {
 
 /* provider.c */
 /* What of libfabric's offers serves best: a copy that the caller frees with library->freeinfo(), or
- * NULL and why there is none. devices: it should reach their memory, too, if it can. `provider` and `domain` of the configuration, "": any. */
+ * NULL and why there is none. devices: it should reach their memory, too, if it can. provider and
+ * domain: those of the configuration, "": any. */
 struct fi_info *mt_ofi_choose(const struct mt_ofi_library *library, const char *provider,
                               const char *domain, int devices, char *reason, size_t reason_bytes);
 /* 1: a network made for this, rather than sockets in other words. */
 int mt_ofi_is_fabric(const char *provider);
 /* 1: it reaches ranks of one node only. */
 int mt_ofi_is_local(const char *provider);
+/* 1: the descriptor of its completion queue tells when there is something, and only then. */
+int mt_ofi_can_wake(const char *provider);
 /* Names of the providers that could serve, separated by commas; returns how many. */
 uint32_t mt_ofi_list(const struct mt_ofi_library *library, char *text, size_t text_bytes);
 
@@ -189,6 +194,12 @@ uint64_t mt_ofi_random(struct mt_ofi_endpoint *endpoint);
 int mt_ofi_mem_register(void *endpoint, const struct manta_transport_buffer *buffer, int dmabuf_fd,
                         uint64_t dmabuf_offset, void **registration_out);
 int mt_ofi_mem_deregister(void *endpoint, void *registration);
+int mt_ofi_mem_export(void *endpoint, void *registration, void *blob, size_t blob_bytes,
+                      size_t *bytes_out);
+int mt_ofi_mem_import(void *endpoint, uint32_t peer, const void *blob, size_t bytes,
+                      void **remote_out);
+/* Names of peers' memory that were imported. */
+void mt_ofi_remotes_free(struct mt_ofi_endpoint *endpoint);
 
 /* rma.c: of struct mt_wire, and what completions do. */
 int mt_ofi_can_write(const struct fi_info *info);

@@ -14,7 +14,7 @@ static const struct {
     int is_fabric;
 } known[] = {
     {"efa", 1},           {"cxi", 1}, {"opx", 1}, {"psm3", 1},    {"psm2", 1},
-    {"verbs;ofi_rxm", 1}, {"net", 0}, {"tcp", 0}, {"sockets", 0},
+    {"verbs;ofi_rxm", 1}, {"tcp", 0}, {"net", 0}, {"sockets", 0},
 };
 enum { KNOWN = sizeof(known) / sizeof(known[0]) };
 
@@ -30,6 +30,11 @@ int mt_ofi_is_fabric(const char *provider)
 int mt_ofi_is_local(const char *provider)
 {
     return strcmp(provider, "shm") == 0;
+}
+
+int mt_ofi_can_wake(const char *provider)
+{
+    return strcmp(provider, "net") != 0; /* its descriptor stays readable (libfabric 1.17) */
 }
 
 static struct fi_info *make_hints(const struct mt_ofi_library *library, uint64_t caps,

@@ -193,3 +193,65 @@ int mt_ofi_mem_deregister(void *handle, void *registration)
     mt_registrations_remove(endpoint->registrations, registration);
     return 0;
 }
+
+/* What names memory to a peer. */
+struct blob {
+    char magic[8];
+    uint64_t address, bytes, key;
+};
+static const char magic[8] = {'m', 'a', 'n', 't', 'a', 'o', 'f', 'i'};
+
+struct mt_ofi_remote {
+    struct mt_ofi_remote *next;
+    uint32_t peer;
+    struct blob place;
+};
+
+int mt_ofi_mem_export(void *handle, void *registration, void *blob, size_t blob_bytes,
+                      size_t *bytes_out)
+{
+    const struct mt_ofi_endpoint *endpoint = handle;
+    const struct mt_registration *memory = registration;
+    int is_virtual = (endpoint->info->domain_attr->mr_mode & FI_MR_VIRT_ADDR) != 0;
+    struct blob place = {.address = is_virtual ? memory->start : 0,
+                         .bytes = memory->bytes,
+                         .key = fi_mr_key((struct fid_mr *)memory->handle)};
+    if (blob_bytes < sizeof(place))
+        return MANTA_EINVAL;
+    memcpy(place.magic, magic, sizeof(magic));
+    memcpy(blob, &place, sizeof(place));
+    *bytes_out = sizeof(place);
+    return 0;
+}
+
+int mt_ofi_mem_import(void *handle, uint32_t peer, const void *blob, size_t bytes,
+                      void **remote_out)
+{
+    struct mt_ofi_endpoint *endpoint = handle;
+    struct blob place;
+    *remote_out = NULL;
+    if (peer < endpoint->ranks && bytes == sizeof(place))
+        memcpy(&place, blob, sizeof(place));
+    if (peer >= endpoint->ranks || bytes != sizeof(place) ||
+        memcmp(place.magic, magic, sizeof(magic)) != 0)
+        return mt_messages_error_set(endpoint->messages, MANTA_EINVAL, peer, 0,
+                                     "what rank %u calls its memory is no name that ofi gives",
+                                     peer);
+    struct mt_ofi_remote *remote = endpoint->host->alloc(sizeof(*remote), 8);
+    if (remote == NULL)
+        return mt_messages_error_set(endpoint->messages, MANTA_ENOMEM, peer, 0,
+                                     "no memory for the name of memory of rank %u", peer);
+    *remote = (struct mt_ofi_remote){endpoint->remotes, peer, place};
+    endpoint->remotes = remote;
+    *remote_out = remote;
+    return 0;
+}
+
+void mt_ofi_remotes_free(struct mt_ofi_endpoint *endpoint)
+{
+    while (endpoint->remotes != NULL) {
+        struct mt_ofi_remote *next = endpoint->remotes->next;
+        endpoint->host->free(endpoint->remotes);
+        endpoint->remotes = next;
+    }
+}

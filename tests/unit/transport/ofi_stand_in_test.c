@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ofi over a stand-in for libfabric, which can be what no hardware here is, and fail as it likes. */
+/* ofi over a stand-in for libfabric, which is what no hardware here is, and fails as it likes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ofi between threads of this process, over each of libfabric's providers that needs no hardware. */
+/* ofi between threads of this process, over libfabric's providers that need no hardware. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,8 +58,8 @@ static void test_nothing_is_lost_on_leaving(void **state)
     }
 }
 
-/* Rank 1 vanishes. What rank 0 still sends cannot be delivered, and it says to whom. (Who only waits
- * for a peer is told by the control plane that it is gone.) */
+/* Rank 1 vanishes. What rank 0 still sends cannot be delivered, and it says to whom. (Who only
+ * waits for a peer is told by the control plane that it is gone.) */
 static int send_to_nobody(struct endpoints_rank *self)
 {
     struct manta_transport_request request;
@@ -121,7 +121,7 @@ static void test_counters(void **state)
 /* For each provider all tests, or what runs alone: PROVIDER=sockets build/tests/.../ofi_test. */
 int main(void)
 {
-    static const char *const providers[] = {"tcp", "net", "sockets"};
+    static const char *const providers[] = {"tcp", "net", "sockets", "verbs"};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counters),         cmocka_unit_test(test_random_exchange),
         cmocka_unit_test(test_long_messages),    cmocka_unit_test(test_flood),
