@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ofi transport as users run it: all collectives over each of libfabric's providers that needs no hardware, and
+what is said where something is missing."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from programs import binary, environment, manta, mantarun
+
+
+def perf(ranks, *arguments, **variables):
+    return mantarun("-n", ranks, "--timeout", "50", binary("manta-perf"), "--check", "--iters", "3", "--warmup", "1",
+                    *arguments, MANTA_TRANSPORTS="ofi", **variables)
+
+
+# The threads of sockets fight with the ranks for the CPUs: one collective will do.
+@pytest.mark.parametrize("provider, collectives, sizes", [("tcp", "all", 6), ("net", "all", 6), ("shm", "all", 6),
+                                                          ("sockets", "allreduce", 1)])
+def test_collectives_are_right(tmp_path, provider, collectives, sizes):
+    result = perf(3, "--coll", collectives, "--min", "4", "--max", "256k", "--factor", "256", "--json",
+                  tmp_path / "rows", MANTA_OFI_PROVIDER=provider)
+    assert result.returncode == 0, result.stdout + result.stderr
+    seen = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
+    assert len({row["coll"] for row in seen}) == sizes
+    assert all(row["wrong"] == 0 and row["transport"] == "ofi" for row in seen)
+
+
+def test_conformance():
+    topics = "matching,ordering,mismatch,abort,close,drain,lost,full,sleep,registration,random"
+    result = manta("plugin", "check", "ofi", "--only", topics, MANTA_OFI_PROVIDER="tcp")
+    assert result.returncode == 0 and "11 passed, 0 failed" in result.stdout, result.stdout + result.stderr
+
+
+def test_doctor_tells_what_it_finds():
+    said = manta("doctor").stdout
+    assert "ofi would use " in said
+    result = manta("doctor", MANTA_OFI_PROVIDER="pigeon")
+    assert result.returncode == 1
+    assert "libfabric has no provider pigeon here; it has: " in result.stdout
+
+
+def test_a_provider_that_is_not_there():
+    result = perf(2, MANTA_OFI_PROVIDER="pigeon")
+    assert result.returncode != 0
+    assert "no transport of 'ofi' can be used here: libfabric has no provider pigeon here" in result.stderr
+
+
+def test_without_libfabric():
+    """A mount hides the library: doctor and the transport say what is missing, and nothing else needs it."""
+    own = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]
+    if subprocess.run(["unshare", *own, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no mount namespaces")
+    script = ("for file in $(ldconfig -p | sed -n 's/.*libfabric.so.1 .*=> //p'); do mount --bind /dev/null $file; done; "
+              "$1 doctor || true; MANTA_TRANSPORTS=ofi $2 -n 2 $3 --max 4 || true; $2 -n 2 $3 --max 4 --iters 2")
+    result = subprocess.run(["unshare", *own, "sh", "-e", "-c", script, "sh", binary("manta"), binary("mantarun"),
+                             binary("manta-perf")], capture_output=True, text=True, timeout=60, check=False,
+                            env=environment())
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "libfabric cannot be loaded" in result.stdout and "nothing here needs it" in result.stdout
+    assert "no transport of 'ofi' can be used here: libfabric cannot be loaded" in result.stderr
