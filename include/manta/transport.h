@@ -32,8 +32,8 @@
  * Messages are matched by id and may arrive in any order. A receive above the eager limit is posted
  * before its data moves; data below it lands in memory bounded per peer, and a full peer makes the
  * sender wait, never allocate. A send and a receive of one id that are both posted must meet,
- * whatever else is posted and in whatever order. Ids of another epoch are dropped. After abort() or
- * close() no buffer handed to send, recv or fused_post is touched any more.
+ * whatever else is posted and in whatever order. Ids of another epoch are dropped, or refused by
+ * send. After abort() or close() no buffer handed to send, recv or fused_post is touched any more.
  *
  * Life of an endpoint: open, address, peers, then probe and connect of some peers, any number of
  * messages, drain, close. abort may come at any time after open, and then nothing but progress,

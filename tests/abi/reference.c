@@ -324,8 +324,8 @@ static int post(struct endpoint *self, const struct manta_transport_message *mes
     if (self->aborted)
         return fail(&self->error, self->aborted, MANTA_PLAN_NONE, "it was aborted");
     int code = peer_status(self, message->peer);
-    if (code == 0 && message->buffer_count > MANTA_PLAN_LOCATIONS)
-        code = fail(&self->error, MANTA_EINVAL, message->peer, "the message has too many pieces");
+    if (message->buffer_count > MANTA_PLAN_LOCATIONS || message->id.epoch != self->open.epoch)
+        code = fail(&self->error, MANTA_EINVAL, message->peer, "too many pieces, or another epoch");
     if (code != 0)
         return code;
     *work = (struct work){.id = message->id, .is_send = is_send, .owes = 1};

@@ -161,7 +161,7 @@ int check_post(struct check_rank *self, struct check_message *message, int is_se
 /* Until it is accepted, with progress meanwhile. */
 void check_send(struct check_rank *self, struct check_message *message);
 void check_recv(struct check_rank *self, struct check_message *message);
-/* Until all are complete; then look at what was received. */
+/* Until all are complete; each in good time after the one before. */
 void check_wait(struct check_rank *self, struct check_message *messages, uint32_t count);
 void check_content(struct check_rank *self, const struct check_message *message);
 /* Progress, until the flag is set or (NULL) for so long. */

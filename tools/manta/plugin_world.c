@@ -254,6 +254,7 @@ void check_wait(struct check_rank *self, struct check_message *messages, uint32_
         if (status != MANTA_INPROGRESS) {
             if (status != 0)
                 check_answer(self, CHECK_PROGRESS, status, 0);
+            until_ns = mt_clock_now_ns() + CHECK_WAIT_S * MT_SECOND;
             i++;
             continue;
         }
