@@ -63,19 +63,11 @@ static void warm_up(struct check_rank *self)
     check_wait(self, messages, 4);
 }
 
-/* Rank 0 sends far more than rank 1 takes: it is put off, and nobody allocates. */
-void topic_full(struct check_rank *self)
+/* As many as rank 0's transport accepts while nobody takes any. */
+static uint32_t fill_peer(struct check_rank *self, struct check_message *messages)
 {
-    struct check_message *messages = check_memory(self, sizeof *messages * FULL);
-    _Atomic int *posted = check_flag(self, 0);
     uint32_t accepted = 0;
-    for (uint32_t i = 0; i < FULL; i++)
-        check_prepare(self, &messages[i], 0, 1, i, FULL_BYTES);
-    warm_up(self);
-    check_barrier(self);
-    uint64_t before = resident_mib(), asked = check_allocations(self);
-    check_barrier(self);
-    while (self->rank == 0 && accepted < FULL) {
+    while (accepted < FULL) {
         int code = check_post(self, &messages[accepted], 1);
         if (code == MANTA_EAGAIN)
             break;
@@ -83,6 +75,34 @@ void topic_full(struct check_rank *self)
         accepted++;
         (void)check_progress(self);
     }
+    return accepted;
+}
+
+/* Now they are taken, one after the other. */
+static void empty_peer(struct check_rank *self, struct check_message *messages, uint32_t accepted)
+{
+    for (uint32_t i = 0; i < FULL && self->rank == 1; i++) {
+        check_recv(self, &messages[i]);
+        check_wait(self, &messages[i], 1);
+        check_content(self, &messages[i]);
+    }
+    for (uint32_t i = accepted; i < FULL && self->rank == 0; i++)
+        check_send(self, &messages[i]);
+    check_wait(self, messages, FULL);
+}
+
+/* Rank 0 sends far more than rank 1 takes: it is put off, and nobody allocates. */
+void topic_full(struct check_rank *self)
+{
+    struct check_message *messages = check_memory(self, sizeof *messages * FULL);
+    _Atomic int *posted = check_flag(self, 0);
+    for (uint32_t i = 0; i < FULL; i++)
+        check_prepare(self, &messages[i], 0, 1, i, FULL_BYTES);
+    warm_up(self);
+    check_barrier(self);
+    uint64_t before = resident_mib(), asked = check_allocations(self);
+    check_barrier(self);
+    uint32_t accepted = self->rank == 0 ? fill_peer(self, messages) : 0;
     if (self->rank == 0)
         atomic_store(posted, (int)accepted + 1);
     check_pass_time(self, posted, 0);
@@ -97,15 +117,7 @@ void topic_full(struct check_rank *self)
                    " MiB: a full peer must be waited for",
                    atomic_load(posted) - 1, FULL_BYTES, resident_mib() - before);
     check_barrier(self);
-    for (uint32_t i = 0; i < FULL; i++) {
-        if (self->rank == 0 ? i >= accepted : 1)
-            self->rank == 0 ? check_send(self, &messages[i]) : check_recv(self, &messages[i]);
-        if (self->rank == 1)
-            check_wait(self, &messages[i], 1);
-    }
-    check_wait(self, messages, FULL);
-    for (uint32_t i = 0; i < FULL && self->rank == 1; i++)
-        check_content(self, &messages[i]);
+    empty_peer(self, messages, accepted);
 }
 
 /* Sleep as a waiting rank does: 1 if it was woken, or need not sleep. */

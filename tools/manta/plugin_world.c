@@ -33,12 +33,12 @@ uint64_t check_allocations(const struct check_rank *self)
 
 /* The first to end the topic words it. */
 static void __attribute__((noreturn))
-end(const struct check_world *world, int outcome, const char *format, va_list arguments)
+end(const struct check_world *world, int outcome, const char *sentence)
 {
     struct check_shared *shared = world->shared;
     while (atomic_exchange(&shared->claimed, 1))
         pause(); /* the process is about to end */
-    vsnprintf(shared->sentence, sizeof shared->sentence, format, arguments);
+    snprintf(shared->sentence, sizeof shared->sentence, "%s", sentence);
     atomic_store(&shared->outcome, outcome);
     _exit(0);
 }
@@ -46,25 +46,17 @@ end(const struct check_world *world, int outcome, const char *format, va_list ar
 void check_fail(const struct check_rank *self, const char *format, ...)
 {
     va_list arguments;
-    char text[640];
+    char text[640], sentence[704];
     va_start(arguments, format);
-    snprintf(text, sizeof text, "rank %u of %u: %s", self->rank, self->ranks, format);
-    end(self->world, CHECK_FAILED, text, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    snprintf(sentence, sizeof sentence, "rank %u of %u: %s", self->rank, self->ranks, text);
+    end(self->world, CHECK_FAILED, sentence);
 }
 
-void check_skip(const struct check_rank *self, const char *format, ...)
+void check_skip(const struct check_rank *self, const char *sentence)
 {
-    va_list arguments;
-    va_start(arguments, format);
-    end(self->world, CHECK_SKIPPED, format, arguments);
-}
-
-static void __attribute__((noreturn, format(printf, 3, 4)))
-end_world(const struct check_world *world, int outcome, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    end(world, outcome, format, arguments);
+    end(self->world, CHECK_SKIPPED, sentence);
 }
 
 /* Who waits moves things on: others may need it. */
@@ -352,17 +344,20 @@ static void find_transport(struct check_world *world, const char *target)
     uint32_t count;
     atomic_store(&world->shared->op[0], CHECK_LOAD);
     if (mt_transport_list(target, &listed, 1, &count, &error) != 0)
-        end_world(world, CHECK_FAILED, "%s", error.sentence);
+        end(world, CHECK_FAILED, error.sentence);
     if (listed.transport == NULL)
-        end_world(world, CHECK_FAILED, "%s", listed.why.sentence);
+        end(world, CHECK_FAILED, listed.why.sentence);
     world->transport = listed.transport;
     if (!listed.is_plugin) {
         mt_guard_init(&world->guard, listed.transport, 1);
         world->transport = &world->guard.table;
     }
     atomic_store(&world->shared->op[0], CHECK_QUERY);
-    if (mt_transport_query(world->transport, &reason) != 0)
-        end_world(world, CHECK_SKIPPED, "it cannot be used on this host: %s", reason.sentence);
+    if (mt_transport_query(world->transport, &reason) != 0) {
+        char sentence[320];
+        snprintf(sentence, sizeof sentence, "it cannot be used on this host: %s", reason.sentence);
+        end(world, CHECK_SKIPPED, sentence);
+    }
     atomic_store(&world->shared->op[0], CHECK_NONE);
 }
 
@@ -392,10 +387,10 @@ void check_world_run(const struct check_topic *topic, const char *target,
     world.host.alloc = count_alloc;
     find_transport(&world, target);
     if (manta_session_create(world.session, sizeof world.session) != 0)
-        end_world(&world, CHECK_FAILED, "the check can make no session: see manta doctor");
+        end(&world, CHECK_FAILED, "the check can make no session: see manta doctor");
     for (uint32_t r = 0; r < topic->ranks; r++)
         start_rank(&world, r);
     for (uint32_t r = 0; r < topic->ranks; r++)
         pthread_join(world.ranks[r].thread, NULL);
-    end_world(&world, CHECK_PASSED, "%s", "");
+    end(&world, CHECK_PASSED, "");
 }
