@@ -8,7 +8,7 @@
 #include "core/clock.h"
 #include "tools/manta/plugin.h"
 
-enum { UNDER_WAY = 24, SENT = 60, STILL_NS = 100 * MT_MS, ABORT_MS_MAX = 1000, FD_WAIT_S = 2 };
+enum { UNDER_WAY = 24, SENT = 60, STILL_NS = 100 * MT_MS, FD_WAIT_S = 2 };
 
 /* What has no other end stays, and no op waits for it. */
 void topic_deadline(struct check_rank *self)
@@ -84,10 +84,7 @@ static void check_forbidden(struct check_rank *self, const struct check_message 
 static void abort_and_look(struct check_rank *self, struct check_message *messages, uint32_t count)
 {
     struct check_message late;
-    uint64_t begun_ns = mt_clock_now_ns();
     check_answer(self, CHECK_ABORT, check_abort(self, MANTA_EPEER), 0);
-    if (mt_clock_now_ns() - begun_ns > ABORT_MS_MAX * MT_MS)
-        check_fail(self, "abort took more than %d ms", ABORT_MS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         int status = messages[i].request.status;
         if (status == MANTA_INPROGRESS)
