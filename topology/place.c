@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/config.h"
 #include "core/host.h"
@@ -86,6 +88,17 @@ int mt_place_of_thread(struct mt_place *place_out, struct mt_error *error)
                                    .core = mt_host_unit(MT_LEVEL_CORE, &cpus),
                                    .nic_mbits = nic_mbits};
     return mt_place_of_site(place_out, error);
+}
+
+int mt_place_numa_of_thread(void)
+{
+    struct mt_cpus cpus;
+    unsigned int cpu, node;
+    mt_cpus_of_thread(&cpus);
+    if (mt_host_unit(MT_LEVEL_NUMA, &cpus) == MT_PLACE_NONE ||
+        syscall(SYS_getcpu, &cpu, &node, NULL) != 0)
+        return -1;
+    return (int)node;
 }
 
 /* Who has none of its own at a level is told apart from all others. */

@@ -19,6 +19,8 @@ int mt_place_parse(const char *text, struct mt_place *place, struct mt_error *er
 int mt_place_of_site(struct mt_place *place, struct mt_error *error);
 /* The calling thread's place, with MANTA_PLACEMENT. 0 or MANTA_EINVAL. */
 int mt_place_of_thread(struct mt_place *place_out, struct mt_error *error);
+/* The kernel's number of the NUMA node that the calling thread stays on; -1: it may leave it. */
+int mt_place_numa_of_thread(void);
 
 /* Where the members sit. The same on all ranks, since the members are. Whatever they claim, groups
  * are nested: who is on another node is on another package too, and so on; ranks of a node are in

@@ -5,6 +5,7 @@
 
 #include "core/config.h"
 #include "tools/manta/doctor.h"
+#include "topology/place.h"
 #include "transport/ofi/ofi.h"
 #include "transport/ofi/present.h"
 
@@ -37,9 +38,10 @@ void doctor_ofi(void)
         return;
     }
     mt_ofi_library_expect(1);
-    struct fi_info *chosen =
-        mt_ofi_choose(library, mt_config_string(MT_VAR(OFI_PROVIDER)),
-                      mt_config_string(MT_VAR(OFI_DOMAIN)), 0, reason, sizeof(reason));
+    const struct mt_ofi_wish wish = {.provider = mt_config_string(MT_VAR(OFI_PROVIDER)),
+                                     .domain = mt_config_string(MT_VAR(OFI_DOMAIN)),
+                                     .numa = mt_place_numa_of_thread()};
+    struct fi_info *chosen = mt_ofi_choose(library, &wish, reason, sizeof(reason));
     if (chosen == NULL) {
         say_missing(reason);
         return;

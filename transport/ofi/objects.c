@@ -11,11 +11,14 @@
 static int fail(const struct mt_ofi_endpoint *endpoint, const char *what, int error, char *reason,
                 size_t reason_bytes)
 {
+    int is_verbs = strncmp(endpoint->provider, "verbs", 5) == 0;
+    int is_small = strstr(what, "queue") != NULL || strstr(what, "endpoint") != NULL;
+    const char *hint = !is_verbs  ? ""
+                       : is_small ? "; try FI_UNIVERSE_SIZE=16 and `ulimit -l unlimited`"
+                                  : "; the card's address must be one of this network namespace";
     snprintf(reason, reason_bytes, "libfabric (provider %s, domain %s) cannot %s: %s%s",
              endpoint->provider, endpoint->domain_name, what, endpoint->library->strerror(-error),
-             strncmp(endpoint->provider, "verbs", 5) == 0
-                 ? "; try FI_UNIVERSE_SIZE=16 and `ulimit -l unlimited`"
-                 : "");
+             hint);
     return error == -FI_ENOMEM ? MANTA_ENOMEM : MANTA_ENOTSUP;
 }
 

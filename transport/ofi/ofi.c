@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/counter.h"
+#include "topology/place.h"
 #include "transport/answer.h"
 #include "transport/registry.h"
 
@@ -95,19 +96,32 @@ static int make_offers(struct mt_ofi_endpoint *endpoint)
     return 0;
 }
 
+/* How many lower ranks are on this rank's node. */
+static uint32_t local_index(const struct manta_transport_open *params)
+{
+    uint32_t index = 0;
+    for (uint32_t r = 0; r < params->rank; r++)
+        index += (uint32_t)mt_group_same_node(params->group, params->rank, r);
+    return index;
+}
+
 /* Choose a provider, and make everything. */
 static int endpoint_build(struct mt_ofi_endpoint *endpoint,
                           const struct manta_transport_open *params, char *reason,
                           size_t reason_bytes)
 {
-    const char *provider = params->host->config("OFI_PROVIDER");
-    const char *domain = params->host->config("OFI_DOMAIN");
+    const struct mt_ofi_wish wish = {
+        .provider = params->host->config("OFI_PROVIDER"),
+        .domain = params->host->config("OFI_DOMAIN"),
+        .devices = access("/dev/nvidiactl", F_OK) == 0,
+        .numa = mt_place_numa_of_thread(),
+        .turn = local_index(params),
+    };
     endpoint->library = mt_ofi_library(reason, reason_bytes);
     if (endpoint->library == NULL)
         return MANTA_ENOTSUP;
     mt_ofi_library_expect(params->ranks);
-    endpoint->info = mt_ofi_choose(endpoint->library, provider, domain,
-                                   access("/dev/nvidiactl", F_OK) == 0, reason, reason_bytes);
+    endpoint->info = mt_ofi_choose(endpoint->library, &wish, reason, reason_bytes);
     if (endpoint->info == NULL)
         return MANTA_ENOTSUP;
     snprintf(endpoint->provider, sizeof(endpoint->provider), "%s",

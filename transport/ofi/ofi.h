@@ -163,11 +163,16 @@ struct mt_ofi_endpoint {
 };
 
 /* provider.c */
+struct mt_ofi_wish {
+    const char *provider, *domain; /* of the configuration; "": any */
+    int devices;                   /* reach their memory, too, if you can */
+    int numa;                      /* the NUMA node of this rank's cores; -1: not known */
+    uint32_t turn;                 /* of this rank among those of its node: they share the cards */
+};
 /* What of libfabric's offers serves best: a copy that the caller frees with library->freeinfo(), or
- * NULL and why there is none. devices: it should reach their memory, too, if it can. provider and
- * domain: those of the configuration, "": any. */
-struct fi_info *mt_ofi_choose(const struct mt_ofi_library *library, const char *provider,
-                              const char *domain, int devices, char *reason, size_t reason_bytes);
+ * NULL and why there is none. */
+struct fi_info *mt_ofi_choose(const struct mt_ofi_library *library, const struct mt_ofi_wish *wish,
+                              char *reason, size_t reason_bytes);
 /* 1: a network made for this, rather than sockets in other words. */
 int mt_ofi_is_fabric(const char *provider);
 /* 1: it reaches ranks of one node only. */

@@ -2,6 +2,7 @@
 /* Which of libfabric's providers, and which of its domains (cards, interfaces). */
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -30,6 +31,12 @@ int mt_ofi_is_fabric(const char *provider)
 int mt_ofi_is_local(const char *provider)
 {
     return strcmp(provider, "shm") == 0;
+}
+
+/* Cards of one network, rather than one network each. */
+static int is_meshed(const char *provider)
+{
+    return strcmp(provider, "efa") == 0 || strcmp(provider, "cxi") == 0;
 }
 
 int mt_ofi_can_wake(const char *provider)
@@ -109,29 +116,71 @@ static int suits(const struct fi_info *info, const char *domain)
            (domain[0] == '\0' || strcmp(info->domain_attr->name, domain) == 0);
 }
 
-/* The offer whose address leads furthest; of equal ones the first, by libfabric's own order. */
-static const struct fi_info *pick(const struct fi_info *offers, const char *domain)
+/* The NUMA node of an offer's card; -1: not known. */
+static int numa_of(const struct fi_info *info)
+{
+    const struct fi_bus_attr *bus = info->nic != NULL ? info->nic->bus_attr : NULL;
+    char path[96], line[16];
+    int numa = -1;
+    if (bus == NULL || bus->bus_type != FI_BUS_PCI)
+        return -1;
+    snprintf(path, sizeof(path), "/sys/bus/pci/devices/%04x:%02x:%02x.%x/numa_node",
+             bus->attr.pci.domain_id, bus->attr.pci.bus_id, bus->attr.pci.device_id,
+             bus->attr.pci.function_id);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return -1;
+    if (fgets(line, sizeof(line), file) != NULL)
+        numa = atoi(line);
+    fclose(file);
+    return numa;
+}
+
+/* How far an offer is from what serves best: first whether its address leads far, then whether its
+ * card is near. */
+static uint32_t distance_of(const struct fi_info *info, const struct mt_ofi_wish *wish)
+{
+    int numa = wish->numa >= 0 ? numa_of(info) : -1;
+    return 2 * (uint32_t)reach_of(info) + (numa >= 0 && numa != wish->numa);
+}
+
+/* Of equal offers the first, by libfabric's own order; or, where all cards of such a network reach
+ * each other, the ranks of a node take them in turn. */
+static const struct fi_info *pick(const struct fi_info *offers, const struct mt_ofi_wish *wish)
 {
     const struct fi_info *best = NULL;
+    uint32_t least_distance = UINT32_MAX, equals = 0, turn;
     for (const struct fi_info *info = offers; info != NULL; info = info->next) {
-        if (suits(info, domain) && (best == NULL || reach_of(info) < reach_of(best)))
+        uint32_t distance = suits(info, wish->domain) ? distance_of(info, wish) : UINT32_MAX;
+        if (distance < least_distance) {
             best = info;
+            least_distance = distance;
+            equals = 0;
+        }
+        equals += distance == least_distance;
+    }
+    if (best == NULL || !is_meshed(best->fabric_attr->prov_name))
+        return best;
+    turn = wish->turn % equals;
+    for (const struct fi_info *info = best; info != NULL; info = info->next) {
+        if (suits(info, wish->domain) && distance_of(info, wish) == least_distance && turn-- == 0)
+            return info;
     }
     return best;
 }
 
 /* As much as it can. */
 static struct fi_info *choose_of(const struct mt_ofi_library *library, const char *provider,
-                                 const char *domain, int devices)
+                                 const struct mt_ofi_wish *wish)
 {
     static const uint64_t wishes[] = {FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE | FI_HMEM,
                                       FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE, FI_MSG};
     struct fi_info *chosen = NULL;
     for (size_t i = 0; i < sizeof(wishes) / sizeof(wishes[0]) && chosen == NULL; i++) {
-        if (wishes[i] & FI_HMEM && !devices)
+        if (wishes[i] & FI_HMEM && !wish->devices)
             continue;
         struct fi_info *offers = ask(library, wishes[i], provider);
-        const struct fi_info *best = pick(offers, domain);
+        const struct fi_info *best = pick(offers, wish);
         chosen = best != NULL ? library->dupinfo(best) : NULL;
         if (offers != NULL)
             library->freeinfo(offers);
@@ -202,15 +251,15 @@ static void word_refusal(const struct mt_ofi_library *library, const char *provi
                  "libfabric has only %s here; MANTA_OFI_PROVIDER takes one of them", there);
 }
 
-struct fi_info *mt_ofi_choose(const struct mt_ofi_library *library, const char *provider,
-                              const char *domain, int devices, char *reason, size_t reason_bytes)
+struct fi_info *mt_ofi_choose(const struct mt_ofi_library *library, const struct mt_ofi_wish *wish,
+                              char *reason, size_t reason_bytes)
 {
     struct fi_info *chosen = NULL;
-    if (provider[0] != '\0')
-        chosen = choose_of(library, provider, domain, devices);
-    for (uint32_t i = 0; provider[0] == '\0' && chosen == NULL && i < KNOWN; i++)
-        chosen = choose_of(library, known[i].name, domain, devices);
+    if (wish->provider[0] != '\0')
+        chosen = choose_of(library, wish->provider, wish);
+    for (uint32_t i = 0; wish->provider[0] == '\0' && chosen == NULL && i < KNOWN; i++)
+        chosen = choose_of(library, known[i].name, wish);
     if (chosen == NULL)
-        word_refusal(library, provider, domain, reason, reason_bytes);
+        word_refusal(library, wish->provider, wish->domain, reason, reason_bytes);
     return chosen;
 }

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/service.h"
@@ -144,18 +143,6 @@ struct search {
     int open_errno;
 };
 
-/* The kernel's number of this thread's NUMA node, if it stays on one; -1. */
-static int own_numa(void)
-{
-    struct mt_place place;
-    struct mt_error error;
-    unsigned int cpu, node;
-    if (mt_place_of_thread(&place, &error) != 0 || place.numa == MT_PLACE_NONE ||
-        syscall(SYS_getcpu, &cpu, &node, NULL) != 0)
-        return -1;
-    return (int)node;
-}
-
 static int is_near(const char *device, int numa)
 {
     char line[TEXT];
@@ -239,7 +226,7 @@ static int search_all(const struct mt_verbs_library *library, const char *names,
     memset(search, 0, sizeof(*search));
     *list_out = library->get_device_list(&count);
     search->devices = *list_out != NULL ? (uint32_t)count : 0;
-    int numa = names[0] == '\0' ? own_numa() : -1;
+    int numa = names[0] == '\0' ? mt_place_numa_of_thread() : -1;
     for (uint32_t i = 0; i < search->devices; i++)
         search_device(library, (*list_out)[i], names, numa, search);
     return search->count > 0 ? 0 : explain(search, names, why, why_bytes);

@@ -161,6 +161,8 @@ static struct manta_transport_error error_of(struct mt_ofi_endpoint *endpoint)
     return error;
 }
 
+static uint32_t turn;
+
 /* Which provider and domain are taken of those that are there; NULL: none, and `why` is in the
  * sentence. */
 static void assert_choice(const char *wanted_provider, const char *wanted_domain,
@@ -168,8 +170,9 @@ static void assert_choice(const char *wanted_provider, const char *wanted_domain
 {
     char reason[240] = "";
     const struct mt_ofi_library *library = mt_ofi_library(reason, sizeof(reason));
-    struct fi_info *info =
-        mt_ofi_choose(library, wanted_provider, wanted_domain, 0, reason, sizeof(reason));
+    const struct mt_ofi_wish wish = {
+        .provider = wanted_provider, .domain = wanted_domain, .numa = -1, .turn = turn};
+    struct fi_info *info = mt_ofi_choose(library, &wish, reason, sizeof(reason));
     if (expected == NULL) {
         assert_null(info);
         if (strstr(reason, why) == NULL)
@@ -206,6 +209,13 @@ static void test_choice(void **state)
     assert_choice("", "", "efa", "rdmap0s6");
     assert_choice("cxi", "", "cxi", "cxi0");
     assert_choice("tcp", "cxi0", NULL, "MANTA_OFI_DOMAIN is cxi0; there are: lo, eth0");
+    stand_in.offers[5] = (struct stand_in_offer){"efa", "rdmap1s6", NULL, WRITES};
+    for (turn = 0; turn < 4; turn++)
+        assert_choice("", "", "efa", turn % 2 ? "rdmap1s6" : "rdmap0s6");
+    turn = 1;
+    assert_choice("", "rdmap0s6", "efa", "rdmap0s6");
+    assert_choice("tcp", "", "tcp", "eth0");
+    turn = 0;
     stand_in.mr_mode = FI_MR_RAW;
     assert_choice("", "", NULL, "no provider here");
     stand_in_end();
