@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The other ranks: their addresses, what proves that a frame is theirs, what is kept for each. */
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ struct told {
     const char *provider;
     const uint8_t *address;
     uint32_t form;
+    size_t bytes; /* of the address */
 };
 
 /* 0, or -1: it has told nothing, or something else. */
@@ -48,6 +50,7 @@ static int told_read(const struct mt_ofi_peer *peer, struct told *told_out)
     memcpy(&told_out->form, blob + MAGIC_BYTES, FORM_BYTES);
     told_out->provider = (const char *)(blob + NAME_AT);
     told_out->address = end + 1;
+    told_out->bytes = (size_t)(blob + peer->blob_bytes - told_out->address);
     return 0;
 }
 
@@ -83,6 +86,21 @@ int mt_ofi_peers_keep(struct mt_ofi_endpoint *endpoint, const void *const *blobs
     return code;
 }
 
+static int is_loopback(const struct told *told)
+{
+    struct sockaddr_in address;
+    struct sockaddr_in6 address6;
+    if (told->form == FI_SOCKADDR_IN && told->bytes >= sizeof(address)) {
+        memcpy(&address, told->address, sizeof(address));
+        return ntohl(address.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    }
+    if (told->form == FI_SOCKADDR_IN6 && told->bytes >= sizeof(address6)) {
+        memcpy(&address6, told->address, sizeof(address6));
+        return IN6_IS_ADDR_LOOPBACK(&address6.sin6_addr);
+    }
+    return 0;
+}
+
 /* A provider that goes through shared memory reaches ranks of one node; and of other processes, for
  * it crashes when one of two endpoints of a process is closed (libfabric 1.17). */
 static int refuse_local(struct mt_ofi_endpoint *endpoint, uint32_t rank)
@@ -112,6 +130,12 @@ int mt_ofi_peer_suits(struct mt_ofi_endpoint *endpoint, uint32_t rank)
             "rank %u has libfabric's provider %.40s (form of address %u), this rank %s (%u); give "
             "all ranks the same MANTA_OFI_PROVIDER",
             rank, told.provider, told.form, endpoint->provider, endpoint->info->addr_format);
+    if (is_loopback(&told) && !mt_group_same_network(endpoint->group, endpoint->rank, rank))
+        return mt_messages_error_set(
+            endpoint->messages, MANTA_ENOTSUP, rank, 0,
+            "the address of rank %u (provider %s) is its host's own; MANTA_OFI_DOMAIN may name an "
+            "interface that leads to others",
+            rank, endpoint->provider);
     return refuse_local(endpoint, rank);
 }
 
