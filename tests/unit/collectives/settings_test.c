@@ -91,7 +91,7 @@ static void a_difference_names_the_variable(void **state)
     fingerprint(NULL, other);
     expect_difference(
         one, other,
-        "MANTA_SEGMENT is \"1048576\" on rank 0 and \"65536\" on rank 1; give all ranks the same");
+        "MANTA_SEGMENT is \"0\" on rank 0 and \"65536\" on rank 1; give all ranks the same");
 }
 
 static void a_config_may_say_what_the_environment_says(void **state)
