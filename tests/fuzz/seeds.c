@@ -142,6 +142,8 @@ static void write_frames(void)
         {"ready_to_receive", {MT_FRAME_RTR, 0, 3000, id}, {0, LENGTH_3000, 1}, 1},
         {"credit", {MT_FRAME_CREDIT, 0, 1, {.epoch = EPOCH}}, {0, LENGTH_513, 1}, 1},
         {"have", {MT_FRAME_HAVE, 0, 3000, id}, {0, LENGTH_3000, 1}, 1},
+        {"offer", {MT_FRAME_RTR, 9, 3000, id}, {0, LENGTH_3000, 1}, 1},
+        {"again", {MT_FRAME_AGAIN, 0, 3000, id}, {1, LENGTH_3000, 1}, 1},
     };
     for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
         struct mt_frame taken;

@@ -63,6 +63,76 @@ static int wire_data(void *wire, uint32_t peer, uint32_t stream, const struct mt
     return wire_full & 1 ? MANTA_EAGAIN : 0;
 }
 
+/* A wire that writes: what it offers and what it writes, for the script to end. */
+enum { PLACES = 8 };
+static struct manta_transport_request *offered[PLACES], *writes[PLACES];
+
+static uint32_t wire_offer(void *wire, uint32_t peer, struct mt_wire_place *place)
+{
+    (void)wire;
+    (void)peer;
+    for (uint32_t i = 0; i < PLACES; i++) {
+        if (offered[i] != NULL)
+            continue;
+        offered[i] = place->request;
+        memset(place->offer, 7, 9);
+        place->offer_bytes = 9;
+        return i + 1;
+    }
+    return 0;
+}
+
+static void wire_release(void *wire, uint32_t peer, uint32_t offer)
+{
+    (void)wire;
+    (void)peer;
+    if (offer == 0 || offer > PLACES || offered[offer - 1] == NULL)
+        abort();
+    offered[offer - 1] = NULL;
+}
+
+static int wire_write(void *wire, uint32_t peer, const struct mt_wire_place *place)
+{
+    (void)wire;
+    (void)peer;
+    if (place->offer_bytes == 0 || place->offer_bytes > MT_FRAME_OFFER_BYTES)
+        abort();
+    if (wire_full & 1)
+        return MANTA_EAGAIN;
+    for (uint32_t i = 0; i < PLACES; i++) {
+        if (writes[i] != NULL)
+            continue;
+        writes[i] = place->request;
+        return 0;
+    }
+    return MANTA_ENOTSUP;
+}
+
+static int wire_cease(void *wire, uint32_t peer)
+{
+    (void)wire;
+    (void)peer;
+    memset(writes, 0, sizeof(writes));
+    return wire_full & 2 ? MANTA_EBUFFER : 0;
+}
+
+/* One of the things that a writing wire tells. 1 if the peer has failed. */
+static int end_write(struct mt_messages *messages, struct script *script)
+{
+    uint8_t which = take(script);
+    struct manta_transport_request **write = &writes[which % PLACES];
+    struct manta_transport_request *request = *write;
+    if (which & 64)
+        return offered[which % PLACES] != NULL &&
+               mt_messages_written(messages, 1, offered[which % PLACES]) != 0;
+    *write = NULL;
+    if (request != NULL && which & 32)
+        mt_messages_again(messages, 1, request);
+    else if (request != NULL)
+        mt_messages_wrote(messages, 1, request);
+    return 0;
+}
+
 static void *host_alloc(size_t bytes, size_t alignment)
 {
     return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
@@ -119,9 +189,13 @@ static int feed(struct mt_messages *messages, struct script *script, int raw)
         frame.type = take(script) % 8;
         frame.id = small_id(script);
         frame.bytes = small_bytes(script);
+        if (frame.type == MT_FRAME_RTR && take(script) & 1)
+            frame.part = 1 + take(script);
         if (frame.type == MT_FRAME_EAGER || frame.type == MT_FRAME_DATA)
             frame.part = (uint32_t)(take(script) & 1 ? frame.bytes : small_bytes(script));
     }
+    if (frame.type == MT_FRAME_RTR && frame.part > 0)
+        return mt_messages_asked(messages, 1, &frame, payload) != 0;
     uint32_t stream = frame.type == MT_FRAME_DATA ? frame.id.number % STREAMS : 0;
     if (mt_messages_begin(messages, 1, stream, &frame) != 0)
         return 1;
@@ -139,6 +213,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
     static const struct mt_wire wire = {.put = wire_put, .data = wire_data};
+    static const struct mt_wire writing = {.put = wire_put,
+                                           .data = wire_data,
+                                           .offer = wire_offer,
+                                           .release = wire_release,
+                                           .write = wire_write,
+                                           .cease = wire_cease};
     static const struct manta_transport_host host = {
         .size = sizeof(host), .alloc = host_alloc, .free = free};
     static struct posted posted[REQUESTS];
@@ -150,12 +230,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
                                            .eager_bytes = EAGER,
                                            .window_bytes = WINDOW,
                                            .stretch_bytes = EAGER,
-                                           .wire = &wire,
+                                           .wire = count % 4 < 2 ? &wire : &writing,
                                            .wire_arg = &sum};
     struct script script = {bytes, count};
     struct mt_messages *messages;
     size_t used = 0;
     wire_full = 0;
+    memset(offered, 0, sizeof(offered));
+    memset(writes, 0, sizeof(writes));
     if (mt_messages_create(&settings, &messages) != 0 || mt_messages_open(messages, 1) != 0)
         abort();
     mt_messages_streams(messages, 1, count % 2 ? 1 : STREAMS);
@@ -167,6 +249,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
             over = feed(messages, &script, action == 12);
         else if (action == 13)
             wire_full = take(&script) & 3;
+        else if (action == 14 && count % 4 >= 2)
+            over = end_write(messages, &script);
         else if (action == 14)
             mt_messages_flushed(messages, 1);
         else
