@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One rank of a job on emulated nodes: the same collective again and again, so many times or until
  * it fails, and a line about how it ended. Before one call, rank 0 may wait for a line of input.
- * One that failed stays until it is ended, for its end would tell the others, too. */
+ * One that failed stays until it is ended, for its end would tell the others, too.
+ * Arguments: allreduce|broadcast CALLS CALL-TO-WAIT-BEFORE|-1 [ELEMENTS] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +10,10 @@
 
 #include <manta/manta.h>
 
-enum { COUNT = 65536, STAY_S = 60 };
+enum { COUNT_MOST = 65536, STAY_S = 60 };
 
-static int32_t src[COUNT], dst[COUNT];
+static int32_t src[COUNT_MOST], dst[COUNT_MOST];
+static int count = COUNT_MOST;
 
 static int one_call(struct manta_comm *comm, int is_broadcast, int number)
 {
@@ -19,11 +21,12 @@ static int one_call(struct manta_comm *comm, int is_broadcast, int number)
     int32_t first = is_broadcast ? root : ranks * (ranks - 1) / 2;
     int32_t times = is_broadcast ? 1 : ranks;
     int32_t *in = is_broadcast && rank == root ? dst : src;
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < count; i++)
         in[i] = rank + i % 1000 + number;
-    int rc = is_broadcast ? manta_broadcast(comm, dst, COUNT, MANTA_INT32, root)
-                          : manta_allreduce(comm, src, dst, COUNT, MANTA_INT32, MANTA_SUM);
-    for (int i = 0; i < COUNT && rc == 0; i++) {
+    int rc = is_broadcast
+                 ? manta_broadcast(comm, dst, (uint64_t)count, MANTA_INT32, root)
+                 : manta_allreduce(comm, src, dst, (uint64_t)count, MANTA_INT32, MANTA_SUM);
+    for (int i = 0; i < count && rc == 0; i++) {
         if (dst[i] == first + times * (i % 1000 + number))
             continue;
         printf("call %d: element %d is %d\n", number, i, dst[i]);
@@ -36,7 +39,9 @@ int main(int argc, char **argv)
 {
     struct manta_comm *comm;
     struct manta_error_info info = {.size = sizeof(info)};
-    if (argc != 4)
+    if (argc > 4)
+        count = atoi(argv[4]);
+    if (argc < 4 || argc > 5 || count < 0 || count > COUNT_MOST)
         return 2;
     int is_broadcast = strcmp(argv[1], "broadcast") == 0;
     int calls = atoi(argv[2]), gate = atoi(argv[3]);

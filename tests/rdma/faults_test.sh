@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-exec tests/rdma/guest --test --timeout 170 bash tests/rdma/inside/faults_check.sh
+exec tests/rdma/guest --test --timeout 280 bash tests/rdma/inside/faults_check.sh

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-# The transports' own tests, and all collectives with checking on 2, 3 and 4 nodes of two NICs.
+# What a transport promises, tried over real queue pairs, and all collectives with checking on 2, 3 and 4 nodes of two NICs.
 . tests/rdma/inside/report.sh
 . tests/rdma/inside/fabric.sh
 . tests/rdma/inside/transports.sh
 
-unit() { timeout 60 "build/tests/unit/transport/$1"; }
+# promises NAME [options]: on one node, whose queue pairs then speak to each other.
+promises() {
+    MANTA_VERBS_DEVICE=rxe_n0r0,rxe_n0r1 MANTA_OFI_DOMAIN=rxe_n0r0 MANTA_OFI_PROVIDER="verbs;ofi_rxm" \
+        timeout 100 build/bin/manta plugin check "$@"
+}
+# All but lost: in a send to a peer that has closed, libfabric 1.17's ofi_rxm over verbs crashes.
+of_ofi=open,matching,ordering,mismatch,length,epoch,deadline,abort,close,drain,eager,full,sleep,errors,counters
+of_ofi=$of_ofi,registration,random
 
 # perf TRANSPORTS NODES RANKS-A-NODE [options]: it is seen that what must cross a wire does.
 perf() {
@@ -20,10 +27,9 @@ perf() {
 }
 sizes=(--min 4 --max 256k --factor 256)
 
-for name in ${units:-tcp_test tcp_streams_test}; do
-    check "$name" unit "$name"
-done
 fabric 4 2
+check "what verbs promises" promises verbs
+check "what ofi promises" promises ofi --only $of_ofi
 for transport in $transports; do
     for nodes in 2 3 4; do
         check "collectives over $transport, $nodes nodes" perf "$transport" $nodes 1 --coll all "${sizes[@]}"

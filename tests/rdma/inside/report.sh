@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# To be sourced inside the guest: a line "ok NAME" or "not ok NAME: why" for each thing tested.
+# To be sourced inside the guest: for each thing tested a line "ok NAME: seconds" or "not ok NAME: why".
 
 # check NAME COMMAND ...: what it printed is shown when it fails.
 check() {
-    local name=$1 status
+    local name=$1 status began=$SECONDS
     shift
     "$@" >/run/said 2>&1
     status=$?
     if [ $status = 0 ]; then
-        echo "ok $name"
+        echo "ok $name: $((SECONDS - began)) s"
     else
-        echo "not ok $name: exit code $status at $(cut -d ' ' -f 1 /proc/uptime) s"
+        echo "not ok $name: exit code $status after $((SECONDS - began)) s"
         sed 's/^/    /' /run/said
         failed=1
     fi
