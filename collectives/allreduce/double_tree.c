@@ -9,7 +9,7 @@
 #include "collectives/two_trees.h"
 #include "plan/algorithm.h"
 
-enum { PIECES = 16, UP = 0, DOWN = 2 };
+enum { PIECES = 8, UP = 0, DOWN = 2 };
 
 static void build(struct mt_plan_builder *p)
 {

@@ -9,7 +9,7 @@
 #include "collectives/two_trees.h"
 #include "plan/algorithm.h"
 
-enum { PIECES = 16 };
+enum { PIECES = 8 };
 
 static void build(struct mt_plan_builder *p)
 {

@@ -6,7 +6,7 @@
 #include "collectives/circulant.h"
 #include "plan/algorithm.h"
 
-enum { PIECES = 16 };
+enum { PIECES = 8 };
 
 static void build(struct mt_plan_builder *p)
 {
