@@ -109,30 +109,44 @@ static void set_pairs(const struct mt_verbs_port *here, const struct mt_verbs_po
     }
 }
 
-/* For the lower rank's ports in their order, the other's port that is most alike and still free. */
+/* The ports that are most alike of those that are still free, whatever their order; 0: none. */
+static uint32_t best_pair(const struct mt_verbs_ports *low, const struct mt_verbs_ports *high,
+                          uint32_t taken_low, uint32_t taken_high, uint32_t best_out[2])
+{
+    uint32_t best = 0;
+    for (uint32_t i = 0; i < low->count; i++) {
+        for (uint32_t j = 0; j < high->count; j++) {
+            uint32_t found = likeness(&low->ports[i], &high->ports[j]);
+            if ((taken_low & 1u << i) || (taken_high & 1u << j) || found <= best)
+                continue;
+            best = found;
+            best_out[0] = i;
+            best_out[1] = j;
+        }
+    }
+    return best;
+}
+
+/* In the order of the lower rank's ports. */
 uint32_t mt_verbs_lanes_pair(const struct mt_verbs_ports *here, const struct mt_verbs_ports *there,
                              int is_lower, struct mt_verbs_lane lanes[MT_VERBS_LANES])
 {
     const struct mt_verbs_ports *low = is_lower ? here : there;
     const struct mt_verbs_ports *high = is_lower ? there : here;
-    uint32_t taken = 0, count = 0;
+    uint32_t partner[MT_VERBS_RAILS], pair[2], taken_low = 0, taken_high = 0, count = 0;
+    while (best_pair(low, high, taken_low, taken_high, pair) > 0) {
+        taken_low |= 1u << pair[0];
+        taken_high |= 1u << pair[1];
+        partner[pair[0]] = pair[1];
+    }
     for (uint32_t i = 0; i < low->count; i++) {
-        uint32_t best = 0, best_likeness = 0;
-        for (uint32_t j = 0; j < high->count; j++) {
-            uint32_t found = likeness(&low->ports[i], &high->ports[j]);
-            if ((taken & 1u << j) || found <= best_likeness)
-                continue;
-            best = j;
-            best_likeness = found;
-        }
-        if (best_likeness == 0)
+        if (!(taken_low & 1u << i))
             continue;
-        taken |= 1u << best;
         struct mt_verbs_lane *lane = &lanes[count];
         memset(lane, 0, sizeof(*lane));
         lane->index = (uint8_t)count++;
-        lane->rail = (uint8_t)(is_lower ? i : best);
-        lane->remote_rail = (uint8_t)(is_lower ? best : i);
+        lane->rail = (uint8_t)(is_lower ? i : partner[i]);
+        lane->remote_rail = (uint8_t)(is_lower ? partner[i] : i);
         set_pairs(&here->ports[lane->rail], &there->ports[lane->remote_rail], lane);
     }
     return count;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a lane's two queue pairs, and whose work their completions are. */
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -110,7 +111,6 @@ static int to_send(struct mt_verbs_endpoint *endpoint, struct ibv_qp *qp)
                                             IBV_QP_MAX_QP_RD_ATOMIC);
 }
 
-/* The kernel may look for the way to the peer meanwhile (ARP): some ms, where it is reachable. */
 int mt_verbs_lane_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
 {
     const struct mt_verbs_door *door = &endpoint->doors[lane->peer];
@@ -130,6 +130,40 @@ int mt_verbs_lane_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_la
             return fail_make(lane, "the queue pair cannot be made ready to send", error);
     }
     return 0;
+}
+
+static void *run_connector(void *arg)
+{
+    struct mt_verbs_lane *lane = arg;
+    lane->connect_result = mt_verbs_lane_connect(lane->endpoint, lane);
+    atomic_store(&lane->connected, 1); /* pairs with mt_verbs_lane_connected() */
+    return NULL;
+}
+
+void mt_verbs_lane_begin_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
+{
+    sigset_t all, before;
+    lane->endpoint = endpoint;
+    lane->state = MT_VERBS_LANE_CONNECTING;
+    lane->given_up = 0;
+    atomic_store(&lane->connected, 0);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&lane->connector, NULL, run_connector, lane);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0)
+        return;
+    lane->state = MT_VERBS_LANE_MADE;
+    mt_verbs_lane_fail(endpoint, lane, "no thread to connect it: %s", strerror(error));
+}
+
+int mt_verbs_lane_connected(struct mt_verbs_lane *lane, int *failed_out)
+{
+    if (!atomic_load(&lane->connected)) /* pairs with run_connector() */
+        return 0;
+    pthread_join(lane->connector, NULL);
+    *failed_out = lane->connect_result != 0;
+    return 1;
 }
 
 static void stop(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
@@ -165,6 +199,10 @@ void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane
     va_list arguments;
     if (lane->state == MT_VERBS_LANE_DRAINING || lane->state == MT_VERBS_LANE_DEAD)
         return;
+    if (lane->state == MT_VERBS_LANE_CONNECTING) {
+        lane->given_up = 1;
+        return;
+    }
     va_start(arguments, format);
     vsnprintf(lane->why, sizeof(lane->why), format, arguments);
     va_end(arguments);
@@ -172,7 +210,10 @@ void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane
     int was_open = lane->state == MT_VERBS_LANE_OPEN;
     snprintf(sentence, sizeof(sentence), "%s %s: %s", name, was_open ? "has died" : "does not work",
              lane->why);
-    endpoint->host->log(was_open ? MT_LOG_WARN : MT_LOG_INFO, "verbs", sentence);
+    endpoint->host->log(was_open              ? MT_LOG_WARN
+                        : lane->failures <= 1 ? MT_LOG_INFO
+                                              : MT_LOG_DEBUG,
+                        "verbs", sentence);
     stop(endpoint, lane);
     mt_verbs_post_last(lane);
     lane->state = MT_VERBS_LANE_DRAINING;
@@ -186,6 +227,8 @@ void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane
 
 void mt_verbs_lane_end(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
 {
+    if (lane->state == MT_VERBS_LANE_CONNECTING) /* the kernel ends that in seconds */
+        pthread_join(lane->connector, NULL);
     stop(endpoint, lane);
     for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++) {
         struct mt_verbs_queue *queue = &lane->queues[q];

@@ -86,22 +86,24 @@ static void try(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
         mt_verbs_lane_fail(endpoint, lane, "nothing can be posted: %s", strerror(errno));
 }
 
-static void connect_lane(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
+void mt_verbs_lane_ready(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane, int failed)
 {
-    if (mt_verbs_lane_connect(endpoint, lane) != 0) {
+    lane->state = MT_VERBS_LANE_READY;
+    if (failed || lane->given_up) {
         char why[sizeof(lane->why)];
         memcpy(why, lane->why, sizeof(why));
-        mt_verbs_lane_fail(endpoint, lane, "%s", why);
+        mt_verbs_lane_fail(endpoint, lane, "%s", failed ? why : "the peer says that it is dead");
         return;
     }
-    lane->state = MT_VERBS_LANE_READY;
     mt_verbs_tell(endpoint, lane, MT_VERBS_NOTE_READY);
+    if (lane->ready_there)
+        try(endpoint, lane);
 }
 
 /* 0 if its queue pairs are there and told. */
 static int make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
 {
-    lane->works_there = lane->was_open = lane->is_remade = 0;
+    lane->ready_there = lane->works_there = lane->was_open = lane->is_remade = 0;
     lane->until_ns = endpoint->host->clock_ns() + endpoint->timeout_ns;
     if (mt_verbs_lane_make(endpoint, lane) != 0) {
         char why[sizeof(lane->why)];
@@ -136,7 +138,7 @@ void mt_verbs_lane_remake(struct mt_verbs_endpoint *endpoint, struct mt_verbs_la
         return;
     for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++)
         lane->queues[q].remote = lane->next_remotes[q];
-    connect_lane(endpoint, lane);
+    mt_verbs_lane_begin_connect(endpoint, lane);
 }
 
 static void opened(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
@@ -173,7 +175,7 @@ static void take_made(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *
     if (ahead == 0 && lane->state == MT_VERBS_LANE_MADE) {
         for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++)
             lane->queues[q].remote = get32(note->numbers[q]);
-        connect_lane(endpoint, lane);
+        mt_verbs_lane_begin_connect(endpoint, lane);
     }
     if (ahead <= 0)
         return;
@@ -199,6 +201,8 @@ static int take_note(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *p
         return 0;
     if (note->kind == MT_VERBS_NOTE_READY && lane->state == MT_VERBS_LANE_READY)
         try(endpoint, lane);
+    else if (note->kind == MT_VERBS_NOTE_READY)
+        lane->ready_there = 1;
     if (note->kind == MT_VERBS_NOTE_NO)
         mt_verbs_lane_fail(endpoint, lane, "the peer says that it is dead");
     if (note->kind == MT_VERBS_NOTE_WORKS) {

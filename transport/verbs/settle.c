@@ -40,6 +40,13 @@ static int settle_lane(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
         mt_verbs_lane_drain(endpoint, lane);
         return lane->state != MT_VERBS_LANE_DRAINING;
     }
+    int failed = 0;
+    if (lane->state == MT_VERBS_LANE_CONNECTING) {
+        if (!mt_verbs_lane_connected(lane, &failed))
+            return 0;
+        mt_verbs_lane_ready(endpoint, lane, failed);
+        return 1;
+    }
     if (is_being_made(lane) && now_ns > lane->until_ns) {
         mt_verbs_lane_fail(endpoint, lane, "the peer did not answer in time");
         return 1;
@@ -103,7 +110,7 @@ uint64_t mt_verbs_settle_within_ns(const struct mt_verbs_endpoint *endpoint)
             return MT_VERBS_SLEEP_NS;
         for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++) {
             enum mt_verbs_lane_state state = peer->lanes[i].state;
-            if (state == MT_VERBS_LANE_DRAINING)
+            if (state == MT_VERBS_LANE_DRAINING || state == MT_VERBS_LANE_CONNECTING)
                 return MT_VERBS_SLEEP_NS;
             if (state != MT_VERBS_LANE_OPEN)
                 within_ns = MT_VERBS_NAP_NS;

@@ -21,6 +21,7 @@
 #ifndef MT_TRANSPORT_VERBS_VERBS_H
 #define MT_TRANSPORT_VERBS_VERBS_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -126,12 +127,13 @@ struct mt_verbs_queue {
 
 enum mt_verbs_lane_state {
     MT_VERBS_LANE_NONE,
-    MT_VERBS_LANE_MADE,     /* its numbers are told; the peer's are not here */
-    MT_VERBS_LANE_READY,    /* it can send; the peer may not be able to receive */
-    MT_VERBS_LANE_TRYING,   /* a message is on its way */
-    MT_VERBS_LANE_WORKS,    /* that arrived; the peer's may not have */
-    MT_VERBS_LANE_OPEN,     /* both did */
-    MT_VERBS_LANE_DRAINING, /* dead; completions are still to come */
+    MT_VERBS_LANE_MADE,       /* its numbers are told; the peer's are not here */
+    MT_VERBS_LANE_CONNECTING, /* a thread of its own connects it: the kernel looks for the way */
+    MT_VERBS_LANE_READY,      /* it can send; the peer may not be able to receive */
+    MT_VERBS_LANE_TRYING,     /* a message is on its way */
+    MT_VERBS_LANE_WORKS,      /* that arrived; the peer's may not have */
+    MT_VERBS_LANE_OPEN,       /* both did */
+    MT_VERBS_LANE_DRAINING,   /* dead; completions are still to come */
     MT_VERBS_LANE_DEAD
 };
 
@@ -153,14 +155,19 @@ struct mt_verbs_lane {
         uint8_t local, remote; /* places in the ports' lists */
     } pairs[MT_VERBS_GIDS];
     struct mt_verbs_queue queues[MT_VERBS_QUEUES];
-    int works_there, tries; /* tries: completions to come */
-    int was_open;           /* in this generation */
-    int worked;             /* the last pair of GIDs that was tried led there */
-    uint32_t failures;      /* since it was open */
-    int is_remade;          /* the peer has made the next generation: so must this rank */
+    int ready_there, works_there, tries; /* tries: completions to come */
+    int was_open;                        /* in this generation */
+    int worked;                          /* the last pair of GIDs that was tried led there */
+    uint32_t failures;                   /* since it was open */
+    int is_remade; /* the peer has made the next generation: so must this rank */
     uint8_t next_generation, dead_generation;
     uint32_t next_remotes[MT_VERBS_QUEUES];
-    uint64_t until_ns; /* deadline of the state; DEAD: when it is made again */
+    pthread_t connector;
+    _Atomic int connected; /* 0: the connector is at work; 1: it has ended; pairs with its end */
+    int connect_result;    /* the connector's, until it is joined; as queues and why are */
+    int given_up;          /* it is dead, which the connector does not know */
+    struct mt_verbs_endpoint *endpoint; /* for the connector */
+    uint64_t until_ns;                  /* deadline of the state; DEAD: when it is made again */
     struct mt_verbs_turn turns[MT_MESSAGE_WRITES];
     uint32_t turn_first, turn_count;
     char why[160]; /* it died */
@@ -331,8 +338,13 @@ void mt_verbs_async_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rai
 /* lane.c: the life of queue pairs. */
 /* Make its queue pairs. 0 or -1 with lane->why. */
 int mt_verbs_lane_make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
-/* The peer's are known: make them able to receive and send. 0 or -1 with lane->why. */
+/* The peer's are known: make them able to receive and send. 0 or -1 with lane->why. The kernel may
+ * look for the way to the peer for seconds (ARP). */
 int mt_verbs_lane_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
+/* The same by a thread of its own; its state is CONNECTING until mt_verbs_lane_connected(). */
+void mt_verbs_lane_begin_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
+/* 1: the connector has ended, and was joined; *failed_out tells how. */
+int mt_verbs_lane_connected(struct mt_verbs_lane *lane, int *failed_out);
 /* No message goes or comes over it from now on. Its completions are still to be taken. */
 void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
                         const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -380,6 +392,9 @@ void mt_verbs_link_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer
 void mt_verbs_link_opened(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
 void mt_verbs_tell(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_lane *lane,
                    enum mt_verbs_note_kind kind);
+/* Its connector has ended. */
+void mt_verbs_lane_ready(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
+                         int failed);
 /* A message has crossed this lane. */
 void mt_verbs_lane_tried(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
 /* The lane that frames go over from now on, if there is one. */

@@ -103,6 +103,20 @@ static void test_ports_of_one_network(void **state)
     assert_int_equal(here[1].pair_count, 2);
 }
 
+/* The first port must not take what belongs to the second. */
+static void test_one_port_there(void **state)
+{
+    struct mt_verbs_ports low = {0}, high = {0};
+    struct mt_verbs_lane lanes[MT_VERBS_LANES];
+    (void)state;
+    add(&low, "\x0a\0\0\1", 1);
+    add(&low, "\x0a\0\1\1", 2);
+    add(&high, "\x0a\0\1\2", 3);
+    assert_int_equal(mt_verbs_lanes_pair(&low, &high, 1, lanes), 1);
+    assert_int_equal(lanes[0].rail, 1);
+    assert_int_equal(lanes[0].remote_rail, 0);
+}
+
 static void test_nothing_in_common(void **state)
 {
     struct mt_verbs_ports low = {0}, high = {0};
@@ -127,11 +141,9 @@ static void test_words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_told_and_read),
-        cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_ports_of_one_network),
-        cmocka_unit_test(test_nothing_in_common),
-        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_told_and_read),        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_ports_of_one_network), cmocka_unit_test(test_nothing_in_common),
+        cmocka_unit_test(test_one_port_there),       cmocka_unit_test(test_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
