@@ -268,7 +268,7 @@ def test_something_else_listens(says):
 
 @pytest.mark.parametrize("arguments, words", [(["--host", "localhost:1"], "numeric address"), (["--host", "127.0.0.1"], "port"),
                                               (["--session", "nonsense"], "manta1:"), (["--session"], "not set"),
-                                              (["--session", "x", "--host", "127.0.0.1:1"], "usage"), (["more"], "usage")])
+                                              (["--session", "x", "--host", "127.0.0.1:1"], "not both"), (["more"], "See manta doctor --help")])
 def test_wrong_usage(arguments, words):
     result = manta("doctor", *arguments)
     assert result.returncode == 2 and words in result.stderr and not result.stdout
