@@ -68,7 +68,7 @@ def test_part_of_a_cluster_and_segments():
     report = simulated("--coll", "broadcast", "--algorithm", "chain", "--bytes", "100M", "-n", 6)
     (chain,) = report["algorithms"]
     assert report["ranks"] == 6 and report["nodes"] == 2
-    assert chain["segments"] == 100 and chain["segments_simulated"] == 62
+    assert chain["segments"] == 200 and chain["segments_simulated"] == 62
     long = simulated("--coll", "broadcast", "--algorithm", "chain", "--bytes", "100M", "-n", 6, MANTA_SEGMENT="100M")
     assert by_name(long)["chain"]["segments"] == 1
     assert by_name(long)["chain"]["ns"] > chain["ns"]
@@ -101,7 +101,7 @@ def test_the_dead_are_named():
     assert "ranks left waiting for ever" in result.stdout
     waits = re.findall(r"rank (\d+) waits for rank (\d+):", result.stdout)
     assert waits and int(waits[0][1]) in range(4, 8)
-    result = simulate("--coll", "allreduce", "--algorithm", "ring", "--fail", "dead=rank:3", "--json")
+    result = simulate("--coll", "allreduce", "--algorithm", "ring", "--fail", "dead=rank:3", "--json", MANTA_SEGMENT="1M")
     (ring,) = json.loads(result.stdout)["algorithms"]
     assert result.returncode == 1 and ring["ns"] is None and ring["stuck_ranks"] == 15
     assert [(wait["rank"], wait["waits_for"]) for wait in ring["stuck"][:2]] == [(2, 3), (4, 3)]

@@ -88,13 +88,15 @@ static void print_table(const struct mt_select_candidate *candidates, uint32_t c
 /* Why the first of the list runs: it need not be the one of the lowest price. */
 static const char *why_first(const struct mt_select_candidate *candidates, uint32_t count)
 {
-    if (candidates[0].slow_ns)
+    int is_lowest = 1;
+    for (uint32_t i = 1; i < count && candidates[i].excluded == NULL; i++)
+        is_lowest &= candidates[i].predicted_ns >= candidates[0].predicted_ns;
+    if (is_lowest)
+        return "the cost model's best";
+    if (candidates[0].slow_ns != 0)
         return "nobody knows the network's speed (manta tune measures it), and this is good both "
                "if it is\n  fast, as predicted, and at 1 Gbit/s";
-    for (uint32_t i = 1; i < count && candidates[i].excluded == NULL; i++)
-        if (candidates[i].predicted_ns < candidates[0].predicted_ns)
-            return "within 5 % of the cost model's best, and picked by its number of messages";
-    return "the cost model's best";
+    return "within 5 % of the cost model's best, and picked by its number of messages";
 }
 
 static int print_verdict(const struct mt_select_candidate *candidates, uint32_t count,

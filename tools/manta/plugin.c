@@ -268,8 +268,9 @@ int command_plugin(int argc, char **argv)
         } else if (option == 'j') {
             options.json = 1;
         } else {
-            print_help(option == 'h' ? stdout : stderr);
-            return option == 'h' ? 0 : EXIT_USAGE;
+            if (option == 'h')
+                print_help(stdout);
+            return option == 'h' ? 0 : command_usage("plugin", help, option);
         }
     }
     if (optind == argc)
@@ -278,7 +279,7 @@ int command_plugin(int argc, char **argv)
     if (strcmp(what, "list") == 0 && optind + 1 == argc)
         return list_transports(options.json);
     if (strcmp(what, "check") != 0)
-        return wrong("there is list, alone, and check");
+        return command_refuse("plugin", strcmp(what, "list") == 0 ? argv[optind + 1] : what);
     if (optind + 2 != argc)
         return wrong("check takes one file or name");
     return check_only(options.only) ? EXIT_USAGE : run_check(argv[optind + 1], &options);
