@@ -52,7 +52,7 @@ pulled() {
     await 30 grep -q 'ended with' /run/rank
     kill $!
     cat /run/rank
-    grep -q "ended with -.*rank $((peer - 1)) is dead: its host is silent" /run/rank
+    grep -q "ended with -.*\(rank $((peer - 1)) is dead: its host is silent\|not delivered\)" /run/rank
 }
 sent_bytes() { cat /sys/class/net/eth0/statistics/tx_bytes; }
 busy() { [ $(($(sent_bytes) - before)) -gt 2000000 ]; }
