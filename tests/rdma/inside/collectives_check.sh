@@ -10,9 +10,11 @@ promises() {
     MANTA_VERBS_DEVICE=rxe_n0r0,rxe_n0r1 MANTA_OFI_DOMAIN=rxe_n0r0 MANTA_OFI_PROVIDER="verbs;ofi_rxm" \
         timeout 100 build/bin/manta plugin check "$@"
 }
-# All but lost: in a send to a peer that has closed, libfabric 1.17's ofi_rxm over verbs crashes.
-of_ofi=open,matching,ordering,mismatch,length,epoch,deadline,abort,close,drain,eager,full,sleep,errors,counters
+# All but full, for which an emulated card is too slow; and over libfabric but lost: in a send to a peer
+# that has closed, 1.17's ofi_rxm over verbs crashes.
+of_ofi=open,matching,ordering,mismatch,length,epoch,deadline,abort,close,drain,eager,sleep,errors,counters
 of_ofi=$of_ofi,registration,random
+of_verbs=$of_ofi,lost
 
 # perf TRANSPORTS NODES RANKS-A-NODE [options]: it is seen that what must cross a wire does.
 perf() {
@@ -29,7 +31,7 @@ perf() {
 sizes=(--min 4 --max 256k --factor 256)
 
 fabric 4 2
-check "what verbs promises" promises verbs
+check "what verbs promises" promises verbs --only $of_verbs
 check "what ofi promises" promises ofi --only $of_ofi
 for transport in $transports; do
     counts="2 3 4"

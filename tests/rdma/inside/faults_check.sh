@@ -115,7 +115,7 @@ wires_that_are_lost() {
 }
 
 verbs_alone() {
-    scene "a link down among 1000 calls" short through allreduce 1000 nic_link rdma 1 0 down
+    scene "a link down among many calls" short through allreduce ${CALLS:-200} nic_link rdma 1 0 down
     scene "a port down" through allreduce 60 nic_port rdma 1 1 down
     scene "a rail is a black hole" through allreduce 60 nic_netem rdma 1 1 loss 100%
     scene "a node is cut off" told allreduce 3 "$lost" both nic_port 1 down
