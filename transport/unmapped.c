@@ -74,6 +74,9 @@ static void *read_events(void *packed)
             take(&messages[i]);
         atomic_store(&reading, 0);
     }
+    /* Before the thread ends: what is unmapped with it (a sanitizer's memory) may lie in a range that
+     * is registered, and nobody else reads the event. */
+    mt_fd_close(fds[0].fd);
     return NULL;
 }
 
@@ -144,7 +147,7 @@ void mt_unmapped_release(void)
     pthread_mutex_lock(&lock);
     int is_last = --users == 0;
     pthread_t last = thread;
-    int events = events_fd, stop = stop_fd;
+    int stop = stop_fd; /* the thread closes the other */
     if (is_last)
         events_fd = stop_fd = -1;
     pthread_mutex_unlock(&lock);
@@ -153,7 +156,6 @@ void mt_unmapped_release(void)
     ssize_t written = write(stop, &one, sizeof(one));
     (void)written; /* it cannot be full */
     pthread_join(last, NULL);
-    mt_fd_close(events);
     mt_fd_close(stop);
 }
 
