@@ -74,8 +74,8 @@ static void *read_events(void *packed)
             take(&messages[i]);
         atomic_store(&reading, 0);
     }
-    /* Before the thread ends: what is unmapped with it (a sanitizer's memory) may lie in a range that
-     * is registered, and nobody else reads the event. */
+    /* Before the thread ends: what is unmapped with it (a sanitizer's memory) may lie in a range
+     * that is registered, and nobody else reads the event. */
     mt_fd_close(fds[0].fd);
     return NULL;
 }
