@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "core/bytes.h"
 #include "core/stream.h"
 
 static const uint8_t hello_magic[8] = {'M', 'A', 'N', 'T', 'A', 0xab, '\r', '\n'};
@@ -33,8 +34,8 @@ static const uint8_t *take(struct mt_reader *reader, size_t count)
 void mt_put_u32(struct mt_writer *writer, uint32_t value)
 {
     uint8_t *at = reserve(writer, 4);
-    for (int i = 0; at && i < 4; i++)
-        at[i] = (uint8_t)(value >> 8 * i);
+    if (at)
+        mt_bytes_put32(at, value);
 }
 
 void mt_put_u64(struct mt_writer *writer, uint64_t value)
@@ -60,10 +61,7 @@ void mt_put_string(struct mt_writer *writer, const char *text)
 uint32_t mt_get_u32(struct mt_reader *reader)
 {
     const uint8_t *at = take(reader, 4);
-    uint32_t value = 0;
-    for (int i = 0; at && i < 4; i++)
-        value |= (uint32_t)at[i] << 8 * i;
-    return value;
+    return at ? mt_bytes_get32(at) : 0;
 }
 
 uint64_t mt_get_u64(struct mt_reader *reader)

@@ -1,34 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transport/frame.h"
 
+#include "core/bytes.h"
+
 /*
  * offset  0 type   1 mark 'M'   2-3 zero   4 hash   8 call   16 epoch   20 segment   24 number
  *        28 part  32 bytes
  */
 enum { MARK = 'M' };
-
-static void put32(uint8_t *wire, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        wire[i] = (uint8_t)(value >> (8 * i));
-}
-
-static void put64(uint8_t *wire, uint64_t value)
-{
-    put32(wire, (uint32_t)value);
-    put32(wire + 4, (uint32_t)(value >> 32));
-}
-
-static uint32_t get32(const uint8_t *wire)
-{
-    return (uint32_t)wire[0] | (uint32_t)wire[1] << 8 | (uint32_t)wire[2] << 16 |
-           (uint32_t)wire[3] << 24;
-}
-
-static uint64_t get64(const uint8_t *wire)
-{
-    return (uint64_t)get32(wire) | (uint64_t)get32(wire + 4) << 32;
-}
 
 void mt_frame_encode(const struct mt_frame *frame, uint8_t *wire)
 {
@@ -36,13 +15,13 @@ void mt_frame_encode(const struct mt_frame *frame, uint8_t *wire)
     wire[1] = MARK;
     wire[2] = 0;
     wire[3] = 0;
-    put32(wire + 4, frame->id.hash);
-    put64(wire + 8, frame->id.call);
-    put32(wire + 16, frame->id.epoch);
-    put32(wire + 20, frame->id.segment);
-    put32(wire + 24, frame->id.number);
-    put32(wire + 28, frame->part);
-    put64(wire + 32, frame->bytes);
+    mt_bytes_put32(wire + 4, frame->id.hash);
+    mt_bytes_put64(wire + 8, frame->id.call);
+    mt_bytes_put32(wire + 16, frame->id.epoch);
+    mt_bytes_put32(wire + 20, frame->id.segment);
+    mt_bytes_put32(wire + 24, frame->id.number);
+    mt_bytes_put32(wire + 28, frame->part);
+    mt_bytes_put64(wire + 32, frame->bytes);
 }
 
 static int part_fits(const struct mt_frame *frame)
@@ -63,13 +42,13 @@ int mt_frame_decode(const uint8_t *wire, struct mt_frame *frame_out)
 {
     struct mt_frame frame = {
         .type = wire[0],
-        .part = get32(wire + 28),
-        .bytes = get64(wire + 32),
-        .id = {.call = get64(wire + 8),
-               .epoch = get32(wire + 16),
-               .segment = get32(wire + 20),
-               .number = get32(wire + 24),
-               .hash = get32(wire + 4)},
+        .part = mt_bytes_get32(wire + 28),
+        .bytes = mt_bytes_get64(wire + 32),
+        .id = {.call = mt_bytes_get64(wire + 8),
+               .epoch = mt_bytes_get32(wire + 16),
+               .segment = mt_bytes_get32(wire + 20),
+               .number = mt_bytes_get32(wire + 24),
+               .hash = mt_bytes_get32(wire + 4)},
     };
     if (wire[1] != MARK || wire[2] != 0 || wire[3] != 0)
         return MANTA_ETRANSPORT;

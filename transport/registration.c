@@ -244,6 +244,32 @@ void mt_registrations_give(struct mt_registrations *cache, struct mt_registratio
     }
 }
 
+void mt_registrations_give_all(struct mt_registrations *cache,
+                               struct mt_registration **registrations, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (registrations[i] != NULL)
+            mt_registrations_give(cache, registrations[i]);
+        registrations[i] = NULL;
+    }
+}
+
+int mt_registrations_take_all(struct mt_registrations *cache, const struct iovec *pieces,
+                              uint32_t count, struct mt_registration **out)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        out[i] = NULL;
+        if (pieces[i].iov_len == 0)
+            continue;
+        int code = mt_registrations_take(cache, pieces[i].iov_base, pieces[i].iov_len, &out[i]);
+        if (code != 0) {
+            mt_registrations_give_all(cache, out, i);
+            return code;
+        }
+    }
+    return 0;
+}
+
 int mt_registrations_enter(struct mt_registrations *cache, void *start, uint64_t bytes,
                            void *handle, struct mt_registration **out)
 {

@@ -12,6 +12,7 @@
 #define MT_TRANSPORT_REGISTRATION_H
 
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include <manta/transport.h>
 
@@ -45,6 +46,13 @@ void mt_registrations_destroy(struct mt_registrations *cache);
 int mt_registrations_take(struct mt_registrations *cache, const void *start, uint64_t bytes,
                           struct mt_registration **out);
 void mt_registrations_give(struct mt_registrations *cache, struct mt_registration *registration);
+
+/* The same of `count` pieces; those of nothing get NULL. Where one fails, none is taken. */
+int mt_registrations_take_all(struct mt_registrations *cache, const struct iovec *pieces,
+                              uint32_t count, struct mt_registration **out);
+/* And back; all become NULL. */
+void mt_registrations_give_all(struct mt_registrations *cache,
+                               struct mt_registration **registrations, uint32_t count);
 
 /* By hand: with a handle that the caller has made, or NULL: make it. It stays until it is removed,
  * and ends then, or when its last user gives it back. 0 or MANTA_E*. */

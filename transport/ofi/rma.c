@@ -41,34 +41,6 @@ int mt_ofi_can_write(const struct fi_info *info)
     return (info->caps & FI_RMA) && info->domain_attr->cq_data_size >= DATA_BYTES_LEAST;
 }
 
-static void give_all(struct mt_ofi_endpoint *endpoint, struct mt_registration **registrations,
-                     uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (registrations[i] != NULL)
-            mt_registrations_give(endpoint->registrations, registrations[i]);
-        registrations[i] = NULL;
-    }
-}
-
-/* 0, or an error, and nothing is taken. */
-static int take_all(struct mt_ofi_endpoint *endpoint, const struct iovec *pieces, uint32_t count,
-                    struct mt_registration **registrations)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        registrations[i] = NULL;
-        if (pieces[i].iov_len == 0)
-            continue;
-        int code = mt_registrations_take(endpoint->registrations, pieces[i].iov_base,
-                                         pieces[i].iov_len, &registrations[i]);
-        if (code != 0) {
-            give_all(endpoint, registrations, i);
-            return code;
-        }
-    }
-    return 0;
-}
-
 static uint64_t address_of(const struct mt_ofi_endpoint *endpoint, const struct iovec *piece,
                            const struct mt_registration *registration)
 {
@@ -117,7 +89,8 @@ uint32_t mt_ofi_wire_offer(void *wire, uint32_t rank, struct mt_wire_place *plac
     if (endpoint->endpoint == NULL)
         return 0;
     struct mt_ofi_offer *offer = offer_take(endpoint, &index);
-    if (offer == NULL || take_all(endpoint, place->pieces, place->count, offer->registrations) != 0)
+    if (offer == NULL || mt_registrations_take_all(endpoint->registrations, place->pieces,
+                                                   place->count, offer->registrations) != 0)
         return 0;
     offer->request = place->request;
     offer->peer = rank;
@@ -136,7 +109,7 @@ void mt_ofi_wire_release(void *wire, uint32_t rank, uint32_t number)
     struct mt_ofi_endpoint *endpoint = wire;
     struct mt_ofi_offer *offer = &endpoint->offers[number - 1];
     (void)rank;
-    give_all(endpoint, offer->registrations, offer->count);
+    mt_registrations_give_all(endpoint->registrations, offer->registrations, offer->count);
     offer->request = NULL;
 }
 
@@ -314,7 +287,8 @@ int mt_ofi_wire_write(void *wire, uint32_t rank, const struct mt_wire_place *pla
         return MANTA_ENOTSUP;
     memset(write->registrations, 0, sizeof(write->registrations));
     if ((endpoint->info->domain_attr->mr_mode & FI_MR_LOCAL) &&
-        take_all(endpoint, write->pieces, write->local_count, write->registrations) != 0)
+        mt_registrations_take_all(endpoint->registrations, write->pieces, write->local_count,
+                                  write->registrations) != 0)
         return MANTA_ENOTSUP;
     write->data |= count << COUNT_AT;
     write->request = place->request;
@@ -335,7 +309,7 @@ void mt_ofi_chunk_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_chunk *ch
     }
     if (write->under_way > 0)
         return;
-    give_all(endpoint, write->registrations, write->local_count);
+    mt_registrations_give_all(endpoint->registrations, write->registrations, write->local_count);
     write->request = NULL;
     mt_messages_wrote(endpoint->messages, write->peer, request);
     mt_ofi_peer_dirty(endpoint, &endpoint->peers[write->peer]);
@@ -358,7 +332,8 @@ int mt_ofi_wire_cease(void *wire, uint32_t rank)
         struct mt_ofi_peer *peer = &endpoint->peers[r];
         for (uint32_t i = 0; peer->writes != NULL && i < MT_OFI_WRITES; i++) {
             if (peer->writes[i].request != NULL)
-                give_all(endpoint, peer->writes[i].registrations, peer->writes[i].local_count);
+                mt_registrations_give_all(endpoint->registrations, peer->writes[i].registrations,
+                                          peer->writes[i].local_count);
             peer->writes[i].request = NULL;
         }
     }

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -15,8 +14,8 @@
 #include <unistd.h>
 
 #include "core/clock.h"
-#include "core/service.h"
 #include "transport/answer.h"
+#include "transport/descriptors.h"
 #include "transport/registry.h"
 
 enum { EVENTS = 32 };
@@ -29,37 +28,6 @@ static int query(const struct manta_transport_host *host, struct manta_transport
     (void)host;
     (void)error;
     return 0;
-}
-
-static int watch(struct mt_tcp_endpoint *endpoint, int *fd)
-{
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = fd};
-    if (*fd < 0)
-        return -1;
-    mt_fd_enter(*fd);
-    return epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_ADD, *fd, &event);
-}
-
-static int open_descriptors(struct mt_tcp_endpoint *endpoint)
-{
-    endpoint->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (endpoint->epoll_fd < 0)
-        return -1;
-    mt_fd_enter(endpoint->epoll_fd);
-    endpoint->mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (watch(endpoint, &endpoint->mail_fd) != 0)
-        return -1;
-    endpoint->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    return watch(endpoint, &endpoint->timer_fd);
-}
-
-static void close_descriptors(struct mt_tcp_endpoint *endpoint)
-{
-    const int fds[] = {endpoint->timer_fd, endpoint->mail_fd, endpoint->epoll_fd};
-    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
-        if (fds[i] >= 0)
-            mt_fd_close(fds[i]);
-    }
 }
 
 static struct mt_tcp_endpoint *endpoint_create(const struct manta_transport_open *params)
@@ -101,7 +69,7 @@ static void free_bulk(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *so
 static void endpoint_free(struct mt_tcp_endpoint *endpoint)
 {
     const struct manta_transport_host *host = endpoint->host;
-    close_descriptors(endpoint);
+    mt_descriptors_close(endpoint->epoll_fd, endpoint->mail_fd, endpoint->timer_fd);
     mt_messages_destroy(endpoint->messages);
     for (uint32_t peer = 0; peer < endpoint->ranks; peer++) {
         mt_tcp_socket_free(endpoint, &endpoint->peers[peer].link);
@@ -143,7 +111,8 @@ static int open_endpoint(const struct manta_transport_open *params, void **endpo
         .wire_arg = endpoint,
     };
     int code = mt_messages_create(&settings, &endpoint->messages);
-    if (code == 0 && open_descriptors(endpoint) != 0)
+    if (code == 0 && mt_descriptors_open(&endpoint->epoll_fd, &endpoint->mail_fd,
+                                         &endpoint->timer_fd, EPOLLIN | EPOLLET) != 0)
         code = MANTA_ESYSTEM;
     if (code == 0) {
         code = mt_tcp_mailbox_open(endpoint);

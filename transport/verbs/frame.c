@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/bytes.h"
 #include "core/counter.h"
 #include "transport/verbs/verbs.h"
 
@@ -20,18 +21,6 @@ struct head {
 _Static_assert(sizeof(struct head) == MT_VERBS_HEAD_BYTES, "a head has its length");
 _Static_assert(MT_VERBS_HEAD_BYTES + MT_FRAME_BYTES + MT_VERBS_EAGER_BYTES <= MT_VERBS_SLOT_BYTES,
                "a slot holds the longest frame");
-
-static void put32(uint8_t *bytes, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        bytes[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get32(const uint8_t *bytes)
-{
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-           (uint32_t)bytes[3] << 24;
-}
 
 static uint8_t *send_slot(const struct mt_verbs_endpoint *endpoint, uint32_t slot)
 {
@@ -122,8 +111,8 @@ static uint8_t *begin_frame(struct mt_verbs_endpoint *endpoint, struct mt_verbs_
     uint32_t slot = endpoint->free_sends[--endpoint->free_send_count];
     struct head head = {
         .mark = MARK, .kind = (uint8_t)kind, .lane = lane, .generation = generation};
-    put32(head.number, peer->next);
-    put32(head.from, endpoint->rank);
+    mt_bytes_put32(head.number, peer->next);
+    mt_bytes_put32(head.from, endpoint->rank);
     memcpy(send_slot(endpoint, slot), &head, sizeof(head));
     peer->sent[peer->next % MT_VERBS_FRAMES] = (struct mt_verbs_sent){slot, sizeof(head)};
     return send_slot(endpoint, slot);
@@ -342,7 +331,8 @@ static int take_in_turn(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer
                         uint32_t rail, uint32_t slot, uint32_t bytes)
 {
     const uint8_t *start = endpoint->rails[rail].memory + (size_t)slot * MT_VERBS_SLOT_BYTES;
-    uint32_t ahead = get32(((const struct head *)(const void *)start)->number) - peer->expected;
+    uint32_t ahead =
+        mt_bytes_get32(((const struct head *)(const void *)start)->number) - peer->expected;
     struct mt_verbs_held *held = &peer->held[(peer->expected + ahead) % MT_VERBS_FRAMES];
     if (ahead == 0) {
         peer->expected++;
@@ -363,7 +353,7 @@ void mt_verbs_frame_came(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint
     struct head head;
     int kept = 0;
     memcpy(&head, start, sizeof(head));
-    uint32_t from = get32(head.from);
+    uint32_t from = mt_bytes_get32(head.from);
     struct mt_verbs_peer *peer = bytes >= sizeof(head) && bytes <= MT_VERBS_SLOT_BYTES &&
                                          head.mark == MARK && from < endpoint->ranks
                                      ? endpoint->peers[from]

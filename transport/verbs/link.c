@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/bytes.h"
 #include "core/log.h"
 #include "transport/verbs/verbs.h"
 
@@ -22,18 +23,6 @@ struct note {
 _Static_assert(sizeof(struct note) == MT_VERBS_NOTE_BYTES, "a note has its length");
 static const uint8_t mark[4] = {'n', 'o', 't', '1'};
 
-static void put32(uint8_t *bytes, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        bytes[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get32(const uint8_t *bytes)
-{
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-           (uint32_t)bytes[3] << 24;
-}
-
 /* Notes are few and short: one that the kernel does not take means a stream that is no more. */
 void mt_verbs_tell(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_lane *lane,
                    enum mt_verbs_note_kind kind)
@@ -42,7 +31,7 @@ void mt_verbs_tell(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_lan
     struct note note = {.kind = (uint8_t)kind, .lane = lane->index, .generation = lane->generation};
     memcpy(note.mark, mark, sizeof(mark));
     for (uint32_t q = 0; q < MT_VERBS_QUEUES && kind == MT_VERBS_NOTE_MADE; q++)
-        put32(note.numbers[q], lane->queues[q].qp->qp_num);
+        mt_bytes_put32(note.numbers[q], lane->queues[q].qp->qp_num);
     if (peer->link != MT_VERBS_LINK_OPEN)
         return;
     if (send(peer->fd, &note, sizeof(note), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(note))
@@ -174,7 +163,7 @@ static void take_made(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *
     int8_t ahead = (int8_t)(note->generation - lane->generation);
     if (ahead == 0 && lane->state == MT_VERBS_LANE_MADE) {
         for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++)
-            lane->queues[q].remote = get32(note->numbers[q]);
+            lane->queues[q].remote = mt_bytes_get32(note->numbers[q]);
         mt_verbs_lane_begin_connect(endpoint, lane);
     }
     if (ahead <= 0)
@@ -182,7 +171,7 @@ static void take_made(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *
     lane->is_remade = 1;
     lane->next_generation = note->generation;
     for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++)
-        lane->next_remotes[q] = get32(note->numbers[q]);
+        lane->next_remotes[q] = mt_bytes_get32(note->numbers[q]);
     mt_verbs_lane_fail(endpoint, lane, "the peer has given it up");
     mt_verbs_unsettle(endpoint);
 }

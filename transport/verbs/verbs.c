@@ -6,13 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "core/counter.h"
-#include "core/service.h"
 #include "transport/answer.h"
+#include "transport/descriptors.h"
 #include "transport/registry.h"
 
 enum { EVENTS = 32, WHY_BYTES = 200, LOOK_EVERY = 64 };
@@ -25,37 +24,6 @@ static int query(const struct manta_transport_host *host, struct manta_transport
     if (library != NULL && mt_verbs_devices_query(library, why, sizeof(why)) == 0)
         return 0;
     return mt_transport_refuse(error, MANTA_ENOTSUP, 0, why);
-}
-
-static int watch(struct mt_verbs_endpoint *endpoint, int *fd)
-{
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = fd};
-    if (*fd < 0)
-        return -1;
-    mt_fd_enter(*fd);
-    return epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_ADD, *fd, &event);
-}
-
-static int open_descriptors(struct mt_verbs_endpoint *endpoint)
-{
-    endpoint->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (endpoint->epoll_fd < 0)
-        return -1;
-    mt_fd_enter(endpoint->epoll_fd);
-    endpoint->mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (watch(endpoint, &endpoint->mail_fd) != 0)
-        return -1;
-    endpoint->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    return watch(endpoint, &endpoint->timer_fd);
-}
-
-static void close_descriptors(struct mt_verbs_endpoint *endpoint)
-{
-    const int fds[] = {endpoint->timer_fd, endpoint->mail_fd, endpoint->epoll_fd};
-    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
-        if (fds[i] >= 0)
-            mt_fd_close(fds[i]);
-    }
 }
 
 static struct mt_verbs_endpoint *endpoint_create(const struct manta_transport_open *params)
@@ -95,7 +63,7 @@ static void endpoint_free(struct mt_verbs_endpoint *endpoint)
     mt_registrations_destroy(endpoint->registrations);
     mt_verbs_stop(endpoint);
     mt_verbs_devices_close(endpoint);
-    close_descriptors(endpoint);
+    mt_descriptors_close(endpoint->epoll_fd, endpoint->mail_fd, endpoint->timer_fd);
     mt_messages_destroy(endpoint->messages);
     for (uint32_t rank = 0; rank < endpoint->ranks; rank++) {
         host->free(endpoint->doors[rank].address);
@@ -131,7 +99,8 @@ static int open_parts(struct mt_verbs_endpoint *endpoint, const struct manta_tra
     code = mt_messages_create(&settings, &endpoint->messages);
     if (code == 0)
         code = mt_verbs_memory_open(endpoint);
-    if (code == 0 && open_descriptors(endpoint) != 0)
+    if (code == 0 && mt_descriptors_open(&endpoint->epoll_fd, &endpoint->mail_fd,
+                                         &endpoint->timer_fd, EPOLLIN) != 0)
         code = MANTA_ESYSTEM;
     if (code == 0) {
         code = mt_verbs_mailbox_open(endpoint);

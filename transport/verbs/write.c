@@ -9,60 +9,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/bytes.h"
 #include "transport/verbs/verbs.h"
 
 enum { HEAD_BYTES = 4, PIECE_BYTES = 16, KEY_BYTES = 4 };
-
-static void put32(uint8_t *bytes, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        bytes[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get32(const uint8_t *bytes)
-{
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-           (uint32_t)bytes[3] << 24;
-}
-
-static void put64(uint8_t *bytes, uint64_t value)
-{
-    put32(bytes, (uint32_t)value);
-    put32(bytes + 4, (uint32_t)(value >> 32));
-}
-
-static uint64_t get64(const uint8_t *bytes)
-{
-    return (uint64_t)get32(bytes) | (uint64_t)get32(bytes + 4) << 32;
-}
-
-static void give(struct mt_verbs_endpoint *endpoint, struct mt_registration **registrations,
-                 uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (registrations[i] != NULL)
-            mt_registrations_give(endpoint->registrations, registrations[i]);
-        registrations[i] = NULL;
-    }
-}
-
-/* Show the card all pieces. 0 or MANTA_E*. Pieces of nothing are not shown. */
-static int take(struct mt_verbs_endpoint *endpoint, const struct iovec *pieces, uint32_t count,
-                struct mt_registration **registrations)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        registrations[i] = NULL;
-        if (pieces[i].iov_len == 0)
-            continue;
-        int code = mt_registrations_take(endpoint->registrations, pieces[i].iov_base,
-                                         pieces[i].iov_len, &registrations[i]);
-        if (code != 0) {
-            give(endpoint, registrations, i);
-            return code;
-        }
-    }
-    return 0;
-}
 
 static const struct mt_verbs_memory *memory_of(const struct mt_registration *registration)
 {
@@ -87,11 +37,11 @@ static uint32_t encode(const struct mt_verbs_endpoint *endpoint, const struct mt
     for (uint32_t i = 0; i < what->count; i++) {
         if (what->pieces[i].iov_len == 0)
             continue;
-        put64(at, (uint64_t)(uintptr_t)what->pieces[i].iov_base);
-        put64(at + 8, what->pieces[i].iov_len);
+        mt_bytes_put64(at, (uint64_t)(uintptr_t)what->pieces[i].iov_base);
+        mt_bytes_put64(at + 8, what->pieces[i].iov_len);
         at += PIECE_BYTES;
         for (uint32_t rail = 0; rail < rails; rail++, at += KEY_BYTES)
-            put32(at, memory_of(offer->registrations[i])->mr[rail]->rkey);
+            mt_bytes_put32(at, memory_of(offer->registrations[i])->mr[rail]->rkey);
     }
     return (uint32_t)(at - what->offer);
 }
@@ -109,7 +59,8 @@ uint32_t mt_verbs_offer(void *wire, uint32_t rank, struct mt_wire_place *place)
             return 0;
     }
     struct mt_verbs_offer *offer = &endpoint->offers[at];
-    if (take(endpoint, place->pieces, place->count, offer->registrations) != 0)
+    if (mt_registrations_take_all(endpoint->registrations, place->pieces, place->count,
+                                  offer->registrations) != 0)
         return 0;
     offer->request = place->request;
     offer->peer = rank;
@@ -126,7 +77,7 @@ void mt_verbs_release(void *wire, uint32_t rank, uint32_t number)
     struct mt_verbs_endpoint *endpoint = wire;
     struct mt_verbs_offer *offer = &endpoint->offers[number - 1];
     (void)rank;
-    give(endpoint, offer->registrations, offer->count);
+    mt_registrations_give_all(endpoint->registrations, offer->registrations, offer->count);
     offer->request = NULL;
 }
 
@@ -166,12 +117,12 @@ static int decode(const struct mt_wire_place *place, struct mt_verbs_write *writ
     write->remote_rails = rails;
     for (uint32_t i = 0; i < count; i++) {
         struct mt_verbs_remote *remote = &write->remotes[i];
-        remote->start = get64(at);
-        remote->bytes = get64(at + 8);
+        remote->start = mt_bytes_get64(at);
+        remote->bytes = mt_bytes_get64(at + 8);
         bytes += remote->bytes;
         at += PIECE_BYTES;
         for (uint32_t rail = 0; rail < rails; rail++, at += KEY_BYTES)
-            remote->keys[rail] = get32(at);
+            remote->keys[rail] = mt_bytes_get32(at);
     }
     return bytes == place->bytes ? 0 : -1;
 }
@@ -237,7 +188,8 @@ int mt_verbs_write(void *wire, uint32_t rank, const struct mt_wire_place *place)
     write->part_count = cut(endpoint, peer, place->bytes, write);
     if (write->part_count == 0)
         return MANTA_ENOTSUP;
-    if (take(endpoint, place->pieces, place->count, write->registrations) != 0)
+    if (mt_registrations_take_all(endpoint->registrations, place->pieces, place->count,
+                                  write->registrations) != 0)
         return MANTA_ENOTSUP;
     write->request = place->request;
     write->peer = rank;
@@ -263,7 +215,7 @@ int mt_verbs_cease(void *wire, uint32_t rank)
 static void end_write(struct mt_verbs_endpoint *endpoint, struct mt_verbs_write *write)
 {
     struct manta_transport_request *request = write->request;
-    give(endpoint, write->registrations, write->count);
+    mt_registrations_give_all(endpoint->registrations, write->registrations, write->count);
     write->request = NULL;
     if (write->is_lost)
         mt_messages_again(endpoint->messages, write->peer, request);
@@ -312,7 +264,7 @@ void mt_verbs_writes_drop(struct mt_verbs_endpoint *endpoint, uint32_t rank)
         struct mt_verbs_write *write = &endpoint->writes[i];
         if (write->request == NULL || write->peer != rank)
             continue;
-        give(endpoint, write->registrations, write->count);
+        mt_registrations_give_all(endpoint->registrations, write->registrations, write->count);
         write->request = NULL;
     }
 }
