@@ -13,8 +13,9 @@
 #include "core/control_verdict.h"
 #include "core/ranks.h"
 
-/* Pieces go from rank to rank, and a goodbye may overtake them. */
-#define LEAVERS_PIECE_NS (300 * (uint64_t)MT_MS)
+/* Pieces go from rank to rank, and the goodbye or the abort of a rank for which the exchange has
+ * ended may overtake them. */
+#define LEAVERS_PIECE_NS (500 * (uint64_t)MT_MS)
 
 int mt_gather_init(struct mt_control *control)
 {
@@ -136,6 +137,18 @@ static void word_departed(const struct mt_control *control, const struct mt_call
                           rank);
 }
 
+/* A rank that aborts what is not whole here may have had all pieces; if so they come here, too, and
+ * the abort counts from the first call on, as it does there. */
+static void wait_for_those_under_way(struct mt_control *control, const struct mt_gather *gather)
+{
+    uint64_t until_ns = mt_clock_now_ns() + LEAVERS_PIECE_NS;
+    if (control->is_made || control->failure.code != MANTA_EABORTED ||
+        control->failure.rank == (int)control->group->rank)
+        return;
+    while (gather->have < control->group->ranks && mt_clock_now_ns() < until_ns)
+        mt_service_wait(until_ns);
+}
+
 /* Lock held. Until all pieces are here, or the group has failed. */
 static int wait_for_pieces(struct mt_control *control, const struct mt_gather *gather,
                            const struct mt_exchange *exchange, struct mt_error *error)
@@ -163,6 +176,8 @@ static int wait_for_pieces(struct mt_control *control, const struct mt_gather *g
             mt_service_wait(grace_ns && grace_ns < deadline_ns ? grace_ns : deadline_ns);
         }
     }
+    if (mt_control_failed(control))
+        wait_for_those_under_way(control, gather);
     if (gather->have == control->group->ranks)
         return 0;
     mt_control_failure(control, error);

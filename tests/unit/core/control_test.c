@@ -482,6 +482,28 @@ static void exchange_names_who_is_missing(void **state)
     }
 }
 
+/* Rank 0 aborts what is whole for it, and its abort overtakes rank 2's piece on its way to rank 1. */
+static void exchange_after_the_abort(struct group_rank *rank)
+{
+    struct group_parts out;
+    pthread_barrier_wait(&phase);
+    if (rank->rank == 0)
+        mt_control_abort(rank->group->control, NULL);
+    if (rank->rank != 1)
+        await_failure(rank);
+    rank->result = group_rank_exchange(rank, "x", 1, 20 * MT_SECOND, &out);
+    pthread_barrier_wait(&phase);
+}
+
+static void an_abort_may_overtake_the_last_pieces(void **state)
+{
+    (void)state;
+    struct group_rank rank[3];
+    run(3, rank, exchange_after_the_abort);
+    assert_int_equal(rank[1].result, 0);
+    assert_int_equal(rank[2].result, 0);
+}
+
 static void fail_everywhere_at_once(struct group_rank *rank)
 {
     struct mt_error error;
@@ -524,6 +546,7 @@ int main(void)
         cmocka_unit_test(receive_names_its_sender),
         cmocka_unit_test(exchanges_carry_64_kib),
         cmocka_unit_test(exchange_names_who_is_missing),
+        cmocka_unit_test(an_abort_may_overtake_the_last_pieces),
         cmocka_unit_test(first_failure_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
