@@ -11,7 +11,10 @@ enum {
                                * members, who have to read as much in two phases */
     COMPARE_EACH = 8,         /* looks in vain */
     STEPS = 16,               /* steps of a kernel in one progress: a few chunks */
-    PIECES = 8,               /* a broadcast is cut into about that many, within these bounds */
+    CLAIM_WAITING_BYTES = 512, /* of the next payload's place, at each look in vain */
+    CLAIM_BYTES = 4096,        /* the same at the end: no more than comes while this rank goes on */
+    CLAIM_ROOT_BYTES = 16384,  /* who only publishes has the time in which the others read */
+    PIECES = 8,                /* a broadcast is cut into about that many, within these bounds */
     PIECE_BYTES_MIN = 16 * 1024,
     PIECE_BYTES_MAX = 64 * 1024
 };
@@ -361,6 +364,8 @@ int mt_shm_team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
     for (int step = 0; step < STEPS && team->head != NULL; step++) {
         struct mt_shm_op *op = team->head;
         int code = step_op(endpoint, team, op, &peer);
+        if (code == MANTA_EAGAIN && !op->crowded)
+            mt_shm_team_claim_ring(team, CLAIM_WAITING_BYTES);
         if (code == MANTA_EAGAIN && (op->crowded || team->waits++ % COMPARE_EACH == 0))
             code = compare(endpoint, team, &peer);
         if (code == MANTA_EAGAIN)
@@ -368,6 +373,8 @@ int mt_shm_team_progress(struct mt_shm_endpoint *endpoint, struct mt_shm_team *t
         happened = 1;
         if (code == 0) {
             team->tick += mt_shm_op_ticks(op);
+            if (!op->line && !op->crowded)
+                mt_shm_team_claim_ring(team, op->consumes ? CLAIM_BYTES : CLAIM_ROOT_BYTES);
             if (!op->line && !op->grouped)
                 mt_shm_team_measure(endpoint, team, op->elements * op->size);
             end(team, 0, MANTA_PLAN_NONE);
@@ -410,6 +417,7 @@ static void post_line(struct mt_shm_endpoint *endpoint, const struct prepared *p
     uint32_t hash = hash_of(&call->id);
     int is_published =
         mt_shm_line_publish(endpoint, team, &prepared->op, source_of(&prepared->op, call), hash);
+    mt_shm_team_claim_next(team, team->tick, prepared->op.elements * prepared->op.size);
     if (is_published && !prepared->op.consumes) {
         mt_shm_line_end(endpoint, team, hash);
         request->peer = MANTA_PLAN_NONE;

@@ -9,6 +9,10 @@
 #include "transport/shm/copy.h"
 #include "transport/shm/fused.h"
 
+/* Payload bytes in the flag's line, on which others wait: written last, so that the line is taken
+ * from them once. */
+enum { BESIDE = MT_SHM_LINE - sizeof(uint64_t) };
+
 static void take(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                  const struct mt_shm_op *op, const uint8_t *payload, uint64_t bytes)
 {
@@ -66,7 +70,9 @@ int mt_shm_line_publish(struct mt_shm_endpoint *endpoint, struct mt_shm_team *te
     uint8_t *payload = mt_shm_team_inline(team, team->tick);
     if (op->collective == MANTA_ALLGATHER)
         src += mt_shm_part(op, team->me);
-    mt_shm_copy_short(payload, src, bytes);
+    if (bytes > BESIDE)
+        memcpy(payload + BESIDE, src + BESIDE, bytes - BESIDE);
+    mt_shm_copy_short(payload, src, bytes < BESIDE ? bytes : BESIDE);
     mt_shm_team_publish(endpoint, team, team->tick, hash, payload);
     mt_count(&endpoint->copied_bytes, bytes);
     mt_count(&endpoint->fused_sent, 1);

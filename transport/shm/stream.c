@@ -69,6 +69,8 @@ static int put(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, struc
         if (code != 0)
             return code;
         mt_shm_team_mark(team, tick, team->ring_head);
+        if (op->collective == MANTA_REDUCE_SCATTER && team->me == 0)
+            team->ring_claimed = bytes / team->count; /* nothing is written there */
     }
     pack(endpoint, team, op, chunk, *payload_out);
     return 0;

@@ -269,8 +269,7 @@ int mt_shm_team_compare(struct mt_shm_endpoint *endpoint, struct mt_shm_team *te
             continue;
         /* Pairs with the release store in mt_shm_team_publish(), but nothing is read for it. */
         uint64_t flag = atomic_load_explicit(
-            (const _Atomic uint64_t *)(const void *)(from->entries +
-                                                     tick % MT_SHM_TICKS * MT_SHM_ENTRY),
+            (const _Atomic uint64_t *)(const void *)mt_shm_team_entry(from, tick),
             memory_order_relaxed);
         *peer_out = from->rank;
         if (flag >> MT_SHM_HASH_BITS == expected >> MT_SHM_HASH_BITS && flag != expected)
@@ -334,21 +333,46 @@ static void release(struct mt_shm_team *team)
     }
 }
 
-/* Ring memory is handed out in whole lines and never wraps within a piece. */
-static int ring_take(struct mt_shm_team *team, uint64_t bytes, uint8_t **piece_out)
+/* A longer payload is written chunk by chunk, and waits for its turn less. */
+enum { CLAIMED_MOST = 16 * 1024 };
+
+/* Where the next piece of this length, whole lines, begins; it never wraps. *head_out: counted from
+ * the first that was handed out. Later pieces lie lower, like entries. */
+static uint8_t *next_piece(const struct mt_shm_team *team, uint64_t length, uint64_t *head_out)
 {
-    uint64_t length = (bytes + MT_SHM_LINE - 1) / MT_SHM_LINE * MT_SHM_LINE;
     uint64_t head = team->ring_head;
     uint64_t at = head % team->ring_bytes;
     if (at + length > team->ring_bytes) {
         head += team->ring_bytes - at;
         at = 0;
     }
+    *head_out = head;
+    return team->ring + team->ring_bytes - at - length;
+}
+
+static int ring_take(struct mt_shm_team *team, uint64_t bytes, uint8_t **piece_out)
+{
+    uint64_t length = (bytes + MT_SHM_LINE - 1) / MT_SHM_LINE * MT_SHM_LINE, head;
+    uint8_t *piece = next_piece(team, length, &head);
     if (head + length - team->ring_tail > team->ring_bytes)
         return MANTA_EAGAIN;
     team->ring_head = head + length;
-    *piece_out = team->ring + at;
+    team->ring_last = length;
+    team->ring_claimed = 0;
+    *piece_out = piece;
     return 0;
+}
+
+void mt_shm_team_claim_ring(struct mt_shm_team *team, uint64_t most)
+{
+    uint64_t head, end = team->ring_last < CLAIMED_MOST ? team->ring_last : CLAIMED_MOST;
+    if (team->ring_claimed >= end)
+        return;
+    const uint8_t *piece = next_piece(team, team->ring_last, &head);
+    if (end - team->ring_claimed > most)
+        end = team->ring_claimed + most;
+    for (; team->ring_claimed < end; team->ring_claimed += MT_SHM_LINE)
+        mt_shm_claim(piece + team->ring_claimed);
 }
 
 int mt_shm_team_ring(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t bytes,

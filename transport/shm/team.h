@@ -39,6 +39,13 @@ static inline uint64_t mt_shm_flag(uint64_t tick, uint32_t hash)
     return (tick + 1) << MT_SHM_HASH_BITS | ((hash ^ hash >> MT_SHM_HASH_BITS) & MT_SHM_HASH_MASK);
 }
 
+/* Where the entry of a tick is. Later ones lie lower: a core that reads upwards fetches what lies
+ * ahead, too, and would take the next entry from who writes it. */
+static inline uint64_t mt_shm_entry_at(uint64_t tick)
+{
+    return (MT_SHM_TICKS - 1 - tick % MT_SHM_TICKS) * MT_SHM_ENTRY;
+}
+
 #define MT_SHM_NOBODY UINT32_C(0xffffffff)  /* no member index */
 #define MT_SHM_IN_PLACE (UINT64_C(1) << 63) /* in the first word of a payload's place */
 
@@ -79,7 +86,8 @@ struct mt_shm_team {
     uint8_t *entries, *ring; /* of this rank */
     _Atomic uint64_t *done;
     uint64_t ring_bytes, chunk_bytes;
-    uint64_t ring_head, ring_tail;                            /* ever handed out, ever released */
+    uint64_t ring_head, ring_tail;    /* ever handed out, ever released */
+    uint64_t ring_last, ring_claimed; /* bytes of the last piece; claimed for the next one */
     uint64_t mark_tick[MT_SHM_TICKS], mark_end[MT_SHM_TICKS]; /* tick + 1, or 0 */
 
     struct mt_shm_distance distance;
@@ -118,8 +126,10 @@ int mt_shm_team_ring(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                      uint8_t **payload_out, uint32_t *peer_out);
 static inline uint8_t *mt_shm_team_inline(const struct mt_shm_team *team, uint64_t tick)
 {
-    return team->entries + tick % MT_SHM_TICKS * MT_SHM_ENTRY + sizeof(uint64_t);
+    return team->entries + mt_shm_entry_at(tick) + sizeof(uint64_t);
 }
+/* The next piece will be like the last one: claim up to `most` more bytes of it. */
+void mt_shm_team_claim_ring(struct mt_shm_team *team, uint64_t most);
 /* Ring memory up to here (ring_head after it was taken) is free when all are done with `tick`. */
 void mt_shm_team_mark(struct mt_shm_team *team, uint64_t tick, uint64_t ring_end);
 /* Wake those members who may wait for what was just stored. */
@@ -149,6 +159,26 @@ static inline void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct 
     mt_shm_team_wake(endpoint, team);
 }
 
+/* This line is written soon, and others have read it: take it back from their caches now, while
+ * nobody waits for that. */
+static inline void mt_shm_claim(const uint8_t *line)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*line)); /* the built-in one may only read */
+#else
+    __builtin_prefetch(line, 1, 3);
+#endif
+}
+
+/* The same of the entry of the next tick, up to where such a payload ends. */
+static inline void mt_shm_team_claim_next(const struct mt_shm_team *team, uint64_t tick,
+                                          uint64_t bytes)
+{
+    const uint8_t *entry = team->entries + mt_shm_entry_at(tick + 1);
+    for (uint64_t at = 0; at < sizeof(uint64_t) + bytes; at += MT_SHM_LINE)
+        mt_shm_claim(entry + at);
+}
+
 /* The payload of this tick lies there. */
 static inline void mt_shm_team_place(const struct mt_shm_team *team, uint64_t tick,
                                      const struct mt_memory_place *place)
@@ -163,7 +193,7 @@ int mt_shm_team_other(struct mt_shm_endpoint *endpoint, const struct mt_shm_memb
 /* Where the flag of a member's publication at this tick is. */
 static inline const uint8_t *mt_shm_team_entry(const struct mt_shm_member *member, uint64_t tick)
 {
-    return member->entries + tick % MT_SHM_TICKS * MT_SHM_ENTRY;
+    return member->entries + mt_shm_entry_at(tick);
 }
 /* Has the member published at this tick? 0 and the entry's payload, MANTA_INPROGRESS,
  * MANTA_EMISMATCH or MANTA_ETRANSPORT. */

@@ -69,7 +69,7 @@ static void test_flag(void **state)
     (void)state;
     assert_int_equal(world_open(&world, 2), 0);
     uint64_t flag = UINT64_C(1000) << 20;
-    memcpy(lines_of(world.endpoints[1]) + MT_SHM_LINE, &flag, sizeof(flag));
+    memcpy(lines_of(world.endpoints[1]) + MT_SHM_LINE + mt_shm_entry_at(0), &flag, sizeof(flag));
     assert_int_equal(post(&world, 0, MANTA_ALLREDUCE, 8, 1, buffer, &request), 0);
     progress(&world, 10);
     assert_names_rank_one(&world, request.status);
@@ -88,7 +88,8 @@ static void test_position(void **state)
         struct manta_transport_request mine, its;
         assert_int_equal(world_open(&world, 2), 0);
         assert_int_equal(post(&world, 1, MANTA_BROADCAST, BYTES, 1, buffer, &its), 0);
-        memcpy(lines_of(world.endpoints[1]) + MT_SHM_LINE + 8, &positions[i], 8);
+        memcpy(lines_of(world.endpoints[1]) + MT_SHM_LINE + mt_shm_entry_at(0) + 8, &positions[i],
+               8);
         assert_int_equal(post(&world, 0, MANTA_BROADCAST, BYTES, 1, buffer, &mine), 0);
         progress(&world, 10);
         assert_names_rank_one(&world, mine.status);

@@ -151,7 +151,7 @@ static void read_from(const struct mt_shm_where *where)
     assert_int_equal(world_open(&world, 2), 0);
     assert_int_equal(post(world.endpoints[1], &broadcast, 7, 1, NULL, memory, &its), 0);
     uint8_t *lines = world.endpoints[1]->base + world.endpoints[1]->identity.geometry.team_at;
-    memcpy(lines + MT_SHM_LINE + 8, where, sizeof(*where));
+    memcpy(lines + MT_SHM_LINE + mt_shm_entry_at(0) + 8, where, sizeof(*where));
     assert_int_equal(post(world.endpoints[0], &broadcast, 7, 1, NULL, buffer, &mine), 0);
     progress(&world, 0);
     mt_transport_shm.error(world.endpoints[0], &error);
