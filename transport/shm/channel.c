@@ -8,7 +8,8 @@
 enum {
     PART_MAX = 64 << 10, /* of a long message: so that the peer copies one while we copy the next */
     PARTS = 8,           /* handed over or taken in one go, so that others get a turn */
-    FRAMES = 2 * MT_SHM_FRAMES
+    FRAMES = 2 * MT_SHM_FRAMES,
+    CLAIMED_MOST = 4096 /* bytes */
 };
 
 void mt_shm_channel_open(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
@@ -128,6 +129,16 @@ static void publish(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer,
     mt_shm_ring(endpoint, peer);
 }
 
+/* Where the next payload will lie, if it is like the last one. */
+static void claim_next(const struct mt_shm_endpoint *endpoint, const struct mt_shm_channel *channel,
+                       uint32_t part)
+{
+    uint64_t slice_bytes = endpoint->identity.geometry.slice_bytes, length = line_up(part);
+    uint64_t start = slice_start(channel->slice_head, length, slice_bytes);
+    for (uint64_t at = 0; at < length && at < CLAIMED_MOST; at += MT_SHM_LINE)
+        mt_shm_claim(channel->slice + (start + at) % slice_bytes);
+}
+
 static uint8_t *place(const struct mt_shm_endpoint *endpoint, struct mt_shm_channel *channel,
                       uint32_t part, uint64_t start)
 {
@@ -150,6 +161,8 @@ static int put(void *wire, uint32_t rank, const struct mt_frame *frame, const st
     gather(&peer->channel->distance, place(endpoint, peer->channel, frame->part, start), payload,
            pieces, frame->part);
     publish(endpoint, peer, frame, start);
+    if (frame->part > MT_SHM_FRAME_INLINE)
+        claim_next(endpoint, peer->channel, frame->part);
     return 0;
 }
 

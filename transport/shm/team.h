@@ -159,18 +159,7 @@ static inline void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct 
     mt_shm_team_wake(endpoint, team);
 }
 
-/* This line is written soon, and others have read it: take it back from their caches now, while
- * nobody waits for that. */
-static inline void mt_shm_claim(const uint8_t *line)
-{
-#if defined(__x86_64__)
-    __asm__ volatile("prefetchw %0" : : "m"(*line)); /* the built-in one may only read */
-#else
-    __builtin_prefetch(line, 1, 3);
-#endif
-}
-
-/* The same of the entry of the next tick, up to where such a payload ends. */
+/* Claim the entry of the next tick, up to where such a payload ends. */
 static inline void mt_shm_team_claim_next(const struct mt_shm_team *team, uint64_t tick,
                                           uint64_t bytes)
 {
