@@ -467,6 +467,9 @@ int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_erro
     int rc = mt_transport_list(comm->settings.transports, listed, MT_ENDPOINTS, &count, error);
     if (rc)
         return rc;
+    comm->group->has_tcp = 0;
+    for (uint32_t i = 0; i < count; i++)
+        comm->group->has_tcp |= listed[i].transport == &mt_transport_tcp;
     struct mt_rank_offer *offers = calloc(comm->ranks, sizeof(*offers));
     comm->route = calloc(comm->ranks, 1);
     if (!offers || !comm->route)

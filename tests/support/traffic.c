@@ -94,13 +94,19 @@ static int run_round(struct endpoints_rank *self, const struct traffic *traffic,
     return failed;
 }
 
-int traffic_run(struct endpoints_rank *self)
+int traffic_rounds(struct endpoints_rank *self)
 {
     const struct traffic *traffic = self->arg;
     uint64_t random = self->rank * 77 + 5;
     int failed = 0;
     for (uint32_t round = 0; round < traffic->rounds && !failed; round++)
         failed = run_round(self, traffic, round + 1, &random);
+    return failed;
+}
+
+int traffic_run(struct endpoints_rank *self)
+{
+    int failed = traffic_rounds(self);
     endpoints_barrier(self); /* who leaves early would have to drain */
     return failed;
 }

@@ -13,6 +13,8 @@ struct traffic {
 
 /* For endpoints_run, with a struct traffic: sends and receives it all and checks every byte. */
 int traffic_run(struct endpoints_rank *self);
+/* The same; who returns first has to drain. */
+int traffic_rounds(struct endpoints_rank *self);
 
 /* Memory of bytes + 1, with the bytes that `from` sends under this number. */
 uint8_t *traffic_filled(uint64_t bytes, uint32_t from, uint32_t number);

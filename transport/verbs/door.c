@@ -108,13 +108,15 @@ void mt_verbs_link_close(struct mt_verbs_peer *peer)
     if (peer->fd >= 0)
         mt_fd_close(peer->fd); /* leaves the epoll by itself */
     peer->fd = -1;
-    peer->note_bytes = 0;
+    peer->in_bytes = peer->out_at = peer->out_end = 0;
+    peer->is_kept = peer->out_watched = 0;
 }
 
 int mt_verbs_peer_cease(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
     peer->cut = 1;
     peer->current = -1;
+    peer->stream = MT_VERBS_STREAM_IDLE;
     for (uint32_t i = 0; i < peer->lane_count; i++)
         mt_verbs_lane_end(endpoint, &peer->lanes[i]);
     mt_verbs_writes_drop(endpoint, peer->rank);

@@ -96,6 +96,8 @@ void mt_verbs_post_frames(struct mt_verbs_endpoint *endpoint, struct mt_verbs_pe
     while (peer->current >= 0 && peer->posted != peer->next &&
            post_batch(endpoint, peer, &peer->lanes[peer->current]) > 0) {
     }
+    if (peer->stream == MT_VERBS_STREAM_CARRIES)
+        mt_verbs_stream_write(endpoint, peer);
 }
 
 /* A slot for the peer's next frame, with its head; NULL: no room. */
@@ -362,4 +364,17 @@ void mt_verbs_frame_came(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint
         kept = take_in_turn(endpoint, peer, rail, slot, bytes);
     if (!kept)
         mt_verbs_slot_free(endpoint, rail, slot);
+}
+
+int mt_verbs_frame_streamed(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                            const uint8_t *start, uint32_t bytes)
+{
+    const struct head *head = (const struct head *)(const void *)start;
+    uint32_t ahead = mt_bytes_get32(head->number) - peer->expected;
+    if (ahead == 0) {
+        peer->expected++;
+        take(endpoint, peer, start, bytes);
+        take_held(endpoint, peer);
+    }
+    return ahead > 0 && ahead < MT_VERBS_FRAMES;
 }

@@ -253,7 +253,7 @@ void mt_verbs_lane_drain(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lan
             return;
     }
     /* What had come before it stopped is taken before what follows on other lanes. */
-    mt_verbs_poll(endpoint);
+    mt_verbs_poll_all(endpoint);
     if (lane->state != MT_VERBS_LANE_DRAINING)
         return;
     mt_verbs_lane_end(endpoint, lane);

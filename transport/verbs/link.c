@@ -8,61 +8,62 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "core/bytes.h"
 #include "core/log.h"
 #include "transport/verbs/verbs.h"
-
-struct note {
-    uint8_t mark[4];
-    uint8_t kind, lane, generation, zero;
-    uint8_t numbers[MT_VERBS_QUEUES][4];
-    uint8_t rest[MT_VERBS_NOTE_BYTES - 8 - MT_VERBS_QUEUES * 4];
-};
-_Static_assert(sizeof(struct note) == MT_VERBS_NOTE_BYTES, "a note has its length");
-static const uint8_t mark[4] = {'n', 'o', 't', '1'};
-
-/* Notes are few and short: one that the kernel does not take means a stream that is no more. */
-void mt_verbs_tell(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_lane *lane,
-                   enum mt_verbs_note_kind kind)
-{
-    struct mt_verbs_peer *peer = endpoint->peers[lane->peer];
-    struct note note = {.kind = (uint8_t)kind, .lane = lane->index, .generation = lane->generation};
-    memcpy(note.mark, mark, sizeof(mark));
-    for (uint32_t q = 0; q < MT_VERBS_QUEUES && kind == MT_VERBS_NOTE_MADE; q++)
-        mt_bytes_put32(note.numbers[q], lane->queues[q].qp->qp_num);
-    if (peer->link != MT_VERBS_LINK_OPEN)
-        return;
-    if (send(peer->fd, &note, sizeof(note), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(note))
-        peer->hung_up = 1;
-}
 
 static int is_open(const struct mt_verbs_lane *lane)
 {
     return lane->state == MT_VERBS_LANE_OPEN;
 }
 
-void mt_verbs_choose_lane(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
+/* It may still turn out that some frames arrived. */
+static int is_draining(const struct mt_verbs_peer *peer)
 {
-    if (peer->current >= 0)
-        return;
     for (uint32_t i = 0; i < peer->lane_count; i++) {
         if (peer->lanes[i].state == MT_VERBS_LANE_DRAINING && peer->lanes[i].was_open)
-            return; /* it may still turn out that some frames arrived */
+            return 1;
     }
-    for (uint32_t near = 2; near-- > 0 && peer->current < 0;) {
-        for (uint32_t i = 0; i < peer->lane_count && peer->current < 0; i++) {
-            const struct mt_verbs_lane *lane = &peer->lanes[i];
-            if (is_open(lane) && (!near || endpoint->rails[lane->rail].is_near))
-                peer->current = (int)i;
-        }
+    return 0;
+}
+
+/* A near one, or else any; -1: there is none. */
+static int best_lane(const struct mt_verbs_endpoint *endpoint, const struct mt_verbs_peer *peer)
+{
+    int best = -1;
+    for (uint32_t i = 0; i < peer->lane_count; i++) {
+        const struct mt_verbs_lane *lane = &peer->lanes[i];
+        if (!is_open(lane))
+            continue;
+        if (endpoint->rails[lane->rail].is_near)
+            return (int)i;
+        best = best < 0 ? (int)i : best;
     }
+    return best;
+}
+
+/* A slot is free when the peer has what was in it, so no card may still be sending it then: frames
+ * move to a lane when all that the stream has carried are known to be there. */
+void mt_verbs_choose_lane(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
+{
+    if (peer->current >= 0 || is_draining(peer))
+        return;
+    int best = best_lane(endpoint, peer);
+    if (best < 0) {
+        if (peer->without_lane_ns == 0)
+            peer->without_lane_ns = endpoint->host->clock_ns();
+        mt_verbs_stream_begin(endpoint, peer);
+        return;
+    }
+    peer->without_lane_ns = 0;
+    if (peer->stream != MT_VERBS_STREAM_IDLE && peer->posted != peer->acked) {
+        peer->stream = MT_VERBS_STREAM_ENDS;
+        return;
+    }
+    peer->stream = MT_VERBS_STREAM_IDLE;
     peer->posted = peer->acked;
-    if (peer->current < 0 && peer->without_lane_ns == 0)
-        peer->without_lane_ns = endpoint->host->clock_ns();
-    if (peer->current >= 0)
-        peer->without_lane_ns = 0;
+    peer->current = best;
 }
 
 /* Try a lane that is connected at both ends. */
@@ -158,7 +159,7 @@ void mt_verbs_lane_tried(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lan
 }
 
 static void take_made(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
-                      const struct note *note)
+                      const struct mt_verbs_note *note)
 {
     int8_t ahead = (int8_t)(note->generation - lane->generation);
     if (ahead == 0 && lane->state == MT_VERBS_LANE_MADE) {
@@ -176,11 +177,11 @@ static void take_made(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *
     mt_verbs_unsettle(endpoint);
 }
 
-static int take_note(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
-                     const struct note *note)
+int mt_verbs_take_note(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                       const struct mt_verbs_note *note)
 {
     struct mt_verbs_lane *lane = &peer->lanes[note->lane % MT_VERBS_LANES];
-    if (memcmp(note->mark, mark, sizeof(mark)) != 0 || note->lane >= peer->lane_count)
+    if (note->lane >= peer->lane_count)
         return -1;
     if (note->kind == MT_VERBS_NOTE_MADE) {
         take_made(endpoint, lane, note);
@@ -200,49 +201,4 @@ static int take_note(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *p
             opened(endpoint, lane);
     }
     return 0;
-}
-
-/* What the peer's card was sent before is in this one: take that, then it is gone. */
-static void ended(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer, int error)
-{
-    if (peer->link == MT_VERBS_LINK_GREETING && endpoint->rank > peer->rank) {
-        mt_verbs_link_close(peer); /* refused: the lower rank's own dial takes its place */
-        peer->link = MT_VERBS_LINK_REFUSED;
-        return;
-    }
-    for (int round = 0; round < 10000 && mt_verbs_poll(endpoint); round++) {
-    }
-    mt_verbs_peer_lose(endpoint, peer, MANTA_EPEER, error,
-                       "the verbs connection with rank %u was %s%s%s", peer->rank,
-                       error == 0 ? "closed by it" : "lost", error == 0 ? "" : ": ",
-                       error == 0 ? "" : strerror(error));
-}
-
-void mt_verbs_link_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
-{
-    while (peer->fd >= 0) {
-        ssize_t got = recv(peer->fd, peer->note + peer->note_bytes,
-                           MT_VERBS_NOTE_BYTES - peer->note_bytes, MSG_DONTWAIT);
-        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-            return;
-        if (got <= 0) {
-            ended(endpoint, peer, got < 0 ? errno : 0);
-            return;
-        }
-        peer->note_bytes += (uint32_t)got;
-        if (peer->note_bytes < MT_VERBS_NOTE_BYTES)
-            continue;
-        struct note note;
-        memcpy(&note, peer->note, sizeof(note));
-        peer->note_bytes = 0;
-        if (peer->link == MT_VERBS_LINK_GREETING) {
-            peer->link = MT_VERBS_LINK_OPEN;
-            mt_verbs_link_opened(endpoint, peer);
-        }
-        if (take_note(endpoint, peer, &note) != 0)
-            mt_verbs_peer_lose(endpoint, peer, MANTA_ETRANSPORT, 0,
-                               "rank %u sent bytes that are no note of the verbs transport; the "
-                               "ranks may run different builds",
-                               peer->rank);
-    }
 }

@@ -15,7 +15,8 @@ enum {
     SLOTS_MOST = 1024,
     SLOTS_A_RANK = 16,
     REFILL = 16, /* slots given to the card at a time */
-    COMPLETIONS_MOST = 32000
+    COMPLETIONS_MOST = 32000,
+    ROUNDS_MOST = 10000
 };
 
 /* Receives are told apart from work of lanes by this bit. */
@@ -252,6 +253,12 @@ int mt_verbs_poll(struct mt_verbs_endpoint *endpoint)
     for (uint32_t i = 0; i < endpoint->rail_count; i++)
         moved |= poll_rail(endpoint, i);
     return moved;
+}
+
+void mt_verbs_poll_all(struct mt_verbs_endpoint *endpoint)
+{
+    for (int round = 0; round < ROUNDS_MOST && mt_verbs_poll(endpoint); round++) {
+    }
 }
 
 int mt_verbs_arm(struct mt_verbs_endpoint *endpoint)

@@ -15,21 +15,43 @@ static int is_being_made(const struct mt_verbs_lane *lane)
     return lane->state >= MT_VERBS_LANE_MADE && lane->state <= MT_VERBS_LANE_WORKS;
 }
 
-/* No lane, none under way, and none for so long: there is no path. */
-static void judge(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer, uint64_t now_ns)
+/* Both ends say the same, whichever gives up first. */
+void mt_verbs_no_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
-    if (peer->current >= 0 || peer->without_lane_ns == 0 ||
-        now_ns < peer->without_lane_ns + MT_VERBS_PATIENCE_NS)
-        return;
+    uint32_t low = endpoint->rank < peer->rank ? endpoint->rank : peer->rank;
+    mt_verbs_peer_lose(endpoint, peer, MANTA_ETRANSPORT, 0,
+                       "no rail joins ranks %u and %u any more (%s: %s); see manta doctor at both, "
+                       "or let tcp take over: MANTA_TRANSPORTS=shm,verbs,tcp",
+                       low, low == peer->rank ? endpoint->rank : peer->rank,
+                       endpoint->rails[peer->lanes[0].rail].name, peer->lanes[0].why);
+}
+
+/* No lane is alive; *tried_out: each was tried by all pairs of GIDs that it has. */
+static int are_dead(const struct mt_verbs_peer *peer, int *tried_out)
+{
+    *tried_out = 1;
     for (uint32_t i = 0; i < peer->lane_count; i++) {
         if (peer->lanes[i].state != MT_VERBS_LANE_DEAD)
-            return;
+            return 0;
+        *tried_out &= peer->lanes[i].failures >= peer->lanes[i].pair_count;
     }
-    mt_verbs_peer_lose(
-        endpoint, peer, MANTA_ETRANSPORT, 0,
-        "no rail leads to rank %u any more (%s: %s); see manta doctor there and here, or "
-        "do without RDMA: MANTA_TRANSPORTS=shm,tcp",
-        peer->rank, endpoint->rails[peer->lanes[0].rail].name, peer->lanes[0].why);
+    return 1;
+}
+
+/* No lane, none under way, and none for so long: there is no path, or only the stream. */
+static void judge(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer, uint64_t now_ns)
+{
+    int are_tried = 0;
+    if (peer->current >= 0 || peer->stream != MT_VERBS_STREAM_IDLE || peer->without_lane_ns == 0 ||
+        !are_dead(peer, &are_tried))
+        return;
+    if (endpoint->group->has_tcp && are_tried)
+        mt_verbs_stream_open(endpoint, peer);
+    if (peer->stream != MT_VERBS_STREAM_IDLE ||
+        now_ns < peer->without_lane_ns + MT_VERBS_PATIENCE_NS)
+        return;
+    mt_verbs_tell_number(endpoint, peer, MT_VERBS_NOTE_LOST, 0);
+    mt_verbs_no_rail(endpoint, peer);
 }
 
 /* 1 if something happened. */
@@ -64,6 +86,8 @@ static int settle_peer(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
                        uint64_t now_ns)
 {
     int moved = mt_verbs_dial_look(endpoint, peer);
+    if (peer->is_kept)
+        mt_verbs_stream_read(endpoint, peer);
     for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++)
         moved |= settle_lane(endpoint, peer, &peer->lanes[i], now_ns);
     if (peer->link == MT_VERBS_LINK_OPEN && peer->hung_up)
@@ -81,7 +105,7 @@ static int settle_peer(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
 
 static int is_settled(const struct mt_verbs_peer *peer)
 {
-    int settled = peer->dial == NULL;
+    int settled = peer->dial == NULL && !peer->is_kept && peer->stream == MT_VERBS_STREAM_IDLE;
     for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++)
         settled &= peer->lanes[i].state == MT_VERBS_LANE_OPEN;
     return settled;

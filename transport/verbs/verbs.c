@@ -219,7 +219,8 @@ static void handle_event(struct mt_verbs_endpoint *endpoint, void *what)
         ssize_t got = read(endpoint->timer_fd, &count, sizeof(count));
         (void)got; /* EAGAIN: it was set anew */
     } else if (!is_of_rail(endpoint, what)) {
-        mt_verbs_link_read(endpoint, what);
+        mt_verbs_stream_write(endpoint, what);
+        mt_verbs_stream_read(endpoint, what);
     }
 }
 

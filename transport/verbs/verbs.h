@@ -13,7 +13,8 @@
  * over one lane, in order. When that dies they go again, over another one, and the receiver drops
  * what it has. Long messages are written into the memory that their receiver offers, in parts over
  * all lanes; the last write of each part carries the offer's number. A lane that died is made again
- * now and then.
+ * now and then. While there is none, frames go over the stream, if the communicator's transports
+ * include tcp (stream.c), and long messages are cut into frames.
  *
  * Everything happens in the endpoint's thread, but for accepted streams, which the service thread
  * leaves at the door.
@@ -192,7 +193,19 @@ enum mt_verbs_link_state {
     MT_VERBS_LINK_LOST
 };
 
-enum { MT_VERBS_NOTE_BYTES = 32 };
+enum {
+    MT_VERBS_NOTE_BYTES = 32,
+    MT_VERBS_NOTES_OUT = 32, /* that wait for the stream to take them */
+    MT_VERBS_IN_BYTES = MT_VERBS_NOTE_BYTES + MT_VERBS_SLOT_BYTES,
+    MT_VERBS_OUT_BYTES = MT_VERBS_NOTES_OUT * MT_VERBS_NOTE_BYTES + MT_VERBS_IN_BYTES
+};
+
+/* What the stream with a peer has for frames. */
+enum mt_verbs_stream_state {
+    MT_VERBS_STREAM_IDLE,
+    MT_VERBS_STREAM_CARRIES, /* no rail leads there, and tcp may be used */
+    MT_VERBS_STREAM_ENDS     /* a rail does again: as soon as all that it carries has arrived */
+};
 
 /* A peer that there was something to do with. */
 struct mt_verbs_peer {
@@ -200,8 +213,6 @@ struct mt_verbs_peer {
     enum mt_verbs_link_state link;
     int fd;
     struct mt_dial *dial;
-    uint8_t note[MT_VERBS_NOTE_BYTES];
-    uint32_t note_bytes;
     int hung_up;    /* the stream has ended: take what the cards have, then it is lost */
     int was_open;   /* a lane was open, ever */
     uint32_t downs; /* bit of each lane whose death is still to be told */
@@ -217,6 +228,12 @@ struct mt_verbs_peer {
     uint64_t without_lane_ns; /* since when */
     int starved;              /* it waits for a slot */
     struct mt_verbs_peer *next_open;
+    enum mt_verbs_stream_state stream;
+    uint32_t in_bytes, out_at, out_end;
+    int is_kept;        /* the frame in `in` waits for its turn */
+    int out_watched;    /* epoll tells when the stream takes more */
+    uint32_t unthanked; /* frames that the stream has brought, and the peer has no word of */
+    uint8_t in[MT_VERBS_IN_BYTES], out[MT_VERBS_OUT_BYTES];
 };
 
 enum mt_verbs_origin { MT_VERBS_NOWHERE, MT_VERBS_HERE, MT_VERBS_THERE };
@@ -330,6 +347,8 @@ void mt_verbs_refill(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *r
 void mt_verbs_slot_free(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint32_t slot);
 /* Take completions; 1 if there were any. */
 int mt_verbs_poll(struct mt_verbs_endpoint *endpoint);
+/* All that there are, within bounds. */
+void mt_verbs_poll_all(struct mt_verbs_endpoint *endpoint);
 /* 1: there were completions before the rails could be armed. */
 int mt_verbs_arm(struct mt_verbs_endpoint *endpoint);
 void mt_verbs_channel_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail);
@@ -380,18 +399,42 @@ void mt_verbs_peer_lose(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer
 /* End all lanes and writes of the peer. 0 or MANTA_EBUFFER. */
 int mt_verbs_peer_cease(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
 
-/* link.c: the notes by which lanes come about. */
+/* stream.c: notes out and in; and frames, each behind a note, while no rail leads to the peer. */
 enum mt_verbs_note_kind {
     MT_VERBS_NOTE_MADE = 1, /* I have made its queue pairs: their numbers */
     MT_VERBS_NOTE_READY,    /* they receive and send */
     MT_VERBS_NOTE_WORKS,    /* a message of mine has crossed it */
-    MT_VERBS_NOTE_NO        /* it is dead */
+    MT_VERBS_NOTE_NO,       /* it is dead */
+    MT_VERBS_NOTE_FRAME,    /* a frame follows: how many bytes */
+    MT_VERBS_NOTE_TOOK,     /* I have taken all frames up to this number */
+    MT_VERBS_NOTE_LOST      /* no rail leads to you, and I end this */
 };
-void mt_verbs_link_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
-/* The stream stands: make the lanes. */
-void mt_verbs_link_opened(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
+struct mt_verbs_note {
+    uint8_t mark[4];
+    uint8_t kind, lane, generation, zero;
+    uint8_t numbers[MT_VERBS_QUEUES][4];
+    uint8_t rest[MT_VERBS_NOTE_BYTES - 8 - MT_VERBS_QUEUES * 4];
+};
+void mt_verbs_stream_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
+/* What waits for it, and then frames, if it carries them. */
+void mt_verbs_stream_write(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
 void mt_verbs_tell(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_lane *lane,
                    enum mt_verbs_note_kind kind);
+/* A note that is of no lane. */
+void mt_verbs_tell_number(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                          enum mt_verbs_note_kind kind, uint32_t number);
+/* No rail leads to the peer: its frames go over the stream, if they may, from the first that it is
+ * not known to have. */
+void mt_verbs_stream_begin(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
+/* No rail has ever led there, as far as is known: the stream has to do from the beginning. */
+void mt_verbs_stream_open(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
+
+/* link.c: how lanes come about. */
+/* A note about a lane; -1: it is none. */
+int mt_verbs_take_note(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                       const struct mt_verbs_note *note);
+/* The stream stands: make the lanes. */
+void mt_verbs_link_opened(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
 /* Its connector has ended. */
 void mt_verbs_lane_ready(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
                          int failed);
@@ -407,6 +450,8 @@ void mt_verbs_lane_remake(struct mt_verbs_endpoint *endpoint, struct mt_verbs_la
 void mt_verbs_unsettle(struct mt_verbs_endpoint *endpoint);
 /* Dials, deadlines of lanes, lanes that are made again. 1 if anything happened. */
 int mt_verbs_settle(struct mt_verbs_endpoint *endpoint);
+/* The peer is lost, for no rail leads there. */
+void mt_verbs_no_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
 /* How long a rank may sleep before it must look again; 0: as long as it likes. */
 uint64_t mt_verbs_settle_within_ns(const struct mt_verbs_endpoint *endpoint);
 
@@ -435,6 +480,9 @@ void mt_verbs_post_frames(struct mt_verbs_endpoint *endpoint, struct mt_verbs_pe
 /* Frames up to this number have arrived. */
 void mt_verbs_frames_acked(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
                            uint32_t number);
+/* A frame that the stream has brought. 1: what is before it is still in a queue of a rail. */
+int mt_verbs_frame_streamed(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                            const uint8_t *start, uint32_t bytes);
 /* A slot is full. */
 void mt_verbs_frame_came(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint32_t slot,
                          uint32_t bytes);

@@ -181,7 +181,8 @@ int mt_verbs_write(void *wire, uint32_t rank, const struct mt_wire_place *place)
     struct mt_verbs_peer *peer = endpoint->peers[rank];
     uint32_t index;
     struct mt_verbs_write *write = free_write(endpoint, &index);
-    if (write == NULL || peer == NULL || peer->current < 0)
+    if (write == NULL || peer == NULL ||
+        (peer->current < 0 && peer->stream == MT_VERBS_STREAM_IDLE))
         return MANTA_EAGAIN;
     if (decode(place, write) != 0)
         return MANTA_ENOTSUP;

@@ -135,6 +135,14 @@ nic_netem() { # KIND NODE RAIL loss 1% ...; nothing more: as it was
     if [ $# = 0 ]; then tc qdisc del dev "$port" root; else tc qdisc replace dev "$port" root netem "$@"; fi
 }
 
+# The node's own link: what it sends is lost, too.
+nic_mute() { # KIND NODE RAIL add|del
+    local words=(dev "n$2r$3" root)
+    [ "$1" = rdma ] || words=(dev "eth$3" root)
+    [ "$4" = del ] || words+=(netem loss 100%)
+    if [ "$1" = tcp ]; then tc -n "node$2" qdisc "$4" "${words[@]}"; else tc qdisc "$4" "${words[@]}"; fi
+}
+
 # What a NIC has sent: its switch's port has received it. So a test can tell that a wire was used.
 sent_packets() { # KIND NODE RAIL
     cat "/sys/class/net/$(port_of "$1" "$2" "$3")/statistics/rx_packets"

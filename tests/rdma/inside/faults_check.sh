@@ -7,7 +7,6 @@
 nodes=3
 endless=1000000000
 elements=
-lost="\(is dead\|no rail leads to\)"
 
 under_way() { [ $(($(sent_bytes "$wires" 1) - before)) -gt 1000000 ]; }
 
@@ -44,6 +43,9 @@ told() {
     [ "$(grep -c "\] ended with -.*$3" /run/job)" = "$2" ]
 }
 
+# saying WORDS FUNCTION ...: and the log says what happened.
+saying() { "${@:2}" && grep -q "$1" /run/job; }
+
 # over_the_other COLLECTIVE CALLS FAULT ...: of one rail. Over RDMA what was under way goes over the
 # other one; tcp cannot take back what it has given to the kernel, and all are told.
 over_the_other() {
@@ -57,6 +59,28 @@ both() { # FUNCTION NODE ...: on both rails
 
 # With vectors of 16 KiB, not 256.
 short() { elements=4096 "$@"; }
+
+# each_wire FUNCTION NODE ...: on all four.
+each_wire() {
+    local kind rail
+    for kind in rdma tcp; do
+        for rail in 0 1; do
+            "$1" $kind "$2" $rail "${@:3}"
+        done
+    done
+}
+
+# Nothing comes to the node any more, and nothing from it.
+black_hole() {
+    each_wire nic_netem "$1" loss 100%
+    each_wire nic_mute "$1" add
+}
+
+# The others are told that this rank is dead, and it that one of them is.
+told_of_black_hole() {
+    told broadcast 3 "is dead: its host is silent" black_hole 1 &&
+        [ "$(grep -c "ended with -.*rank 1 is dead" /run/job)" = 2 ]
+}
 
 down_and_up() {
     both nic_port 1 down
@@ -91,7 +115,8 @@ scene() {
     [[ $1 =~ ${SCENES:-.} ]] || return
     check "$1 over $transport" "${@:2}"
     for node in 0 1 2; do
-        both nic_netem $node
+        each_wire nic_netem $node
+        each_wire nic_mute $node del
         both nic_port $node up
         both nic_link $node up
     done 2>/dev/null
@@ -108,14 +133,25 @@ any_transport() {
 wires_that_are_lost() {
     scene "delay and reordering" through broadcast 30 both nic_netem 1 delay 2ms reorder 20%
     scene "a link down" over_the_other allreduce 60 nic_link "$wires" 1 1 down
-    scene "a node in a black hole" told broadcast 3 "$lost" both nic_netem 1 loss 100%
+    scene "a node in a black hole" told_of_black_hole
 }
 
+# One port against two, from the beginning: the ranks find out which belong together.
+one_port() {
+    nic_link rdma 1 0 down
+    through allreduce 60 true && ! grep -q "go over tcp" /run/job
+}
+
+died="rail rxe_n1r.:1 (.*) to rank . (.*) has died: "
 verbs_alone() {
-    scene "a link down among many calls" short through allreduce ${CALLS:-200} nic_link rdma 1 0 down
-    scene "a port down" through allreduce 60 nic_port rdma 1 1 down
-    scene "a rail is a black hole" through allreduce 60 nic_netem rdma 1 1 loss 100%
-    scene "a node is cut off" told allreduce 3 "$lost" both nic_port 1 down
+    scene "a link down among many calls" saying "$died" short through allreduce 1000 nic_link rdma 1 0 down
+    scene "a port down" saying "$died" through allreduce 60 nic_port rdma 1 1 down
+    scene "a rail is a black hole" saying "$died" through allreduce 60 nic_netem rdma 1 1 loss 100%
+    scene "both rails down, tcp up" saying "no rail leads to rank 1 .* go over tcp" \
+        through allreduce 60 both nic_port 1 down
+    scene "one port against two" one_port
+    transport=shm,verbs scene "a node is cut off" \
+        told allreduce 3 "no rail joins ranks \(0 and 1\|1 and 2\)" both nic_port 1 down
     scene "little memory that may be locked" little_memlock
 }
 

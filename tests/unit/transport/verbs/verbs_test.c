@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "core/clock.h"
 #include "tests/support/fake_verbs.h"
 #include "tests/support/manners.h"
 #include "tests/support/traffic.h"
@@ -18,10 +19,13 @@
 
 enum { EAGER = 8192, LONG = 3 << 20 };
 
+static _Atomic uint32_t arrivals;
+
 static int setup(void **state)
 {
     (void)state;
     fake_verbs_begin(2);
+    atomic_store(&arrivals, 0);
     return 0;
 }
 
@@ -185,6 +189,145 @@ static void test_outage_of_the_only_rail(void **state)
     pthread_join(thread, NULL);
 }
 
+static void cut_all(uint64_t after, int arrives)
+{
+    fake_verbs_cut(0, after, arrives);
+    fake_verbs_cut(1, after, arrives);
+}
+
+static void mend_all(void)
+{
+    fake_verbs_mend(0);
+    fake_verbs_mend(1);
+}
+
+/* A barrier in which ranks look after what others still wait for. 0 when all are there. */
+static int meet(struct endpoints_rank *self)
+{
+    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    uint32_t all = (atomic_fetch_add(&arrivals, 1) / self->ranks + 1) * self->ranks;
+    while (atomic_load(&arrivals) < all && mt_clock_now_ns() < until_ns)
+        self->transport->progress(self->endpoint);
+    return atomic_load(&arrivals) < all;
+}
+
+/* The same, when each has word of all that it sent. */
+static int part(struct endpoints_rank *self)
+{
+    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    while (self->transport->drain(self->endpoint) != 0 && mt_clock_now_ns() < until_ns)
+        self->transport->progress(self->endpoint);
+    return meet(self);
+}
+
+static int traffic_with_tcp(struct endpoints_rank *self)
+{
+    self->group->has_tcp = 1;
+    return traffic_rounds(self) | part(self);
+}
+
+/* All rails die in the middle of it all, or before it: the rest goes over the stream. */
+static void test_tcp_takes_over(void **state)
+{
+    static const uint64_t sizes[] = {0, 1, 4096, EAGER, EAGER + 1, 200000, 1 << 20};
+    struct traffic traffic = {sizes, 7, 6};
+    (void)state;
+    for (uint64_t after = 0; after < 160; after += 13) {
+        for (int arrives = 0; arrives < 2; arrives++) {
+            cut_all(after, arrives);
+            assert_int_equal(endpoints_run("verbs", 2, traffic_with_tcp, &traffic), 0);
+            mend_all();
+        }
+    }
+    atomic_store(&arrivals, 0);
+    cut_all(200, 1);
+    assert_int_equal(endpoints_run("verbs", 5, traffic_with_tcp, &traffic), 0);
+    mend_all();
+}
+
+static uint64_t writes_ever(void)
+{
+    struct fake_counts counts;
+    fake_verbs_counts(&counts);
+    return counts.writes;
+}
+
+/* Messages until a card writes again, which rank 0 sees for both. 0: it does. */
+static int until_a_rail_is_back(struct endpoints_rank *self, uint64_t *call, uint8_t *source,
+                                uint8_t *target)
+{
+    static _Atomic int is_back;
+    uint64_t before = writes_ever(), until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    int failed = 0;
+    for (;;) {
+        failed |= exchange(self, (*call)++, source, target);
+        if (self->rank == 0)
+            atomic_store(&is_back, writes_ever() > before || failed);
+        failed |= meet(self) || mt_clock_now_ns() > until_ns;
+        int is_over = atomic_load(&is_back) || failed;
+        failed |= meet(self);
+        if (is_over)
+            return failed;
+    }
+}
+
+/* Rails die and come back, again and again, and frames change from one path to the other. */
+static int there_and_back(struct endpoints_rank *self)
+{
+    uint8_t *source = traffic_filled(LONG, self->rank, 1);
+    uint8_t *target = malloc(LONG + 1);
+    memset(target, 0xee, LONG + 1);
+    uint64_t call = 1;
+    int failed = 0;
+    self->group->has_tcp = 1;
+    for (uint32_t round = 0; round < 4 && !failed; round++) {
+        failed = exchange(self, call++, source, target);
+        if (self->rank == 0)
+            cut_all(1 + 5 * round, round % 2 == 1);
+        for (uint32_t i = 0; i < 3 && !failed; i++)
+            failed = exchange(self, call++, source, target);
+        failed |= meet(self);
+        if (self->rank == 0)
+            mend_all();
+        failed |= meet(self) || until_a_rail_is_back(self, &call, source, target);
+    }
+    failed |= part(self);
+    free(source);
+    free(target);
+    return failed ? endpoints_fail(self, "a message was lost, or no rail came back") : 0;
+}
+
+static void test_from_tcp_back_to_a_rail(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", 2, there_and_back, NULL), 0);
+}
+
+/* Without tcp both ends are told the same, whoever is the first to give up. */
+static int cut_off(struct endpoints_rank *self)
+{
+    struct manta_transport_request requests[2];
+    struct manta_transport_error error = {.size = sizeof(error)};
+    uint8_t in, out = 1;
+    int failed = endpoints_recv(self, !self->rank, 1, 0, &in, 1, &requests[0]) ||
+                 endpoints_send(self, !self->rank, 1, 0, &out, 1, &requests[1]) ||
+                 endpoints_wait(self, requests, 2);
+    self->transport->error(self->endpoint, &error);
+    if (failed || requests[0].status != MANTA_ETRANSPORT ||
+        strstr(error.sentence, "no rail joins ranks 0 and 1") == NULL)
+        failed = endpoints_fail(self, "%d '%s'", requests[0].status, error.sentence);
+    endpoints_barrier(self);
+    return failed;
+}
+
+static void test_both_ends_are_told(void **state)
+{
+    (void)state;
+    cut_all(0, 0);
+    assert_int_equal(endpoints_run("verbs", 2, cut_off, NULL), 0);
+    mend_all();
+}
+
 /* The first kind of GID leads nowhere, which is seen at once or by silence. */
 static void test_gid_is_probed(void **state)
 {
@@ -207,6 +350,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rail_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(test_outage_of_the_only_rail, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tcp_takes_over, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_from_tcp_back_to_a_rail, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_both_ends_are_told, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gid_is_probed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
