@@ -53,9 +53,9 @@ static uint32_t local_ranks(const struct manta_comm *comm)
 }
 
 /* Open a transport of the list, and offer it with its name and version. Where it cannot be had, the
- * offer tells why in their place. */
+ * offer tells why in their place. MANTA_EINVAL: what the user has set cannot be had. */
 static int open_endpoint(struct manta_comm *comm, const struct mt_transport_listed *listed,
-                         uint32_t index, struct mt_rank_offer *offer)
+                         uint32_t index, struct mt_rank_offer *offer, struct mt_error *error)
 {
     const struct manta_transport *transport = listed->transport;
     const struct manta_transport_open params = {
@@ -74,9 +74,9 @@ static int open_endpoint(struct manta_comm *comm, const struct mt_transport_list
     struct mt_endpoint *endpoint = &comm->endpoints[comm->endpoint_count];
     struct manta_transport_error reason = {.size = sizeof(reason), .peer = MANTA_PLAN_NONE};
     size_t bytes = 0;
-    int rc = transport ? mt_transport_query(transport, &reason) : listed->why.code;
-    if (!rc)
-        rc = transport->open(&params, &endpoint->handle, &reason);
+    int rc = transport ? mt_transport_open(&params, &endpoint->handle, &reason) : listed->why.code;
+    if (rc == MANTA_EINVAL && transport)
+        return mt_error_set(error, rc, "%s", reason.sentence);
     if (rc) {
         snprintf(offer->text[index], MT_OFFER_TEXT, "%.*s", MT_OFFER_TEXT - 1,
                  transport ? reason.sentence : listed->why.sentence);
@@ -113,11 +113,11 @@ static int open_all(struct manta_comm *comm, const struct mt_transport_listed *l
     offer->quota_millicpus = mt_host()->quota_millicpus;
     for (uint32_t i = 0; i < count; i++) {
         place[i] = MT_ROUTE_NONE;
-        int rc = open_endpoint(comm, &listed[i], i, offer);
-        if (rc == MANTA_EINVAL) /* what the user has set */
-            return mt_error_set(error, rc, "%s", offer->text[i]);
+        int rc = open_endpoint(comm, &listed[i], i, offer, error);
+        if (rc == MANTA_EINVAL)
+            return rc;
         if (rc) /* what nobody has asked for by name may well be absent */
-            mt_log(rc == MANTA_ENOTSUP && is_default_list(comm) ? MT_LOG_DEBUG : MT_LOG_WARN,
+            mt_log(rc == MANTA_ENOTSUP && is_default_list(comm) ? MT_LOG_INFO : MT_LOG_WARN,
                    (int)comm->rank, "transport %.*s is not used: %s", (int)listed[i].name_length,
                    listed[i].name, offer->text[i]);
         else
@@ -467,6 +467,8 @@ int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_erro
     int rc = mt_transport_list(comm->settings.transports, listed, MT_ENDPOINTS, &count, error);
     if (rc)
         return rc;
+    if (!mt_config_is_set(MT_VAR(TRANSPORTS)))
+        mt_transport_warn_of_unused(listed, count);
     comm->group->has_tcp = 0;
     for (uint32_t i = 0; i < count; i++)
         comm->group->has_tcp |= listed[i].transport == &mt_transport_tcp;

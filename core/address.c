@@ -223,6 +223,24 @@ const char *mt_address_missing(const char *interfaces, size_t *at, size_t *lengt
     return NULL;
 }
 
+void mt_address_interfaces(char *text, size_t text_bytes)
+{
+    struct ifaddrs *list = NULL;
+    struct mt_address address;
+    char name[MT_INTERFACE_NAME + 1];
+    size_t used = 0;
+    text[0] = 0;
+    if (getifaddrs(&list))
+        return;
+    for (struct ifaddrs *at = list; at && used < text_bytes; at = at->ifa_next) {
+        snprintf(name, sizeof name, "%s", at->ifa_name);
+        if (!from_interface(at, &address) || (used > 0 && is_named(text, name)))
+            continue;
+        used += (size_t)snprintf(text + used, text_bytes - used, "%s%s", used ? "," : "", name);
+    }
+    freeifaddrs(list);
+}
+
 void mt_address_interface(const struct mt_address *address, char name[MT_INTERFACE_NAME])
 {
     struct ifaddrs *list = NULL;

@@ -36,6 +36,8 @@ uint32_t mt_address_local(const char *interfaces, struct mt_address *addresses, 
 /* The first name from *at on in such a list of which mt_address_local() has no address; *at moves
  * behind it. NULL: there is none. */
 const char *mt_address_missing(const char *interfaces, size_t *at, size_t *length_out);
+/* The interfaces that are up and have an address: "lo,eth0". */
+void mt_address_interfaces(char *text, size_t text_bytes);
 /* The interface that has this address; empty if none has. */
 void mt_address_interface(const struct mt_address *address, char name[MT_INTERFACE_NAME]);
 /* The address of this host from which the kernel would send to `peer`: 0, or an errno. Nothing is

@@ -134,6 +134,62 @@ int mt_transport_query(const struct manta_transport *transport, struct manta_tra
     return code == MANTA_EINVAL ? code : MANTA_ENOTSUP;
 }
 
+/* The variables by which a user names what a transport is to use. */
+static const struct {
+    const struct manta_transport *transport;
+    int variable;
+} choices[] = {
+    {&mt_transport_tcp, MT_VAR(INTERFACE)},   {&mt_transport_verbs, MT_VAR(VERBS_DEVICE)},
+    {&mt_transport_verbs, MT_VAR(VERBS_GID)}, {&mt_transport_ofi, MT_VAR(OFI_PROVIDER)},
+    {&mt_transport_ofi, MT_VAR(OFI_DOMAIN)},
+};
+enum { CHOICES = sizeof(choices) / sizeof(choices[0]) };
+
+/* "MANTA_VERBS_DEVICE=mlx5_0 and MANTA_VERBS_GID=3"; 0: the user has named nothing. */
+static int choice_of(const struct manta_transport *transport, char *text, size_t text_bytes)
+{
+    size_t used = 0;
+    for (uint32_t i = 0; i < CHOICES && used < text_bytes; i++) {
+        if (choices[i].transport != transport || !mt_config_is_set(choices[i].variable))
+            continue;
+        used += (size_t)snprintf(text + used, text_bytes - used, "%s%s=%.40s", used ? " and " : "",
+                                 mt_config_entry(choices[i].variable)->variable,
+                                 mt_config_string(choices[i].variable));
+    }
+    return used > 0;
+}
+
+int mt_transport_open(const struct manta_transport_open *params, void **endpoint_out,
+                      struct manta_transport_error *error)
+{
+    char choice[80], why[156];
+    const struct manta_transport *transport = params->transport;
+    int code = mt_transport_query(transport, error);
+    if (code == 0)
+        code = transport->open(params, endpoint_out, error);
+    if (code == 0 || code == MANTA_EINVAL || !choice_of(transport, choice, sizeof(choice)))
+        return code;
+    snprintf(why, sizeof(why), "%.*s", (int)sizeof(why) - 1, error->sentence);
+    snprintf(error->sentence, sizeof(error->sentence), "%s cannot be used: %s", choice, why);
+    return MANTA_EINVAL;
+}
+
+void mt_transport_warn_of_unused(const struct mt_transport_listed *listed, uint32_t count)
+{
+    for (uint32_t c = 0; c < CHOICES; c++) {
+        uint32_t i = 0;
+        while (i < count && listed[i].transport != choices[c].transport)
+            i++;
+        if (i < count || choices[c].transport == &mt_transport_tcp || /* it limits others, too */
+            !mt_config_is_set(choices[c].variable))
+            continue;
+        mt_log(MT_LOG_WARN, -1,
+               "%s=%.64s is of no use: %s is not among the transports; name it in MANTA_TRANSPORTS",
+               mt_config_entry(choices[c].variable)->variable,
+               mt_config_string(choices[c].variable), choices[c].transport->name);
+    }
+}
+
 static void host_log(int level, const char *transport, const char *sentence)
 {
     mt_log(level, -1, "%s: %s", transport, sentence);

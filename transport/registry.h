@@ -39,6 +39,14 @@ int mt_transport_list(const char *names, struct mt_transport_listed *listed, uin
 int mt_transport_query(const struct manta_transport *transport,
                        struct manta_transport_error *error);
 
+/* Query and open params->transport: what open answers. Where the user has named what it is to use
+ * (MANTA_INTERFACE, MANTA_VERBS_DEVICE, ...) and it cannot be used, that is MANTA_EINVAL, and the
+ * sentence says so: a communicator without it is not what was asked for. */
+int mt_transport_open(const struct manta_transport_open *params, void **endpoint_out,
+                      struct manta_transport_error *error);
+/* Warn of such variables of transports that are not listed. */
+void mt_transport_warn_of_unused(const struct mt_transport_listed *listed, uint32_t count);
+
 /* The host table of this library. */
 const struct manta_transport_host *mt_transport_host(void);
 

@@ -45,7 +45,7 @@ def test_doctor_tells_what_it_finds():
 def test_a_provider_that_is_not_there():
     result = perf(2, MANTA_OFI_PROVIDER="pigeon")
     assert result.returncode != 0
-    assert "no transport of 'ofi' can be used here: libfabric has no provider pigeon here" in result.stderr
+    assert "MANTA_OFI_PROVIDER=pigeon cannot be used: libfabric has no provider pigeon here" in result.stderr
 
 
 def test_without_libfabric():

@@ -232,7 +232,7 @@ static void word_refusal(const struct mt_ofi_library *library, const char *provi
     if (domain[0] != '\0') {
         list_domains(library, provider[0] != '\0' ? provider : NULL, there, sizeof(there));
         if (there[0] != '\0') {
-            snprintf(reason, reason_bytes, "MANTA_OFI_DOMAIN is %.60s; there are: %s", domain,
+            snprintf(reason, reason_bytes, "there is no domain %.60s; there are: %s", domain,
                      there);
             return;
         }

@@ -25,9 +25,15 @@ static const char offer[4] = {'t', 'c', 'p', '1'};
 
 static int query(const struct manta_transport_host *host, struct manta_transport_error *error)
 {
-    (void)host;
-    (void)error;
-    return 0;
+    const char *names = host->config("INTERFACE");
+    struct mt_address address;
+    char there[128], why[200];
+    if (names == NULL || names[0] == '\0' || mt_address_local(names, &address, 1) > 0)
+        return 0;
+    mt_address_interfaces(there, sizeof(there));
+    snprintf(why, sizeof(why), "no interface of that name is up with an address; there are %s",
+             there);
+    return mt_transport_refuse(error, MANTA_ENOTSUP, 0, why);
 }
 
 static struct mt_tcp_endpoint *endpoint_create(const struct manta_transport_open *params)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/log.h"
 #include "core/service.h"
 #include "topology/place.h"
 #include "transport/verbs/verbs.h"
@@ -141,6 +142,8 @@ struct search {
     uint32_t count;
     uint32_t devices, named, ports_down, closed;
     int open_errno;
+    uint32_t seen, active; /* bit of each place of the user's list that is there, and active */
+    char there[96];        /* names of devices */
 };
 
 static int is_near(const char *device, int numa)
@@ -169,6 +172,8 @@ static void search_device(const struct mt_verbs_library *library, struct ibv_dev
 {
     const char *name = library->get_device_name(device);
     struct ibv_device_attr attr;
+    size_t used = strlen(search->there);
+    snprintf(search->there + used, sizeof(search->there) - used, "%s%s", used ? ", " : "", name);
     errno = 0;
     struct ibv_context *context = library->open_device(device);
     if (context == NULL) {
@@ -183,11 +188,13 @@ static void search_device(const struct mt_verbs_library *library, struct ibv_dev
         if (place < 0)
             continue;
         search->named++;
+        search->seen |= 1u << place % 32;
         if (library->query_port(context, (uint8_t)port, &found.attr) != 0 ||
             found.attr.state != IBV_PORT_ACTIVE) {
             search->ports_down++;
             continue;
         }
+        search->active |= 1u << place % 32;
         found.order = names[0] != '\0' ? (uint32_t)place : !is_near(name, numa);
         keep(search, &found);
     }
@@ -210,10 +217,11 @@ static int explain(const struct search *search, const char *names, char *why, si
                  "/dev/infiniband/uverbs*",
                  strerror(search->open_errno));
     else if (search->named == 0)
-        snprintf(why, why_bytes, "no RDMA device is named as in MANTA_VERBS_DEVICE=%.64s", names);
+        snprintf(why, why_bytes, "no RDMA device has that name; there are %s", search->there);
     else
-        snprintf(why, why_bytes, "no port of the RDMA devices is active (%u down); see ibv_devinfo",
-                 search->ports_down);
+        snprintf(why, why_bytes,
+                 "no port of the RDMA devices%s is active (%u down); see ibv_devinfo",
+                 names[0] != '\0' ? " of that name" : "", search->ports_down);
     return MANTA_ENOTSUP;
 }
 
@@ -275,32 +283,85 @@ static void close_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail 
     rail->context = NULL;
 }
 
-int mt_verbs_devices_open(struct mt_verbs_endpoint *endpoint, char *why, size_t why_bytes)
+/* Names of the user's list that others of it stand in for. */
+static void warn_of_missing(const struct mt_verbs_endpoint *endpoint, const struct search *search)
 {
-    const struct mt_verbs_settings *settings = &endpoint->settings;
-    struct ibv_device **list;
-    struct search search;
-    int code = search_all(endpoint->library, settings->devices, &list, &search, why, why_bytes);
-    for (uint32_t i = 0; i < search.count && endpoint->rail_count < MT_VERBS_RAILS; i++) {
+    char sentence[256];
+    uint32_t place = 0;
+    for (const char *name = endpoint->settings.devices; name[0] != '\0'; place++) {
+        size_t length = strcspn(name, ",");
+        int shown = (int)(length < MT_VERBS_NAME ? length : MT_VERBS_NAME);
+        if (place < 32 && !(search->active >> place & 1)) {
+            snprintf(sentence, sizeof(sentence),
+                     "MANTA_VERBS_DEVICE names '%.*s', %s%s: it is left out", shown, name,
+                     search->seen >> place & 1 ? "which has no active port"
+                                               : "and no RDMA device has that name; there are ",
+                     search->seen >> place & 1 ? "" : search->there);
+            endpoint->host->log(MT_LOG_WARN, "verbs", sentence);
+        }
+        name += length + (name[length] == ',');
+    }
+}
+
+/* "10.0.0.1 (1), fe80::1 (0)": for who has named another one. */
+static void list_gids(struct mt_verbs_endpoint *endpoint, const struct search *search, char *text,
+                      size_t text_bytes)
+{
+    const char *wanted = endpoint->settings.gid;
+    struct mt_verbs_rail rail;
+    char gid[48];
+    size_t used = 0;
+    text[0] = '\0';
+    endpoint->settings.gid = "";
+    for (uint32_t i = 0; i < search->count; i++) {
+        (void)open_rail(endpoint, &search->found[i], &rail);
+        for (uint32_t g = 0; g < rail.port.gid_count && used < text_bytes; g++) {
+            mt_verbs_gid_format(&rail.port.gids[g], gid, sizeof(gid));
+            used += (size_t)snprintf(text + used, text_bytes - used, "%s%s (%u)",
+                                     used > 0 ? ", " : "", gid, rail.port.gids[g].index);
+        }
+        close_rail(endpoint, &rail);
+    }
+    endpoint->settings.gid = wanted;
+}
+
+static void open_rails(struct mt_verbs_endpoint *endpoint, const struct search *search)
+{
+    for (uint32_t i = 0; i < search->count && endpoint->rail_count < MT_VERBS_RAILS; i++) {
         struct mt_verbs_rail *rail = &endpoint->rails[endpoint->rail_count];
-        if (open_rail(endpoint, &search.found[i], rail) == 0) {
-            rail->is_near = settings->devices[0] != '\0' || search.found[i].order == 0;
+        if (open_rail(endpoint, &search->found[i], rail) == 0) {
+            rail->is_near = endpoint->settings.devices[0] != '\0' || search->found[i].order == 0;
             endpoint->rail_count++;
         } else {
             close_rail(endpoint, rail);
         }
     }
+}
+
+int mt_verbs_devices_open(struct mt_verbs_endpoint *endpoint, char *why, size_t why_bytes)
+{
+    const struct mt_verbs_settings *settings = &endpoint->settings;
+    struct ibv_device **list;
+    struct search search;
+    char gids[120];
+    int code = search_all(endpoint->library, settings->devices, &list, &search, why, why_bytes);
+    if (code == 0) {
+        warn_of_missing(endpoint, &search);
+        open_rails(endpoint, &search);
+    }
+    if (code == 0 && endpoint->rail_count == 0) {
+        code = MANTA_ENOTSUP;
+        list_gids(endpoint, &search, gids, sizeof(gids));
+        if (gids[0] != '\0')
+            snprintf(why, why_bytes, "no active port has that GID; there are %s", gids);
+        else
+            snprintf(why, why_bytes,
+                     "no active port has a GID that can be reached from other "
+                     "hosts: give its interface an address");
+    }
     if (list != NULL)
         endpoint->library->free_device_list(list);
-    if (code != 0 || endpoint->rail_count > 0)
-        return code;
-    if (settings->gid[0] != '\0')
-        snprintf(why, why_bytes, "no active port has the GID MANTA_VERBS_GID=%.64s", settings->gid);
-    else
-        snprintf(why, why_bytes,
-                 "no active port has a GID that can be reached from other hosts: "
-                 "give its interface an address");
-    return MANTA_ENOTSUP;
+    return code;
 }
 
 void mt_verbs_devices_close(struct mt_verbs_endpoint *endpoint)

@@ -203,12 +203,12 @@ static void test_choice(void **state)
         stand_in.offers[i] = offers[i];
     assert_choice("", "", "tcp", "eth0");
     assert_choice("", "lo", "tcp", "lo");
-    assert_choice("", "eth7", NULL, "MANTA_OFI_DOMAIN is eth7; there are: shm, lo, eth0");
+    assert_choice("", "eth7", NULL, "there is no domain eth7; there are: shm, lo, eth0");
     for (uint32_t i = 3; i < 5; i++)
         stand_in.offers[i] = offers[i];
     assert_choice("", "", "efa", "rdmap0s6");
     assert_choice("cxi", "", "cxi", "cxi0");
-    assert_choice("tcp", "cxi0", NULL, "MANTA_OFI_DOMAIN is cxi0; there are: lo, eth0");
+    assert_choice("tcp", "cxi0", NULL, "there is no domain cxi0; there are: lo, eth0");
     stand_in.offers[5] = (struct stand_in_offer){"efa", "rdmap1s6", NULL, WRITES};
     for (turn = 0; turn < 4; turn++)
         assert_choice("", "", "efa", turn % 2 ? "rdmap1s6" : "rdmap0s6");

@@ -3,10 +3,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "core/log.h"
 #include "transport/registry.h"
 
 static void test_lists(void **state)
@@ -88,13 +90,44 @@ static void test_host(void **state)
     assert_true(host->clock_ns() > 0);
 }
 
+static void count_line(void *arg, const char *line)
+{
+    *(int *)arg += strstr(line, "MANTA_OFI_DOMAIN=pigeon is of no use: ofi is not among") != NULL;
+}
+
+/* What the user has named is not passed over in silence. */
+static void test_what_is_named(void **state)
+{
+    struct manta_transport_error error = {.size = sizeof(error)};
+    const struct manta_transport_open params = {
+        .size = sizeof(params), .host = mt_transport_host(), .transport = &mt_transport_tcp};
+    struct mt_transport_listed listed[2] = {{.transport = &mt_transport_tcp},
+                                            {.transport = &mt_transport_ofi}};
+    void *endpoint;
+    int warnings = 0;
+    (void)state;
+    setenv("MANTA_INTERFACE", "pigeon0", 1);
+    assert_int_equal(mt_transport_open(&params, &endpoint, &error), MANTA_EINVAL);
+    if (strstr(error.sentence, "MANTA_INTERFACE=pigeon0 cannot be used: no interface") == NULL ||
+        strstr(error.sentence, "there are lo") == NULL)
+        fail_msg("'%s'", error.sentence);
+    unsetenv("MANTA_INTERFACE");
+    setenv("MANTA_OFI_DOMAIN", "pigeon", 1);
+    mt_log_sink(count_line, &warnings);
+    mt_transport_warn_of_unused(listed, 2);
+    assert_int_equal(warnings, 0);
+    mt_transport_warn_of_unused(listed, 1);
+    mt_log_sink(NULL, NULL);
+    assert_int_equal(warnings, 1);
+    unsetenv("MANTA_OFI_DOMAIN");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_refused_lists),
-        cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_host),
+        cmocka_unit_test(test_lists),         cmocka_unit_test(test_refused_lists),
+        cmocka_unit_test(test_tables),        cmocka_unit_test(test_host),
+        cmocka_unit_test(test_what_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "tests/support/fake_verbs.h"
 #include "tests/support/traffic.h"
 #include "transport/registry.h"
@@ -55,6 +56,64 @@ static void test_why_not(void **state)
     assert_refused("Permission denied");
     fake_verbs_refuse((struct fake_refusal){"get_device_list", 0, ENOSYS});
     assert_refused("RDMA device");
+}
+
+static void keep_line(void *arg, const char *line)
+{
+    snprintf(arg, 400, "%s", line);
+}
+
+/* What the user has named, and cannot be had, ends it, and the sentence says what there is instead;
+ * one of several is left out with a warning. */
+static int open_as_named(struct endpoints_rank *self)
+{
+    static const struct {
+        const char *variable, *value, *sentence, *line; /* sentence, or line of the log */
+    } cases[] = {
+        {"MANTA_VERBS_DEVICE", "mlx5_0", "MANTA_VERBS_DEVICE=mlx5_0 cannot be used: no RDMA", NULL},
+        {"MANTA_VERBS_DEVICE", "fake_0:2", "; there are fake_0, fake_1", NULL},
+        {"MANTA_VERBS_DEVICE", "fake_1", "no port of the RDMA devices of that name is", NULL},
+        {"MANTA_VERBS_GID", "99", "MANTA_VERBS_GID=99 cannot be used: no active port", NULL},
+        {"MANTA_VERBS_GID", "10.9.9.9", "has that GID; there are 10.", NULL},
+        {"MANTA_VERBS_DEVICE", "mlx5_0,fake_0", NULL, "'mlx5_0', and no RDMA device has"},
+        {"MANTA_VERBS_DEVICE", "fake_0,fake_1", NULL, "'fake_1', which has no active port"},
+    };
+    const struct manta_transport_open params = {.size = sizeof(params),
+                                                .host = mt_transport_host(),
+                                                .transport = &mt_transport_verbs,
+                                                .ranks = 1,
+                                                .epoch = self->group->epoch,
+                                                .group = self->group};
+    int failed = 0;
+    self->transport->close(self->endpoint);
+    self->closed = 1;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct manta_transport_error error = {.size = sizeof(error)};
+        char line[400] = "";
+        void *endpoint = NULL;
+        setenv(cases[i].variable, cases[i].value, 1);
+        mt_log_sink(keep_line, line);
+        int code = mt_transport_open(&params, &endpoint, &error);
+        mt_log_sink(NULL, NULL);
+        unsetenv(cases[i].variable);
+        if (endpoint != NULL)
+            self->transport->close(endpoint);
+        if (cases[i].line != NULL
+                ? code != 0 || strstr(line, cases[i].line) == NULL
+                : code != MANTA_EINVAL || strstr(error.sentence, cases[i].sentence) == NULL)
+            failed = endpoints_fail(self, "%s: %d '%s' '%s'", cases[i].value, code, error.sentence,
+                                    line);
+    }
+    return failed;
+}
+
+static void test_what_is_named(void **state)
+{
+    (void)state;
+    fake_verbs_end();
+    fake_verbs_begin(2);
+    fake_verbs_port(1, DOWN, 1, 1);
+    assert_int_equal(endpoints_run("verbs", 1, open_as_named, NULL), 0);
 }
 
 /* One message each way, or the words for why not. */
@@ -204,6 +263,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_why_not, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_queues_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_device_memory, setup, teardown),
