@@ -161,7 +161,8 @@ static int put(void *wire, uint32_t rank, const struct mt_frame *frame, const st
     gather(&peer->channel->distance, place(endpoint, peer->channel, frame->part, start), payload,
            pieces, frame->part);
     publish(endpoint, peer, frame, start);
-    if (frame->part > MT_SHM_FRAME_INLINE)
+    if (frame->part > MT_SHM_FRAME_INLINE &&
+        !mt_shm_goes_far(&peer->channel->distance, frame->part))
         claim_next(endpoint, peer->channel, frame->part);
     return 0;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "transport/shm/copy.h"
 #include "transport/shm/group.h"
 #include "transport/shm/lend.h"
 #include "transport/shm/team.h"
@@ -366,8 +367,8 @@ static int ring_take(struct mt_shm_team *team, uint64_t bytes, uint8_t **piece_o
 void mt_shm_team_claim_ring(struct mt_shm_team *team, uint64_t most)
 {
     uint64_t head, end = team->ring_last < CLAIMED_MOST ? team->ring_last : CLAIMED_MOST;
-    if (team->ring_claimed >= end)
-        return;
+    if (team->ring_claimed >= end || mt_shm_goes_far(&team->distance, end))
+        return; /* what goes past the caches needs no line of its own */
     const uint8_t *piece = next_piece(team, team->ring_last, &head);
     if (end - team->ring_claimed > most)
         end = team->ring_claimed + most;
