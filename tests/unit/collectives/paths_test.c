@@ -53,15 +53,23 @@ static int call(struct manta_comm *comm, struct comm_process *self)
     return comm_process_allreduce(comm, self);
 }
 
-/* The line at level info that has `beginning` after its head; how many lines there are. */
+/* A transport of the default list that this host lacks: there may be a line of it, or none. */
+static int is_of_unused(const char *line)
+{
+    return strncmp(line, "transport verbs is not used: ", 29) == 0;
+}
+
+/* The line at level info that has `beginning` after its head; how many lines there are, but for
+ * those of transports that are not used. */
 static int find_line(const char *log, int rank, const char *beginning, char line[1024])
 {
     char head[64];
     int count = 0;
     snprintf(head, sizeof(head), "manta[%d] info: ", rank);
     line[0] = 0;
-    for (const char *at = log; (at = strstr(at, head)) != NULL; count++) {
+    for (const char *at = log; (at = strstr(at, head)) != NULL;) {
         at += strlen(head);
+        count += !is_of_unused(at);
         if (strncmp(at, beginning, strlen(beginning)) == 0)
             snprintf(line, 1024, "%.*s", (int)strcspn(at, "\n"), at);
     }
