@@ -20,6 +20,7 @@ struct endpoints_shared {
     void **addresses;
     size_t *address_bytes;
     _Atomic int failed_to_open;
+    _Atomic uint32_t arrivals; /* of endpoints_meet() */
 };
 
 struct thread {
@@ -43,6 +44,24 @@ int endpoints_fail(const struct endpoints_rank *self, const char *format, ...)
 void endpoints_barrier(struct endpoints_rank *self)
 {
     pthread_barrier_wait(&self->shared->barrier);
+}
+
+int endpoints_meet(struct endpoints_rank *self)
+{
+    _Atomic uint32_t *arrivals = &self->shared->arrivals;
+    uint64_t until_ns = mt_clock_now_ns() + WAIT_S * MT_SECOND;
+    uint32_t all = (atomic_fetch_add(arrivals, 1) / self->ranks + 1) * self->ranks;
+    while (atomic_load(arrivals) < all && mt_clock_now_ns() < until_ns)
+        self->transport->progress(self->endpoint);
+    return atomic_load(arrivals) < all;
+}
+
+int endpoints_part(struct endpoints_rank *self)
+{
+    uint64_t until_ns = mt_clock_now_ns() + WAIT_S * MT_SECOND;
+    while (self->transport->drain(self->endpoint) != 0 && mt_clock_now_ns() < until_ns)
+        self->transport->progress(self->endpoint);
+    return endpoints_meet(self);
 }
 
 static int open_endpoint(struct endpoints_rank *self)

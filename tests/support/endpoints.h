@@ -35,6 +35,11 @@ int endpoints_fail(const struct endpoints_rank *self, const char *format, ...)
 /* All ranks; only where none of them can have returned before. */
 void endpoints_barrier(struct endpoints_rank *self);
 
+/* A barrier in which ranks look after what others still wait for, at most 20 s. 0 when all are there. */
+int endpoints_meet(struct endpoints_rank *self);
+/* The same, when each has word of all that it sent. */
+int endpoints_part(struct endpoints_rank *self);
+
 /* Progress, and sleep on wait_fd now and then, until none of the requests is under way or 20 s have
  * passed. 0 when none is. */
 int endpoints_wait(struct endpoints_rank *self, struct manta_transport_request *requests,

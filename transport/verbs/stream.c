@@ -124,6 +124,15 @@ void mt_verbs_stream_open(struct mt_verbs_endpoint *endpoint, struct mt_verbs_pe
     mt_messages_writable(endpoint->messages, peer->rank);
 }
 
+/* Word of frames that the stream has brought, new or not. It can wait for room: the next says all. */
+static void thank(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
+{
+    if (peer->unthanked == 0 || peer->out_end > 0)
+        return;
+    peer->unthanked = 0;
+    mt_verbs_tell_number(endpoint, peer, MT_VERBS_NOTE_TOOK, peer->expected - 1);
+}
+
 /* One frame at a time waits for the stream, so that notes find room behind it. */
 void mt_verbs_stream_write(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
@@ -131,6 +140,7 @@ void mt_verbs_stream_write(struct mt_verbs_endpoint *endpoint, struct mt_verbs_p
     memcpy(note.mark, mark, sizeof(mark));
     if (peer->link == MT_VERBS_LINK_OPEN)
         flush(endpoint, peer);
+    thank(endpoint, peer);
     while (peer->link == MT_VERBS_LINK_OPEN && peer->out_end == 0 && !peer->hung_up &&
            peer->stream == MT_VERBS_STREAM_CARRIES && peer->posted != peer->next) {
         const struct mt_verbs_sent *sent = &peer->sent[peer->posted % MT_VERBS_FRAMES];
@@ -141,13 +151,6 @@ void mt_verbs_stream_write(struct mt_verbs_endpoint *endpoint, struct mt_verbs_p
         peer->posted++;
         flush(endpoint, peer);
     }
-}
-
-/* Word of frames that the stream has brought, new or not. */
-static void thank(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
-{
-    peer->unthanked = 0;
-    mt_verbs_tell_number(endpoint, peer, MT_VERBS_NOTE_TOOK, peer->expected - 1);
 }
 
 static void thanked(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer, uint32_t number)
@@ -260,6 +263,5 @@ void mt_verbs_stream_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_pe
                            "rank %u sent bytes that are no note of the verbs transport; the "
                            "ranks may run different builds",
                            peer->rank);
-    if (peer->unthanked > 0)
-        thank(endpoint, peer);
+    thank(endpoint, peer);
 }

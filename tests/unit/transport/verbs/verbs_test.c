@@ -19,13 +19,10 @@
 
 enum { EAGER = 8192, LONG = 3 << 20 };
 
-static _Atomic uint32_t arrivals;
-
 static int setup(void **state)
 {
     (void)state;
     fake_verbs_begin(2);
-    atomic_store(&arrivals, 0);
     return 0;
 }
 
@@ -82,12 +79,15 @@ static struct manta_transport_counters counters_of(const struct endpoints_rank *
 static int exchange(struct endpoints_rank *self, uint64_t call, uint8_t *source, uint8_t *target)
 {
     struct manta_transport_request requests[2];
+    struct manta_transport_error error = {.size = sizeof(error)};
     int failed = endpoints_recv(self, !self->rank, call, 0, target, LONG, &requests[0]) ||
                  endpoints_send(self, !self->rank, call, 0, source, LONG, &requests[1]) ||
                  endpoints_wait(self, requests, 2);
+    self->transport->error(self->endpoint, &error);
     if (!failed && (requests[0].status != 0 || requests[1].status != 0))
-        failed = endpoints_fail(self, "call %llu: received %d, sent %d", (unsigned long long)call,
-                                requests[0].status, requests[1].status);
+        failed =
+            endpoints_fail(self, "call %llu: received %d, sent %d: %s", (unsigned long long)call,
+                           requests[0].status, requests[1].status, error.sentence);
     return failed || traffic_differs(target, LONG, !self->rank, 1);
 }
 
@@ -201,29 +201,10 @@ static void mend_all(void)
     fake_verbs_mend(1);
 }
 
-/* A barrier in which ranks look after what others still wait for. 0 when all are there. */
-static int meet(struct endpoints_rank *self)
-{
-    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
-    uint32_t all = (atomic_fetch_add(&arrivals, 1) / self->ranks + 1) * self->ranks;
-    while (atomic_load(&arrivals) < all && mt_clock_now_ns() < until_ns)
-        self->transport->progress(self->endpoint);
-    return atomic_load(&arrivals) < all;
-}
-
-/* The same, when each has word of all that it sent. */
-static int part(struct endpoints_rank *self)
-{
-    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
-    while (self->transport->drain(self->endpoint) != 0 && mt_clock_now_ns() < until_ns)
-        self->transport->progress(self->endpoint);
-    return meet(self);
-}
-
 static int traffic_with_tcp(struct endpoints_rank *self)
 {
     self->group->has_tcp = 1;
-    return traffic_rounds(self) | part(self);
+    return traffic_rounds(self) | endpoints_part(self);
 }
 
 /* All rails die in the middle of it all, or before it: the rest goes over the stream. */
@@ -239,7 +220,6 @@ static void test_tcp_takes_over(void **state)
             mend_all();
         }
     }
-    atomic_store(&arrivals, 0);
     cut_all(200, 1);
     assert_int_equal(endpoints_run("verbs", 5, traffic_with_tcp, &traffic), 0);
     mend_all();
@@ -263,9 +243,9 @@ static int until_a_rail_is_back(struct endpoints_rank *self, uint64_t *call, uin
         failed |= exchange(self, (*call)++, source, target);
         if (self->rank == 0)
             atomic_store(&is_back, writes_ever() > before || failed);
-        failed |= meet(self) || mt_clock_now_ns() > until_ns;
+        failed |= endpoints_meet(self) || mt_clock_now_ns() > until_ns;
         int is_over = atomic_load(&is_back) || failed;
-        failed |= meet(self);
+        failed |= endpoints_meet(self);
         if (is_over)
             return failed;
     }
@@ -286,12 +266,12 @@ static int there_and_back(struct endpoints_rank *self)
             cut_all(1 + 5 * round, round % 2 == 1);
         for (uint32_t i = 0; i < 3 && !failed; i++)
             failed = exchange(self, call++, source, target);
-        failed |= meet(self);
+        failed |= endpoints_meet(self);
         if (self->rank == 0)
             mend_all();
-        failed |= meet(self) || until_a_rail_is_back(self, &call, source, target);
+        failed |= endpoints_meet(self) || until_a_rail_is_back(self, &call, source, target);
     }
-    failed |= part(self);
+    failed |= endpoints_part(self);
     free(source);
     free(target);
     return failed ? endpoints_fail(self, "a message was lost, or no rail came back") : 0;
