@@ -110,7 +110,21 @@ little_memlock() {
         prlimit --memlock=65536 setpriv --reuid=65534 --regid=65534 --clear-groups "${small[@]}"
 }
 
-# scene NAME FUNCTION ... -- COMMAND ...: and then all is as it was.
+# What the user names, and is not there.
+no_such() { # VARIABLE VALUE WORDS
+    said 1 "$1=$2 cannot be used: .*$3" env "$1=$2" "${small[@]}"
+}
+
+# At each end of messages that go one way: the passive one's card tells it nothing, its peer does.
+error() {
+    MANTA_VERBS_DEVICE=rxe_n0r0,rxe_n0r1 MANTA_VERBS_TIMEOUT=14 MANTA_VERBS_RETRIES=3 \
+        timeout 60 build/tests/unit/transport/verbs/error_test >/run/job 2>&1
+    local status=$?
+    cat /run/job
+    return $status
+}
+
+# scene NAME FUNCTION ...: and then all is as it was.
 scene() {
     [[ $1 =~ ${SCENES:-.} ]] || return
     check "$1 over $transport" "${@:2}"
@@ -145,14 +159,17 @@ one_port() {
 died="rail rxe_n1r.:1 (.*) to rank . (.*) has died: "
 verbs_alone() {
     scene "a link down among many calls" saying "$died" short through allreduce 1000 nic_link rdma 1 0 down
-    scene "a port down" saying "$died" through allreduce 60 nic_port rdma 1 1 down
-    scene "a rail is a black hole" saying "$died" through allreduce 60 nic_netem rdma 1 1 loss 100%
+    scene "a port down" saying "$died" through allreduce 60 nic_port rdma 1 0 down
+    scene "a rail is a black hole" saying "$died" through allreduce 60 nic_netem rdma 1 0 loss 100%
     scene "both rails down, tcp up" saying "no rail leads to rank 1 .* go over tcp" \
         through allreduce 60 both nic_port 1 down
     scene "one port against two" one_port
     transport=shm,verbs scene "a node is cut off" \
         told allreduce 3 "no rail joins ranks \(0 and 1\|1 and 2\)" both nic_port 1 down
+    scene "a queue pair in error" saying "has died: the peer says that it is dead" error
     scene "little memory that may be locked" little_memlock
+    scene "a GID that is not there" no_such MANTA_VERBS_GID 99 "there are 10\\."
+    scene "a device that is not there" no_such MANTA_VERBS_DEVICE mlx5_0 "there are rxe_n0r0, "
 }
 
 fabric $nodes 2
