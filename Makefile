@@ -252,12 +252,10 @@ python: all $(PACKAGE) $(PERF_HELPERS) ## the Python package and Ray
 	@$(call run,python,300,$(PYTHON_TESTS))
 
 # In emulated machines with RDMA devices. Each takes all CPUs, so one test at a time.
-RDMA_ALL_TESTS := $(sort $(wildcard tests/rdma/*_test.sh))
-# Faults take minutes, and what each rank is told of them depends on the moment: rdma-check tries them.
-RDMA_TESTS := $(filter-out %/faults_test.sh,$(RDMA_ALL_TESTS))
+RDMA_TESTS := $(sort $(wildcard tests/rdma/*_test.sh))
 .PHONY: rdma rdma-check
-rdma-check: deps ## RDMA in an emulated machine: needs qemu, but neither KVM nor hardware
-	@+$(MAKE) --no-print-directory rdma RDMA_TESTS="$(RDMA_ALL_TESTS)"
+rdma-check: deps ## RDMA in an emulated machine: needs qemu, but neither KVM nor hardware (RDMA_KERNEL=backports)
+	@+$(MAKE) --no-print-directory rdma
 rdma: override JOBS := 1
 rdma: all tests
 	@+$(MAKE) --no-print-directory deps-rdma || echo "packages are missing: see above"

@@ -16,7 +16,7 @@ QEMU = """#!/bin/bash
 for word; do
     case $word in file,id=console,path=*) console=${word##*=} ;; esac
 done
-for ((i = 0; i < 40; i++)); do echo "line $i" >>"$console"; done
+for ((i = 0; i < 80; i++)); do echo "line $i" >>"$console"; done
 echo "Kernel panic - not syncing: nothing to do" >>"$console"
 """
 
@@ -95,7 +95,7 @@ def test_a_guest_that_dies(tmp_path, host):
     assert result.returncode == 125, result
     lines = result.stderr.splitlines()
     assert lines[0] == "guest: ended without an exit code; its console's last lines:"
-    assert lines[-1].strip() == "Kernel panic - not syncing: nothing to do" and len(lines) == 26
+    assert lines[-1].strip() == "Kernel panic - not syncing: nothing to do" and len(lines) == 51
     result = phase(tmp_path)
     assert result.returncode != 0 and "Kernel panic" in result.stdout, result
 

@@ -19,7 +19,7 @@ import time
 
 import image
 
-CONSOLE_LINES = 25
+CONSOLE_LINES = 50
 TIMED_OUT, DIED = 124, 125
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
