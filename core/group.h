@@ -41,7 +41,7 @@ struct mt_group {
     uint8_t key[MT_GROUP_KEY_BYTES]; /* secret of the group's streams */
     struct mt_member *members;       /* [ranks] */
     uint64_t timeout_ns;
-    int has_tcp; /* its transports include tcp, which may carry what others cannot */
+    int has_tcp;            /* its transports include tcp, which may carry what others cannot */
     uint8_t session_id[16]; /* what its session is called in the open */
     uint32_t generation;    /* mt_fork_generation() when it was made */
     struct mt_control *control;

@@ -35,7 +35,8 @@ int endpoints_fail(const struct endpoints_rank *self, const char *format, ...)
 /* All ranks; only where none of them can have returned before. */
 void endpoints_barrier(struct endpoints_rank *self);
 
-/* A barrier in which ranks look after what others still wait for, at most 20 s. 0 when all are there. */
+/* A barrier in which ranks look after what others still wait for, at most 20 s. 0 when all are
+ * there. */
 int endpoints_meet(struct endpoints_rank *self);
 /* The same, when each has word of all that it sent. */
 int endpoints_part(struct endpoints_rank *self);

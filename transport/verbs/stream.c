@@ -124,7 +124,8 @@ void mt_verbs_stream_open(struct mt_verbs_endpoint *endpoint, struct mt_verbs_pe
     mt_messages_writable(endpoint->messages, peer->rank);
 }
 
-/* Word of frames that the stream has brought, new or not. It can wait for room: the next says all. */
+/* Word of frames that the stream has brought, new or not. It can wait for room: the next word says
+ * all. */
 static void thank(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
     if (peer->unthanked == 0 || peer->out_end > 0)

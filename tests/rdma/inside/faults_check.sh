@@ -172,11 +172,16 @@ verbs_alone() {
     scene "a device that is not there" no_such MANTA_VERBS_DEVICE mlx5_0 "there are rxe_n0r0, "
 }
 
+ofi_alone() {
+    scene "a domain that is not there" no_such MANTA_OFI_DOMAIN mlx5_0 "there are: "
+}
+
 fabric $nodes 2
 for transport in $transports; do
     wires=$(wires_of "$transport")
     any_transport
     [[ $transport == *ofi* ]] || wires_that_are_lost
     [[ $transport != *verbs* ]] || verbs_alone
+    [[ $transport != *ofi* ]] || ofi_alone
 done
 exit $failed

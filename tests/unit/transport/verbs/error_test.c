@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Queue pairs that go into error by themselves, at the active or at the passive end of messages that
- * all go one way. Over cards in memory; over real ones where MANTA_VERBS_DEVICE names some. */
+/* Queue pairs that go into error by themselves, at the active or at the passive end of messages
+ * that all go one way. Over cards in memory; over real ones where MANTA_VERBS_DEVICE names some. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
