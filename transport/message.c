@@ -86,7 +86,8 @@ static void kept_init(struct mt_peer *peer)
         mt_offer_drop(peer, i);
 }
 
-/* One allocation: the peer, its arrivals, its chunk links, its window, its offers. */
+/* One allocation: the peer, its arrivals, its chunk links, its window, offers,
+ * what was written. */
 static struct mt_peer *peer_create(struct mt_messages *messages, uint32_t rank)
 {
     size_t chunks = messages->window_chunks;
@@ -95,8 +96,9 @@ static struct mt_peer *peer_create(struct mt_messages *messages, uint32_t rank)
     size_t window_at = round_up(links_at + chunks * sizeof(int32_t));
     size_t kept_at = window_at + chunks * MT_MESSAGE_CHUNK;
     int writes = messages->settings.wire->write != NULL;
-    uint8_t *memory = messages->settings.host->alloc(
-        kept_at + (writes ? MT_MESSAGE_OFFERS * sizeof(struct mt_kept_offer) : 0), CACHE_LINE);
+    size_t written_at = kept_at + MT_MESSAGE_OFFERS * sizeof(struct mt_kept_offer);
+    size_t end = written_at + MT_MESSAGE_WRITTEN * sizeof(struct manta_transport_id);
+    uint8_t *memory = messages->settings.host->alloc(writes ? end : kept_at, CACHE_LINE);
     if (memory == NULL)
         return NULL;
     struct mt_peer *peer = (struct mt_peer *)(void *)memory;
@@ -110,8 +112,10 @@ static struct mt_peer *peer_create(struct mt_messages *messages, uint32_t rank)
     peer->arrival_first = peer->arrival_last = MT_NO_CHUNK;
     for (size_t i = 0; i < chunks; i++)
         peer->chunk_next[i] = i + 1 < chunks ? (int32_t)(i + 1) : MT_NO_CHUNK;
-    if (writes)
+    if (writes) {
         peer->kept = (struct mt_kept_offer *)(void *)(memory + kept_at);
+        peer->written = (struct manta_transport_id *)(void *)(memory + written_at);
+    }
     kept_init(peer);
     return peer;
 }
@@ -140,6 +144,50 @@ struct mt_peer *mt_peer_find(struct mt_messages *messages, uint32_t peer, int *c
     return *code_out == 0 ? messages->peers[peer] : NULL;
 }
 
+/* May a piece of this message be in memory of a device, which nothing here may touch? 0, or why
+ * not. */
+static int check_device(struct mt_messages *messages, const struct manta_transport_message *message,
+                        const struct manta_transport_buffer *buffer)
+{
+    if (messages->settings.wire->write == NULL)
+        return mt_messages_error_set(messages, MANTA_ENOTSUP, message->peer, 0,
+                                     "transport %s moves host memory only: copy it there first, or "
+                                     "take verbs or ofi to rank %u",
+                                     messages->settings.transport, message->peer);
+    if (!(message->flags & MANTA_MESSAGE_DIRECT))
+        return mt_messages_error_set(messages, MANTA_EINVAL, message->peer, 0,
+                                     "a message in memory of a device does not say so: it needs "
+                                     "MANTA_MESSAGE_DIRECT, at both ends");
+    if (buffer->registration == NULL)
+        return mt_messages_error_set(messages, MANTA_EINVAL, message->peer, 0,
+                                     "memory of a device is in a message without a registration: "
+                                     "give mem_register its dma-buf first");
+    return 0;
+}
+
+/* What follows from the message's flags and memory. 0, or an error that is set. */
+static int classify(struct mt_messages *messages, const struct manta_transport_message *message,
+                    struct mt_work *work)
+{
+    work->is_long = message->bytes > messages->settings.eager_bytes;
+    work->is_direct = work->devices = work->starved = 0;
+    work->refusal = 0;
+    if (message->flags & MANTA_MESSAGE_DIRECT) {
+        if (messages->settings.wire->write == NULL)
+            return check_device(messages, message, NULL);
+        work->is_long = work->is_direct = message->bytes > 0;
+    }
+    for (uint32_t i = 0; i < message->buffer_count; i++) {
+        if (__builtin_expect(message->buffers[i].memory == MANTA_MEMORY_HOST, 1))
+            continue;
+        int code = check_device(messages, message, &message->buffers[i]);
+        if (code != 0)
+            return code;
+        work->devices |= (uint8_t)(1u << i);
+    }
+    return 0;
+}
+
 int mt_work_begin(struct mt_messages *messages, const struct manta_transport_message *message,
                   struct manta_transport_request *request)
 {
@@ -150,10 +198,6 @@ int mt_work_begin(struct mt_messages *messages, const struct manta_transport_mes
                                      "a message has %u pieces, at most %d are allowed",
                                      message->buffer_count, MANTA_PLAN_LOCATIONS);
     for (uint32_t i = 0; i < message->buffer_count; i++) {
-        if (message->buffers[i].memory != MANTA_MEMORY_HOST)
-            return mt_messages_error_set(messages, MANTA_ENOTSUP, message->peer, 0,
-                                         "transport %s moves host memory only",
-                                         messages->settings.transport);
         work->piece[i].iov_base = message->buffers[i].address;
         work->piece[i].iov_len = message->buffers[i].bytes;
         sum += message->buffers[i].bytes;
@@ -162,6 +206,9 @@ int mt_work_begin(struct mt_messages *messages, const struct manta_transport_mes
         return mt_messages_error_set(messages, MANTA_EINVAL, message->peer, 0,
                                      "a message's pieces have %llu bytes together, it says %llu",
                                      (unsigned long long)sum, (unsigned long long)message->bytes);
+    int code = classify(messages, message, work);
+    if (code != 0)
+        return code;
     work->id = message->id;
     work->bytes = message->bytes;
     work->done = work->taken = 0;

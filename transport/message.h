@@ -25,6 +25,9 @@
  *    of a long message, and the sender write them there: no DATA, and no copy on either side. A
  *    write that may not have arrived, for its path died, is never done twice: the sender says
  *    AGAIN, and the receiver answers with a new RTR, or with HAVE if it did arrive.
+ *  - A direct message (MANTA_MESSAGE_DIRECT) is a long one, whatever its bytes, that is written or
+ *    not moved at all: this layer never reads or writes its memory. It is announced at once, for
+ *    its receiver may not have room to offer all that it has posted.
  *  - Matching: (epoch, call, segment, number). Another hash or length, or another hash for the same
  *    call, fails the receive (or the send that an RTR does not fit) with MANTA_EMISMATCH.
  *  - Ids of other epochs are dropped; so are duplicates of what has arrived. (A duplicate may only
@@ -56,8 +59,13 @@ struct mt_wire_place {
     const struct iovec *pieces; /* valid during the call only, as offer is */
     uint32_t count;
     uint32_t offer_bytes;
-    uint64_t bytes; /* of all pieces */
-    uint8_t *offer; /* what the receiver tells: MT_FRAME_OFFER_BYTES of room, or offer_bytes */
+    uint64_t bytes;   /* of all pieces */
+    uint8_t *offer;   /* what the receiver tells: MT_FRAME_OFFER_BYTES of room, or offer_bytes */
+    uint32_t devices; /* bit of each piece that is in memory of a device: it was registered */
+    int is_direct;    /* it must be written */
+    int is_unasked; /* receiver: the peer may not have it yet, so half of all room is left to those
+                       * that it has: direct messages that are posted at both ends always meet */
+    int code;       /* receiver: why a direct message is not offered; MANTA_EAGAIN: no room now */
 };
 
 /*
@@ -95,8 +103,8 @@ struct mt_wire {
      * message, cease was called before. */
     void (*release)(void *wire, uint32_t peer, uint32_t offer);
     /* Sender: write the pieces to what the peer offers. 0: begun, the memory is the wire's until it
-     * calls mt_messages_wrote() or mt_messages_again(); MANTA_EAGAIN: no room now;
-     * MANTA_ENOTSUP: cannot be written there, send DATA. */
+     * calls mt_messages_wrote() or mt_messages_again(); MANTA_EAGAIN: no room now; another error:
+     * cannot be written there: it goes as DATA, or, if it is direct, ends with this error. */
     int (*write)(void *wire, uint32_t peer, const struct mt_wire_place *place);
     /* Requests with this peer are about to fail, though memory of theirs is being written or
      * offered: stop all of that, and the connection with it. 0: none of it is touched any more;
@@ -137,9 +145,9 @@ int mt_messages_send(struct mt_messages *messages, const struct manta_transport_
 int mt_messages_recv(struct mt_messages *messages, const struct manta_transport_message *message,
                      struct manta_transport_request *request);
 
-/* MANTA_EMISMATCH once a message has come that no step will take, else 0. No request may carry that
- * error, so the progress op returns it. */
-int mt_messages_stray(const struct mt_messages *messages);
+/* What the progress op ends with, and returns: `moved`, or 1 if there was something to do here; or
+ * MANTA_EMISMATCH once a message has come that no step will take: no request may carry that. */
+int mt_messages_round(struct mt_messages *messages, int moved);
 
 /* How many streams the wire has to this peer, 1 to MT_MESSAGE_STREAMS (1 until this is called); the
  * peer is open and nothing was sent to it yet, or there were several before, and now there are
@@ -162,7 +170,7 @@ int mt_messages_waiting(const struct mt_messages *messages, uint32_t peer,
  * under way at most: one forward, one answer (which has no payload).
  */
 /* 0; MANTA_ETRANSPORT: a violation; the peer has failed in both directions, close it;
- * MANTA_EMISMATCH: likewise, but nothing is wrong with its stream (mt_messages_stray). */
+ * MANTA_EMISMATCH: likewise, but nothing is wrong with its stream (mt_messages_round). */
 int mt_messages_begin(struct mt_messages *messages, uint32_t peer, uint32_t stream,
                       const struct mt_frame *frame);
 /* Payload bytes that this stream's frame still lacks. */

@@ -57,9 +57,23 @@ static int refuse_stray(struct mt_messages *messages, const struct mt_peer *peer
     return messages->stray = MANTA_EMISMATCH;
 }
 
-int mt_messages_stray(const struct mt_messages *messages)
+static int feed_starved(struct mt_messages *messages)
 {
-    return messages->stray;
+    int moved = 0;
+    messages->is_starved = messages->may_offer = 0;
+    for (uint32_t r = 0; r < messages->settings.ranks; r++) {
+        struct mt_peer *peer = messages->peers[r];
+        if (peer != NULL && peer->is_starved)
+            moved |= mt_peer_feed(messages, peer);
+    }
+    return moved;
+}
+
+int mt_messages_round(struct mt_messages *messages, int moved)
+{
+    if (__builtin_expect(messages->is_starved && messages->may_offer && !messages->aborted, 0))
+        moved |= feed_starved(messages);
+    return messages->stray ? messages->stray : moved;
 }
 
 static void sink_set(struct mt_sink *sink, enum mt_sink_mode mode,
@@ -87,7 +101,9 @@ static int begin_eager(struct mt_messages *messages, struct mt_peer *peer, struc
     int unasked = request == NULL ? judge_unasked(messages, peer, frame) : 0;
     if (unasked < 0)
         return refuse_stray(messages, peer, frame);
-    if (request != NULL && mt_work_of(request)->taken == 0) {
+    if (request != NULL && mt_work_of(request)->is_direct) {
+        mt_recv_end_staged(messages, peer, request);
+    } else if (request != NULL && mt_work_of(request)->taken == 0) {
         mt_work_of(request)->taken = frame->part;
         sink_set(sink, MT_SINK_REQUEST, request, MT_NO_CHUNK);
     } else if (request == NULL && !unasked) {
@@ -107,7 +123,7 @@ static int begin_data(struct mt_messages *messages, struct mt_peer *peer, struct
         return mt_peer_violation(messages, peer, "data of a message that was not asked for",
                                  frame->bytes);
     struct mt_work *work = mt_work_of(request);
-    if (work->id.hash != frame->id.hash || frame->bytes > work->bytes ||
+    if (work->is_direct || work->id.hash != frame->id.hash || frame->bytes > work->bytes ||
         frame->part > frame->bytes || frame->part > work->bytes - work->taken ||
         (frame->part == 0 && work->bytes > 0))
         return mt_peer_violation(messages, peer, "data that the message does not have",
@@ -132,7 +148,8 @@ int mt_peer_begin_rts(struct mt_messages *messages, struct mt_peer *peer,
             mt_recv_ask(messages, peer, request, 0);
         return 0;
     }
-    int unasked = judge_unasked(messages, peer, frame);
+    int was_written = peer->written != NULL && mt_written_has(peer, &frame->id);
+    int unasked = was_written ? 1 : judge_unasked(messages, peer, frame);
     if (unasked < 0)
         return refuse_stray(messages, peer, frame);
     if (unasked)

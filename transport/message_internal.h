@@ -11,6 +11,10 @@
 enum {
     MT_NO_CHUNK = -1,
     MT_MESSAGE_RECENT = 256,
+    /* Written messages that are remembered: all that were begun since the oldest that its sender
+     * may still ask about, and as many as were under way then. */
+    MT_MESSAGE_SPAN = 192,
+    MT_MESSAGE_WRITTEN = MT_MESSAGE_SPAN + MT_MESSAGE_WRITES,
     MT_MESSAGE_OFFERS = 128 /* offers that are kept of a peer; a message without one goes as DATA */
 };
 
@@ -29,11 +33,17 @@ struct mt_work {
     uint8_t unasked;   /* receive: long, RTR not sent and not owed */
     uint8_t ahead;     /* receive: small, its RTR counts in `hinted` */
     uint8_t again;     /* send: 1: AGAIN has to go out; 2: it is out */
+    uint8_t is_long;   /* goes when it is asked for, and may be written; small ones may be eager */
+    uint8_t is_direct; /* is long, and must be written */
+    uint8_t devices;   /* bit of each piece that is in memory of a device */
+    uint8_t starved;   /* direct receive: enum mt_starved */
     uint32_t offer;    /* receive: what the wire calls it; send: 1 + index of the peer's offer */
-    uint32_t unused;
+    int32_t refusal;   /* direct receive: it cannot be offered, and will end with this; or 0 */
+    uint32_t write;    /* send: which of the peer's writes it is */
     struct iovec piece[MANTA_PLAN_LOCATIONS];
 } __attribute__((may_alias));
 
+_Static_assert(MANTA_PLAN_LOCATIONS <= 8, "a bit for each piece");
 _Static_assert(sizeof(struct mt_work) <=
                    sizeof((struct manta_transport_request *)0)->transport_private,
                "a request has room for the protocol's work");
@@ -42,6 +52,9 @@ static inline struct mt_work *mt_work_of(struct manta_transport_request *request
 {
     return (struct mt_work *)(void *)request->transport_private;
 }
+
+/* A direct receive that the wire had no room to offer: the peer may not have it, or has it. */
+enum mt_starved { MT_STARVED_NOT, MT_STARVED_UNASKED, MT_STARVED_ASKED };
 
 struct mt_request_list {
     struct manta_transport_request *first, *last;
@@ -108,10 +121,13 @@ struct mt_peer {
     struct mt_request_list writing; /* the wire writes it */
     uint32_t writes;                /* being written, or AGAIN is under way */
     uint32_t again;                 /* AGAIN has to go out */
+    uint32_t write_next;            /* writes begun, ever */
+    uint32_t write_oldest;          /* no write before this one is under way */
     struct mt_kept_offer *kept;     /* [MT_MESSAGE_OFFERS], or NULL: the wire does not write */
     uint32_t kept_free;             /* 1 + index; 0: none */
     uint32_t credit;                /* chunks of the peer's window that are ours to use */
     uint32_t announced;             /* RTS without answer */
+    int is_silent;                  /* direct messages that wait may not be announced yet */
     struct mt_asked asked[MT_MESSAGE_ANNOUNCED]; /* RTR of long messages not posted here yet */
     uint32_t asked_count;
     struct mt_frame hints[MT_MESSAGE_ANNOUNCED]; /* the same of small messages */
@@ -136,6 +152,7 @@ struct mt_peer {
     uint32_t granted;     /* chunks of our window that the peer may still use */
     uint32_t credit_due;  /* chunks to give back */
     int answers_blocked;  /* the wire refused an answer */
+    int is_starved;       /* direct receives could not be offered */
 
     /* The window. */
     uint8_t *window;
@@ -144,6 +161,8 @@ struct mt_peer {
     struct mt_arrival *arrivals;
     int32_t arrival_first, arrival_last;
     struct manta_transport_id recent[MT_MESSAGE_RECENT]; /* arrived: call != 0 or epoch != 0 */
+    struct manta_transport_id *written; /* [MT_MESSAGE_WRITTEN] the last that came so; or NULL */
+    uint32_t written_count;
 
     struct mt_sink sinks[MT_MESSAGE_STREAMS];
 
@@ -154,8 +173,9 @@ struct mt_messages {
     struct mt_message_settings settings;
     struct mt_peer **peers; /* [ranks], NULL until opened */
     uint32_t window_chunks;
-    int aborted; /* code, or 0 */
-    int stray;   /* MANTA_EMISMATCH: a message has come that no step will take */
+    int aborted;               /* code, or 0 */
+    int stray;                 /* MANTA_EMISMATCH: a message has come that no step will take */
+    int is_starved, may_offer; /* some peer is; the wire may have room for offers, or never will */
     struct manta_transport_error error;
     _Atomic uint64_t sent_messages, sent_bytes, received_messages, received_bytes, copied_bytes;
 };
@@ -188,6 +208,10 @@ static inline void mt_request_end(struct manta_transport_request *request, int s
     request->status = status;
 }
 
+/* A receive into memory of a device whose sender did not say so: its data may not go there. */
+void mt_recv_end_staged(struct mt_messages *messages, struct mt_peer *peer,
+                        struct manta_transport_request *request);
+
 /* Fill the request's work from the message. 0, or an error that is set. */
 int mt_work_begin(struct mt_messages *messages, const struct manta_transport_message *message,
                   struct manta_transport_request *request);
@@ -218,6 +242,8 @@ void mt_recv_ask(struct mt_messages *messages, struct mt_peer *peer,
 void mt_recv_uncount(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work);
 /* The peer has shown that it keeps no hint of this receive. */
 void mt_recv_unhint(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work);
+/* Direct receives that could not be offered: once more, or the end of those that never can be. */
+int mt_peer_feed(struct mt_messages *messages, struct mt_peer *peer);
 /* If the peer's announcements are all in use: ask for small messages, too, the oldest first. */
 void mt_peer_ask_small(struct mt_messages *messages, struct mt_peer *peer);
 /* Say HAVE, or owe it; which is enum mt_have. */
@@ -233,14 +259,17 @@ uint32_t mt_offer_keep(struct mt_peer *peer, const uint8_t *offer, uint32_t byte
 void mt_offer_drop(struct mt_peer *peer, uint32_t place);
 /* Write what has an offer, say AGAIN; 1 if something went. */
 int mt_peer_write(struct mt_messages *messages, struct mt_peer *peer);
-/* Receiver: have the wire offer the request's memory, and forget it. */
-void mt_recv_offer(struct mt_messages *messages, struct mt_peer *peer,
-                   struct manta_transport_request *request, struct mt_frame *frame, uint8_t *offer);
+/* Receiver: have the wire offer the request's memory, and forget it. 0, or, of a direct message,
+ * why that cannot be (MANTA_EAGAIN: now). */
+int mt_recv_offer(struct mt_messages *messages, struct mt_peer *peer,
+                  struct manta_transport_request *request, struct mt_frame *frame, uint8_t *offer);
 void mt_recv_release(struct mt_messages *messages, struct mt_peer *peer,
                      struct manta_transport_request *request);
 /* Before requests end with `code`: memory that is being written or is offered must not be any more.
  * Returns the code that they end with. */
 int mt_peer_cease(struct mt_messages *messages, struct mt_peer *peer, int code);
+/* A direct message has no way: the words for it. Returns code. */
+int mt_peer_refuse(struct mt_messages *messages, const struct mt_peer *peer, int code);
 int mt_peer_begin_again(struct mt_messages *messages, struct mt_peer *peer,
                         const struct mt_frame *frame);
 
@@ -264,6 +293,8 @@ int32_t mt_window_find(const struct mt_peer *peer, const struct manta_transport_
 void mt_window_copy(const struct mt_peer *peer, int32_t arrival, const struct mt_work *work);
 void mt_recent_add(struct mt_peer *peer, const struct manta_transport_id *id);
 int mt_recent_has(const struct mt_peer *peer, const struct manta_transport_id *id);
+void mt_written_add(struct mt_peer *peer, const struct manta_transport_id *id);
+int mt_written_has(const struct mt_peer *peer, const struct manta_transport_id *id);
 
 /* A violation by the peer: fails it in both directions. Returns MANTA_ETRANSPORT. */
 int mt_peer_violation(struct mt_messages *messages, struct mt_peer *peer, const char *what,

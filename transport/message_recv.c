@@ -22,33 +22,40 @@ static int put_answer(struct mt_messages *messages, struct mt_peer *peer, uint32
     return put_frame(messages, peer, &frame, NULL);
 }
 
-static int put_rtr(struct mt_messages *messages, struct mt_peer *peer,
-                   struct manta_transport_request *request)
+/* A direct receive cannot be offered: now, or never, for which it ends when no list of receives is
+ * gone through. It does not count, so that others can ask. */
+static void starve(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work,
+                   int code)
 {
-    const struct mt_work *work = mt_work_of(request);
-    struct mt_frame frame = {.type = MT_FRAME_RTR, .bytes = work->bytes, .id = work->id};
-    uint8_t offer[MT_FRAME_OFFER_BYTES];
-    if (work->bytes > messages->settings.eager_bytes)
-        mt_recv_offer(messages, peer, request, &frame, offer);
-    int code = put_frame(messages, peer, &frame, offer);
-    if (code != 0)
-        mt_recv_release(messages, peer, request);
-    return code;
+    work->starved = work->counted ? MT_STARVED_UNASKED : MT_STARVED_ASKED;
+    peer->asking -= work->counted;
+    work->counted = 0;
+    peer->is_starved = messages->is_starved = 1;
+    if (code == MANTA_EAGAIN)
+        return;
+    work->refusal = mt_peer_refuse(messages, peer, code);
+    messages->may_offer = 1;
 }
 
 void mt_recv_ask(struct mt_messages *messages, struct mt_peer *peer,
                  struct manta_transport_request *request, int counted)
 {
     struct mt_work *work = mt_work_of(request);
+    struct mt_frame frame = {.type = MT_FRAME_RTR, .bytes = work->bytes, .id = work->id};
+    uint8_t offer[MT_FRAME_OFFER_BYTES];
     peer->unasked -= work->unasked;
-    work->unasked = 0;
+    work->unasked = work->starved = 0;
     if (counted) {
         work->counted = 1;
         peer->asking++;
     }
-    if (put_rtr(messages, peer, request) == 0) {
+    int code = work->is_long ? mt_recv_offer(messages, peer, request, &frame, offer) : 0;
+    if (code != 0) {
+        starve(messages, peer, work, code);
+    } else if (put_frame(messages, peer, &frame, offer) == 0) {
         work->asked = 1;
     } else {
+        mt_recv_release(messages, peer, request);
         work->owed = 1;
         peer->owing++;
     }
@@ -70,6 +77,7 @@ void mt_recv_uncount(struct mt_messages *messages, struct mt_peer *peer, struct 
         return;
     work->counted = 0;
     peer->asking--;
+    messages->may_offer = 1; /* one that is starved may count in its place */
     ask_more(messages, peer);
 }
 
@@ -89,7 +97,7 @@ void mt_peer_ask_small(struct mt_messages *messages, struct mt_peer *peer)
          request != NULL && peer->hinted < MT_MESSAGE_ANNOUNCED;
          request = mt_work_of(request)->next) {
         const struct mt_work *work = mt_work_of(request);
-        if (work->bytes <= messages->settings.eager_bytes && !work->asked && !work->owed)
+        if (!work->is_long && !work->asked && !work->owed)
             ask_ahead(messages, peer, request);
     }
 }
@@ -188,6 +196,43 @@ int mt_peer_answer(struct mt_messages *messages, struct mt_peer *peer)
     return moved;
 }
 
+/* Once more: those that the peer has first, for they have room of their own. */
+static int feed(struct mt_messages *messages, struct mt_peer *peer, enum mt_starved which)
+{
+    int moved = 0, is_full = 0;
+    struct manta_transport_request *request = peer->recvs.first;
+    for (; request != NULL && !is_full; request = mt_work_of(request)->next) {
+        const struct mt_work *work = mt_work_of(request);
+        if (work->starved != which || work->refusal != 0)
+            continue;
+        is_full = which == MT_STARVED_UNASKED && peer->asking == MT_MESSAGE_ANNOUNCED;
+        if (is_full)
+            peer->is_starved = messages->is_starved = 1;
+        else
+            mt_recv_ask(messages, peer, request, which == MT_STARVED_UNASKED);
+        is_full |= work->starved;
+        moved |= !work->starved;
+    }
+    return moved;
+}
+
+int mt_peer_feed(struct mt_messages *messages, struct mt_peer *peer)
+{
+    int moved = 0;
+    struct manta_transport_request *request = peer->recvs.first;
+    peer->is_starved = 0;
+    while (request != NULL) {
+        int refusal = mt_work_of(request)->refusal;
+        if (refusal != 0) {
+            mt_recv_end(messages, peer, request, refusal);
+            moved = 1;
+        }
+        request = refusal != 0 ? peer->recvs.first : mt_work_of(request)->next;
+    }
+    return feed(messages, peer, MT_STARVED_ASKED) | feed(messages, peer, MT_STARVED_UNASKED) |
+           moved;
+}
+
 int mt_peer_have(struct mt_messages *messages, struct mt_peer *peer,
                  const struct manta_transport_id *id, uint32_t which)
 {
@@ -236,6 +281,16 @@ void mt_recv_end(struct mt_messages *messages, struct mt_peer *peer,
     mt_request_end(request, status);
 }
 
+void mt_recv_end_staged(struct mt_messages *messages, struct mt_peer *peer,
+                        struct manta_transport_request *request)
+{
+    mt_recv_end(messages, peer, request,
+                mt_messages_error_set(messages, MANTA_EINVAL, peer->rank, 0,
+                                      "rank %u sent what goes into memory of a device through host "
+                                      "memory: both ends need MANTA_MESSAGE_DIRECT",
+                                      peer->rank));
+}
+
 /* The message is here, or on its way into the window. */
 static void take_arrival(struct mt_messages *messages, struct mt_peer *peer, int32_t arrival,
                          struct manta_transport_request *request)
@@ -246,6 +301,10 @@ static void take_arrival(struct mt_messages *messages, struct mt_peer *peer, int
     mt_list_append(&peer->recvs, request);
     if (!fits) {
         mt_recv_end(messages, peer, request, MANTA_EMISMATCH);
+        return;
+    }
+    if (work->is_direct) {
+        mt_recv_end_staged(messages, peer, request);
         return;
     }
     if (entry->received < entry->frame.bytes) {
@@ -287,7 +346,7 @@ static void await(struct mt_messages *messages, struct mt_peer *peer,
         mt_recv_end(messages, peer, request, MANTA_EMISMATCH);
     } else if (offered) {
         mt_recv_ask(messages, peer, request, 0);
-    } else if (work->bytes > messages->settings.eager_bytes) {
+    } else if (work->is_long) {
         if (peer->asking < MT_MESSAGE_ANNOUNCED) {
             mt_recv_ask(messages, peer, request, 1);
         } else {

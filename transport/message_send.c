@@ -81,19 +81,23 @@ static int push_queued(struct mt_messages *messages, struct mt_peer *peer)
     return moved;
 }
 
-/* The peer cannot ask for more long messages than it has; so tell it of those that wait. */
+/* The peer cannot ask for more long messages than it has, nor offer room for all that it has
+ * posted; so tell it of those that wait: of all, or of the direct ones. */
 static int push_announcements(struct mt_messages *messages, struct mt_peer *peer)
 {
     int moved = 0;
+    int all = peer->asked_count == MT_MESSAGE_ANNOUNCED;
     struct manta_transport_request *request = peer->waiting.first;
-    while (request != NULL && peer->announced < MT_MESSAGE_ANNOUNCED) {
-        if (!mt_work_of(request)->announced) {
-            if (put_rts(messages, peer, request) != 0)
-                break;
-            moved = 1;
-        }
-        request = mt_work_of(request)->next;
+    for (; request != NULL && peer->announced < MT_MESSAGE_ANNOUNCED;
+         request = mt_work_of(request)->next) {
+        const struct mt_work *work = mt_work_of(request);
+        if (work->announced || work->again != 0 || (!all && !work->is_direct))
+            continue;
+        if (put_rts(messages, peer, request) != 0)
+            break;
+        moved = 1;
     }
+    peer->is_silent &= request != NULL;
     return moved;
 }
 
@@ -104,7 +108,7 @@ static int push_ready_small(struct mt_messages *messages, struct mt_peer *peer)
     struct manta_transport_request *request = peer->ready.first;
     while (request != NULL) {
         struct manta_transport_request *next = mt_work_of(request)->next;
-        if (mt_work_of(request)->bytes <= messages->settings.eager_bytes) {
+        if (!mt_work_of(request)->is_long) {
             if (put_whole(messages, peer, &peer->ready, request, MT_FRAME_DATA) != 0)
                 break;
             moved = 1;
@@ -122,7 +126,7 @@ static struct mt_lane next_stretch(const struct mt_messages *messages, const str
     struct manta_transport_request *request = peer->ready.first;
     for (; request != NULL; request = mt_work_of(request)->next) {
         const struct mt_work *work = mt_work_of(request);
-        if (work->bytes <= messages->settings.eager_bytes || work->taken == work->bytes)
+        if (!work->is_long || work->taken == work->bytes)
             continue;
         uint64_t take = work->bytes - work->taken;
         if (peer->streams > 2 && take > messages->settings.stretch_bytes)
@@ -186,7 +190,7 @@ int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer)
     while (again) {
         peer->sends_blocked = 0;
         again = push_queued(messages, peer);
-        if (peer->asked_count == MT_MESSAGE_ANNOUNCED)
+        if (peer->asked_count == MT_MESSAGE_ANNOUNCED || peer->is_silent)
             again |= push_announcements(messages, peer);
         again |= push_ready(messages, peer);
         if (peer->placed.first != NULL || peer->again > 0)
@@ -196,9 +200,28 @@ int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer)
     return moved;
 }
 
+/* It was asked for, by this frame, so it can go. A direct one whose offer there was no room to keep
+ * has to be offered again; one without an offer has no way. */
+static void send_asked(struct mt_messages *messages, struct mt_peer *peer,
+                       struct manta_transport_request *request, uint32_t offer_bytes)
+{
+    struct mt_work *work = mt_work_of(request);
+    if (!work->is_direct || work->offer != 0) {
+        mt_list_append(work->offer ? &peer->placed : &peer->ready, request);
+    } else if (offer_bytes > 0) {
+        mt_list_append(&peer->waiting, request);
+        work->again = 1;
+        work->write = peer->write_next;
+        peer->again++;
+        peer->writes++;
+    } else {
+        mt_request_end(request, mt_peer_refuse(messages, peer, MANTA_ENOTSUP));
+    }
+}
+
 /* What the peer asked for already: 1 if this message is among it (the entry is used up), 0 if not,
  * MANTA_EMISMATCH if it asked for another message under this id or for another call. */
-static int asked_take(struct mt_peer *peer, struct mt_work *work)
+static int asked_take(struct mt_peer *peer, struct mt_work *work, uint32_t *offer_bytes_out)
 {
     int conflict = 0;
     for (uint32_t i = 0; i < peer->asked_count; i++) {
@@ -210,6 +233,7 @@ static int asked_take(struct mt_peer *peer, struct mt_work *work)
         peer->asked[i] = peer->asked[--peer->asked_count];
         if (asked.frame.id.hash == work->id.hash && asked.frame.bytes == work->bytes) {
             work->offer = asked.offer;
+            *offer_bytes_out = asked.frame.part;
             return 1;
         }
         mt_offer_drop(peer, asked.offer);
@@ -242,16 +266,19 @@ static void hint_drop(struct mt_peer *peer, const struct manta_transport_id *id)
 }
 
 /* Where a new message goes: one of the peer's lists, or a mismatch ends it at once. */
-static void place(struct mt_peer *peer, struct manta_transport_request *request, int small)
+static void place(struct mt_messages *messages, struct mt_peer *peer,
+                  struct manta_transport_request *request)
 {
     struct mt_work *work = mt_work_of(request);
-    int asked = small ? hint_take(peer, work) : asked_take(peer, work);
+    uint32_t offer_bytes = 0;
+    int asked = work->is_long ? asked_take(peer, work, &offer_bytes) : hint_take(peer, work);
     if (asked < 0)
         mt_request_end(request, asked);
     else if (asked)
-        mt_list_append(work->offer ? &peer->placed : &peer->ready, request);
+        send_asked(messages, peer, request, offer_bytes);
     else
-        mt_list_append(small ? &peer->queued : &peer->waiting, request);
+        mt_list_append(work->is_long ? &peer->waiting : &peer->queued, request);
+    peer->is_silent |= work->is_direct;
 }
 
 int mt_messages_send(struct mt_messages *messages, const struct manta_transport_message *message,
@@ -271,12 +298,11 @@ int mt_messages_send(struct mt_messages *messages, const struct manta_transport_
     code = mt_work_begin(messages, message, request);
     if (code != 0)
         return code;
-    int small = message->bytes <= messages->settings.eager_bytes;
-    if (small && peer->queued.first == NULL && peer->hint_count == 0 &&
+    if (!mt_work_of(request)->is_long && peer->queued.first == NULL && peer->hint_count == 0 &&
         mt_chunks_of(message->bytes) <= peer->credit &&
         put_eager(messages, peer, NULL, request) == 0)
         return 0;
-    place(peer, request, small);
+    place(messages, peer, request);
     mt_peer_push(messages, peer);
     return 0;
 }
@@ -308,7 +334,7 @@ asked_find(struct mt_peer *peer, struct mt_request_list *list, const struct mt_f
 int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const struct mt_frame *frame,
                   const uint8_t *offer)
 {
-    int is_long = frame->bytes > messages->settings.eager_bytes;
+    int is_long = frame->bytes > messages->settings.eager_bytes || frame->part > 0;
     struct mt_request_list *list = &peer->waiting;
     struct manta_transport_request *request = asked_find(peer, list, frame);
     if (request == NULL) {
@@ -325,7 +351,7 @@ int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const stru
         peer->writes -= work->again != 0;
         work->announced = work->again = 0;
         work->offer = is_long ? mt_offer_keep(peer, offer, frame->part) : 0;
-        mt_list_append(work->offer ? &peer->placed : &peer->ready, request);
+        send_asked(messages, peer, request, frame->part);
     } else if (!is_long) {
         /* (Only after a mismatch may there be more of them.) */
         if (peer->hint_count < MT_MESSAGE_ANNOUNCED)

@@ -88,3 +88,19 @@ int mt_recent_has(const struct mt_peer *peer, const struct manta_transport_id *i
 {
     return mt_id_equal(recent_slot(peer, id), id);
 }
+
+void mt_written_add(struct mt_peer *peer, const struct manta_transport_id *id)
+{
+    peer->written[peer->written_count++ % MT_MESSAGE_WRITTEN] = *id;
+}
+
+int mt_written_has(const struct mt_peer *peer, const struct manta_transport_id *id)
+{
+    uint32_t kept =
+        peer->written_count < MT_MESSAGE_WRITTEN ? peer->written_count : MT_MESSAGE_WRITTEN;
+    for (uint32_t i = 0; i < kept; i++) {
+        if (mt_id_equal(&peer->written[i], id))
+            return 1;
+    }
+    return 0;
+}

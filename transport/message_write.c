@@ -24,7 +24,23 @@ void mt_offer_drop(struct mt_peer *peer, uint32_t place)
     peer->kept_free = place;
 }
 
-/* 0: it is being written, or goes as DATA; MANTA_EAGAIN. */
+/* A direct message has no way. Returns code. */
+int mt_peer_refuse(struct mt_messages *messages, const struct mt_peer *peer, int code)
+{
+    if (code == MANTA_EINVAL)
+        return mt_messages_error_set(messages, code, peer->rank, 0,
+                                     "memory of a device in a message with rank %u is not all in "
+                                     "what was registered with mem_register",
+                                     peer->rank);
+    if (code == MANTA_ENOTSUP)
+        return mt_messages_error_set(messages, code, peer->rank, 0,
+                                     "transport %s finds no way to write a message of memory of "
+                                     "devices to rank %u: copy it to host memory",
+                                     messages->settings.transport, peer->rank);
+    return code;
+}
+
+/* 0: it is being written, goes as DATA, or has ended; MANTA_EAGAIN. */
 static int write_one(struct mt_messages *messages, struct mt_peer *peer,
                      struct manta_transport_request *request)
 {
@@ -35,7 +51,9 @@ static int write_one(struct mt_messages *messages, struct mt_peer *peer,
                                         .count = work->pieces,
                                         .bytes = work->bytes,
                                         .offer = kept->offer,
-                                        .offer_bytes = kept->bytes};
+                                        .offer_bytes = kept->bytes,
+                                        .devices = work->devices,
+                                        .is_direct = work->is_direct};
     int code = messages->settings.wire->write(messages->settings.wire_arg, peer->rank, &place);
     if (code == MANTA_EAGAIN) {
         peer->sends_blocked = 1;
@@ -44,8 +62,14 @@ static int write_one(struct mt_messages *messages, struct mt_peer *peer,
     mt_offer_drop(peer, work->offer);
     work->offer = 0;
     mt_list_remove(&peer->placed, request);
+    if (code != 0 && work->is_direct) {
+        mt_request_end(request, mt_peer_refuse(messages, peer, code));
+        return 0;
+    }
     mt_list_append(code == 0 ? &peer->writing : &peer->ready, request);
     peer->writes += code == 0;
+    work->write = peer->write_next;
+    peer->write_next += code == 0;
     return 0;
 }
 
@@ -63,6 +87,32 @@ static int put_again(struct mt_messages *messages, struct mt_peer *peer, struct 
     return 0;
 }
 
+/* Of those that are being written, or have to be asked about. */
+static void find_oldest(struct mt_peer *peer, const struct mt_request_list *list)
+{
+    uint32_t next = peer->write_next;
+    for (struct manta_transport_request *request = list->first; request != NULL;
+         request = mt_work_of(request)->next) {
+        const struct mt_work *work = mt_work_of(request);
+        int counts = list == &peer->writing || work->again != 0;
+        if (counts && next - work->write > next - peer->write_oldest)
+            peer->write_oldest = work->write;
+    }
+}
+
+/* Will the receiver still know the oldest write, if another one is begun? */
+static int may_begin(struct mt_peer *peer)
+{
+    if (peer->writes >= MT_MESSAGE_WRITES)
+        return 0;
+    if (peer->write_next - peer->write_oldest < MT_MESSAGE_SPAN)
+        return 1;
+    peer->write_oldest = peer->write_next;
+    find_oldest(peer, &peer->writing);
+    find_oldest(peer, &peer->waiting);
+    return peer->write_next - peer->write_oldest < MT_MESSAGE_SPAN;
+}
+
 int mt_peer_write(struct mt_messages *messages, struct mt_peer *peer)
 {
     int moved = 0;
@@ -74,7 +124,7 @@ int mt_peer_write(struct mt_messages *messages, struct mt_peer *peer)
             return moved;
         moved = 1;
     }
-    while (peer->placed.first != NULL && peer->writes < MT_MESSAGE_WRITES) {
+    while (peer->placed.first != NULL && may_begin(peer)) {
         if (write_one(messages, peer, peer->placed.first) != 0)
             break;
         moved = 1;
@@ -107,8 +157,8 @@ void mt_messages_again(struct mt_messages *messages, uint32_t peer_rank,
     mt_peer_push(messages, peer);
 }
 
-void mt_recv_offer(struct mt_messages *messages, struct mt_peer *peer,
-                   struct manta_transport_request *request, struct mt_frame *frame, uint8_t *offer)
+int mt_recv_offer(struct mt_messages *messages, struct mt_peer *peer,
+                  struct manta_transport_request *request, struct mt_frame *frame, uint8_t *offer)
 {
     struct mt_work *work = mt_work_of(request);
     const struct mt_wire *wire = messages->settings.wire;
@@ -116,14 +166,19 @@ void mt_recv_offer(struct mt_messages *messages, struct mt_peer *peer,
                                   .pieces = work->piece,
                                   .count = work->pieces,
                                   .bytes = work->bytes,
-                                  .offer = offer};
+                                  .offer = offer,
+                                  .devices = work->devices,
+                                  .is_direct = work->is_direct,
+                                  .is_unasked = work->counted,
+                                  .code = MANTA_ENOTSUP};
     if (wire->offer == NULL)
-        return;
+        return 0;
     work->offer = wire->offer(messages->settings.wire_arg, peer->rank, &place);
     if (work->offer == 0)
-        return;
+        return work->is_direct ? place.code : 0;
     peer->offered++;
     frame->part = place.offer_bytes;
+    return 0;
 }
 
 void mt_recv_release(struct mt_messages *messages, struct mt_peer *peer,
@@ -135,6 +190,7 @@ void mt_recv_release(struct mt_messages *messages, struct mt_peer *peer,
     messages->settings.wire->release(messages->settings.wire_arg, peer->rank, work->offer);
     work->offer = 0;
     peer->offered--;
+    messages->may_offer = 1;
 }
 
 int mt_peer_cease(struct mt_messages *messages, struct mt_peer *peer, int code)
@@ -154,6 +210,7 @@ int mt_messages_written(struct mt_messages *messages, uint32_t peer_rank,
         return mt_peer_violation(messages, peer, "a message that was both written and sent",
                                  work->taken);
     work->done = work->taken = work->bytes;
+    mt_written_add(peer, &work->id);
     mt_recv_end(messages, peer, request, 0);
     return 0;
 }

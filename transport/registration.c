@@ -173,6 +173,7 @@ static void classify(const struct mt_registrations *cache, struct entry *entry, 
 {
     struct mt_memory_place place = mt_memory_find((const void *)start, bytes);
     uint64_t whole_bytes;
+    entry->public.flags = 0;
     const uint8_t *base = place.segment != 0 ? mt_memory_base(place.segment, &whole_bytes) : NULL;
     if (base != NULL) {
         entry->public.start = (uintptr_t)base;
@@ -254,14 +255,26 @@ void mt_registrations_give_all(struct mt_registrations *cache,
     }
 }
 
+/* Memory of devices is never registered by its address: nobody knows whose that is. */
+static int take_entered(struct mt_registrations *cache, const struct iovec *piece,
+                        struct mt_registration **out)
+{
+    const struct entry *entry = find(cache, (uintptr_t)piece->iov_base, piece->iov_len);
+    if (entry == NULL || entry->kind != KIND_ENTERED)
+        return MANTA_EINVAL;
+    return mt_registrations_take(cache, piece->iov_base, piece->iov_len, out);
+}
+
 int mt_registrations_take_all(struct mt_registrations *cache, const struct iovec *pieces,
-                              uint32_t count, struct mt_registration **out)
+                              uint32_t count, uint32_t devices, struct mt_registration **out)
 {
     for (uint32_t i = 0; i < count; i++) {
         out[i] = NULL;
         if (pieces[i].iov_len == 0)
             continue;
-        int code = mt_registrations_take(cache, pieces[i].iov_base, pieces[i].iov_len, &out[i]);
+        int code = devices & 1u << i ? take_entered(cache, &pieces[i], &out[i])
+                                     : mt_registrations_take(cache, pieces[i].iov_base,
+                                                             pieces[i].iov_len, &out[i]);
         if (code != 0) {
             mt_registrations_give_all(cache, out, i);
             return code;
@@ -270,14 +283,16 @@ int mt_registrations_take_all(struct mt_registrations *cache, const struct iovec
     return 0;
 }
 
-int mt_registrations_enter(struct mt_registrations *cache, void *start, uint64_t bytes,
-                           void *handle, struct mt_registration **out)
+int mt_registrations_enter(struct mt_registrations *cache,
+                           const struct manta_transport_buffer *buffer, void *handle,
+                           struct mt_registration **out)
 {
     struct entry *entry = free_entry(cache);
     *out = NULL;
     if (entry == NULL)
         return MANTA_EAGAIN;
-    entry->public = (struct mt_registration){(uintptr_t)start, bytes, handle};
+    entry->public =
+        (struct mt_registration){(uintptr_t)buffer->address, buffer->bytes, handle, buffer->flags};
     entry->users = 1;
     entry->kind = KIND_ENTERED;
     int code = handle == NULL ? make(cache, entry) : 0;

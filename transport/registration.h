@@ -21,7 +21,8 @@ enum { MT_REGISTRATIONS = 1024 };
 struct mt_registration {
     uintptr_t start;
     uint64_t bytes;
-    void *handle; /* what make() gave */
+    void *handle;   /* what make() gave */
+    uint32_t flags; /* MANTA_BUFFER_*, of what was entered */
 };
 
 struct mt_registration_settings {
@@ -47,17 +48,20 @@ int mt_registrations_take(struct mt_registrations *cache, const void *start, uin
                           struct mt_registration **out);
 void mt_registrations_give(struct mt_registrations *cache, struct mt_registration *registration);
 
-/* The same of `count` pieces; those of nothing get NULL. Where one fails, none is taken. */
+/* The same of `count` pieces; those of nothing get NULL. Where one fails, none is taken. devices:
+ * bit of each piece that must have been entered by hand, or it is MANTA_EINVAL. */
 int mt_registrations_take_all(struct mt_registrations *cache, const struct iovec *pieces,
-                              uint32_t count, struct mt_registration **out);
+                              uint32_t count, uint32_t devices, struct mt_registration **out);
 /* And back; all become NULL. */
 void mt_registrations_give_all(struct mt_registrations *cache,
                                struct mt_registration **registrations, uint32_t count);
 
-/* By hand: with a handle that the caller has made, or NULL: make it. It stays until it is removed,
- * and ends then, or when its last user gives it back. 0 or MANTA_E*. */
-int mt_registrations_enter(struct mt_registrations *cache, void *start, uint64_t bytes,
-                           void *handle, struct mt_registration **out);
+/* By hand, for mem_register: with a handle that the caller has made, or NULL: make it. It stays
+ * until it is removed, and ends then, or when its last user gives it back. 0 or MANTA_E*: then the
+ * handle is still the caller's. */
+int mt_registrations_enter(struct mt_registrations *cache,
+                           const struct manta_transport_buffer *buffer, void *handle,
+                           struct mt_registration **out);
 void mt_registrations_remove(struct mt_registrations *cache, struct mt_registration *registration);
 
 /* How many were made so far. Any thread. */

@@ -56,15 +56,23 @@ enum {
     MANTA_TRANSPORT_VERSION_MAX = 31 /* characters */
 };
 
+/* Memory other than the host's may not be read or written by the CPU: a transport hands its address
+ * to hardware, or refuses it with MANTA_ENOTSUP. */
 enum manta_memory_kind { MANTA_MEMORY_HOST = 0, MANTA_MEMORY_CUDA = 1 };
+
+/* For mem_register: what a card has written there is in place for the device only when the card has
+ * read from there since. A transport that has cards write does that before it completes a receive;
+ * the host says so of devices that need it. */
+enum { MANTA_BUFFER_FLUSH = 1 };
 
 /* A piece of local memory. */
 struct manta_transport_buffer {
     void *address;
     uint64_t bytes;
     uint32_t memory;    /* enum manta_memory_kind */
-    uint32_t reserved;  /* 0 */
-    void *registration; /* from mem_register of this endpoint, or NULL */
+    uint32_t flags;     /* MANTA_BUFFER_*, of mem_register; else 0 */
+    void *registration; /* from mem_register of this endpoint, and of memory that holds this; NULL
+                         * is legal for host memory only */
 };
 
 /* What a message is called. Both ends form the same id; a transport matches all fields but hash. */
@@ -76,6 +84,11 @@ struct manta_transport_id {
     uint32_t hash;    /* of the call's arguments; a difference is MANTA_EMISMATCH */
 };
 
+/* Of a message: some of it, at either end, is in memory of a device, so nobody may copy it: it is
+ * not sent before its receive is posted, and goes from memory to memory. Both ends say so, or
+ * neither; a transport that cannot do it answers MANTA_ENOTSUP. */
+enum { MANTA_MESSAGE_DIRECT = 1 };
+
 /* A message to send or receive: up to MANTA_PLAN_LOCATIONS pieces. The struct and the array of
  * buffers may be reused when send or recv has returned; the memory they name until completion. */
 struct manta_transport_message {
@@ -84,6 +97,8 @@ struct manta_transport_message {
     uint32_t buffer_count;
     const struct manta_transport_buffer *buffers;
     uint64_t bytes; /* sum of the pieces; 0 is legal */
+    uint32_t flags; /* MANTA_MESSAGE_* */
+    uint32_t reserved;
 };
 
 /* An operation under way. The caller owns it and keeps it at its place until status is not
@@ -115,7 +130,10 @@ struct manta_transport_fused_call {
     uint32_t dtype, op; /* AVG is given as SUM; the engine divides */
     const uint64_t *block_offsets;
     uint32_t blocks;
-    uint32_t crowd; /* ranks for each CPU of their node, rounded up; the same on all members */
+    uint32_t crowd;  /* ranks for each CPU of their node, rounded up; the same on all members */
+    uint32_t memory; /* enum manta_memory_kind of src and dst, the same on all members */
+    uint32_t flags;  /* 0 */
+    uint64_t reserved[2]; /* 0 */
     uint64_t transport_private[24];
 };
 
@@ -130,6 +148,8 @@ struct manta_transport_properties {
     char interface[64];         /* of this rank, e.g. "eth0 10.0.0.1", "memfd" */
     char reason[160];           /* where it leads and why so, e.g. "at 10.0.0.2, first that
                                  * answered of its 3 addresses"; may be empty */
+    uint64_t memory_kinds;      /* bit of each enum manta_memory_kind that this end's messages may
+                                 * be in; 0 is read as host memory alone */
 };
 
 /* Why an op failed. The sentence says what happened and what to do about it; it ends with a NUL,
@@ -233,10 +253,12 @@ struct manta_transport {
 
     /* Optional, the first two together and the last two, and not called by this version of the
      * library but by manta plugin check: make memory known to the hardware, and name it to peers.
+     * May take its time: it makes system calls, and is not for the path of each message.
      * buffer->registration is NULL. dmabuf_fd: the memory as a dma-buf from dmabuf_offset on; -1:
-     * it is none. The caller keeps the memory mapped until mem_deregister. MANTA_ENOTSUP: not
-     * memory of this kind. export: *bytes_out, 1 to blob_bytes. import: *remote_out is good until
-     * close; the blob is to be checked. */
+     * it is none; it may be closed afterwards. The caller keeps the memory mapped until
+     * mem_deregister, which it calls when no message is in it any more. MANTA_ENOTSUP: not memory
+     * of this kind. export: *bytes_out, 1 to blob_bytes. import: *remote_out is good until close; the blob
+     * is to be checked. */
     int (*mem_register)(void *endpoint, const struct manta_transport_buffer *buffer, int dmabuf_fd,
                         uint64_t dmabuf_offset, void **registration_out);
     int (*mem_deregister)(void *endpoint, void *registration);

@@ -26,6 +26,9 @@ static void append(struct pair_pipe *pipe, const void *bytes, size_t count)
     pipe->end += count;
 }
 
+/* No address of the CPU has this bit: who reads or writes there dies. */
+#define PAIR_DEVICE ((uintptr_t)1 << 62)
+
 static int has_room(const struct pair_pipe *pipe, size_t bytes)
 {
     return pipe->end - pipe->begin + bytes <= pipe->room;
@@ -91,8 +94,12 @@ static uint32_t wire_offer(void *wire, uint32_t peer, struct mt_wire_place *plac
     (void)peer;
     while (at < PAIR_PLACES && end->places[at].request != NULL)
         at++;
-    if (at == PAIR_PLACES || pair_draw(end->pair, 8) == 0)
+    place->code = end->offer_code ? end->offer_code : MANTA_EAGAIN;
+    if (end->offer_code || at == PAIR_PLACES ||
+        (place->is_unasked && end->places_taken >= PAIR_PLACES / 2) ||
+        (!place->is_direct && pair_draw(end->pair, 8) == 0))
         return 0;
+    end->places_taken++;
     assert_true(place->count <= PAIR_PLACE_PIECES);
     end->places[at].request = place->request;
     end->places[at].count = place->count;
@@ -110,6 +117,7 @@ static void wire_release(void *wire, uint32_t peer, uint32_t offer)
     (void)peer;
     assert_in_range(offer, 1, PAIR_PLACES);
     assert_non_null(end->places[offer - 1].request);
+    end->places_taken--;
     end->places[offer - 1].request = NULL;
 }
 
@@ -121,8 +129,10 @@ static int wire_write(void *wire, uint32_t peer, const struct mt_wire_place *pla
     uint32_t at = 0;
     while (at < PAIR_PLACES && end->writes[at].request != NULL)
         at++;
-    if (luck == 0)
+    if (luck == 0 && !place->is_direct)
         return MANTA_ENOTSUP;
+    if (place->is_direct && end->write_code)
+        return end->write_code;
     if (luck == 1 || at == PAIR_PLACES)
         return MANTA_EAGAIN;
     struct pair_write *write = &end->writes[at];
@@ -154,6 +164,12 @@ static const struct mt_wire writing_wire = {.put = wire_put,
                                             .write = wire_write,
                                             .cease = wire_cease};
 
+/* What a card reaches at an address: that of a device is none to the CPU. */
+static uint8_t *reach(const void *address)
+{
+    return (uint8_t *)((uintptr_t)address & ~PAIR_DEVICE);
+}
+
 /* The bytes move, and the receiver is told. */
 static void land(struct pair_end *end, struct pair_write *write)
 {
@@ -167,8 +183,8 @@ static void land(struct pair_end *end, struct pair_write *write)
         size_t left = write->pieces[from].iov_len - from_at;
         size_t room = place->pieces[to].iov_len - to_at;
         size_t take = left < room ? left : room;
-        memcpy((uint8_t *)place->pieces[to].iov_base + to_at,
-               (const uint8_t *)write->pieces[from].iov_base + from_at, take);
+        memcpy(reach(place->pieces[to].iov_base) + to_at,
+               reach(write->pieces[from].iov_base) + from_at, take);
         from_at += take;
         to_at += take;
         if (from_at == write->pieces[from].iov_len) {
@@ -302,12 +318,14 @@ int pair_pump_some(struct pair *pair)
     int moved = pump_pipe(pair, end, (uint32_t)pair_draw(pair, 1 + pair->streams));
     moved |= pump_write(pair, end);
     mt_messages_flushed(end->messages, !end->rank);
+    moved = mt_messages_round(end->messages, moved);
+    assert_true(moved >= 0);
     return moved | mt_messages_writable(end->messages, !end->rank);
 }
 
 void pair_pump_all(struct pair *pair)
 {
-    for (int idle = 0; idle < 256;)
+    for (int idle = 0; idle < 2048;)
         idle = pair_pump_some(pair) ? 0 : idle + 1;
 }
 
@@ -352,6 +370,18 @@ static uint32_t cut(struct pair *pair, uint8_t *memory, uint64_t bytes,
     return count;
 }
 
+/* Most pieces lie in memory of a device, at either end. */
+static void to_device(struct pair *pair, struct manta_transport_buffer *buffers, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (pair_draw(pair, 4) == 0)
+            continue;
+        buffers[i].address = (void *)((uintptr_t)buffers[i].address | PAIR_DEVICE);
+        buffers[i].memory = MANTA_MEMORY_CUDA;
+        buffers[i].registration = pair;
+    }
+}
+
 int letter_post(struct pair *pair, struct letter *letter, int receive)
 {
     struct manta_transport_buffer buffers[8];
@@ -361,6 +391,10 @@ int letter_post(struct pair *pair, struct letter *letter, int receive)
                                               .bytes = letter->bytes};
     message.buffer_count =
         cut(pair, receive ? letter->target : letter->source, letter->bytes, buffers);
+    if (letter->is_direct) {
+        message.flags = MANTA_MESSAGE_DIRECT;
+        to_device(pair, buffers, message.buffer_count);
+    }
     if (receive) {
         letter->received = 1;
         return mt_messages_recv(pair->ends[!letter->from].messages, &message, &letter->recv);
@@ -388,15 +422,26 @@ uint64_t pair_draw_bytes(struct pair *pair)
 }
 
 /* A pair posts what matches at once, whatever else lies around: rendezvous as plans assume it. */
-void pair_assert_meets(struct pair *pair, uint64_t bytes)
+static void assert_meets(struct pair *pair, uint64_t bytes, int is_direct)
 {
     for (uint32_t from = 0; from < 2; from++) {
         struct letter letter;
         letter_init(&letter, 900000 + bytes, from, from, bytes);
+        letter.is_direct = is_direct;
         assert_int_equal(letter_post(pair, &letter, 1), 0);
         assert_int_equal(letter_post(pair, &letter, 0), 0);
         pair_pump_all(pair);
         letter_assert_delivered(&letter);
         letter_free(&letter);
     }
+}
+
+void pair_assert_meets(struct pair *pair, uint64_t bytes)
+{
+    assert_meets(pair, bytes, 0);
+}
+
+void pair_assert_meets_direct(struct pair *pair)
+{
+    assert_meets(pair, 200, 1);
 }

@@ -55,8 +55,10 @@ struct pair_end {
     struct pair_place places[PAIR_PLACES];
     uint32_t generation[PAIR_PLACES];
     struct pair_write writes[PAIR_PLACES];
-    unsigned wrote, ceased; /* writes that were done; calls of cease */
-    int cease_code;         /* what cease answers */
+    uint32_t places_taken;
+    unsigned wrote, ceased;     /* writes that were done; calls of cease */
+    int cease_code;             /* what cease answers */
+    int offer_code, write_code; /* why nothing direct is offered, or written; 0: it is */
 };
 
 struct pair {
@@ -76,6 +78,7 @@ struct letter {
     uint8_t *source, *target;
     struct manta_transport_request send, recv;
     int sent, received; /* posted */
+    int is_direct; /* both ends say that it is in memory of a device, and give such addresses */
 };
 
 /* room: bytes that each direction of the wire holds. */
@@ -99,5 +102,6 @@ int letter_post(struct pair *pair, struct letter *letter, int receive);
 void letter_assert_delivered(const struct letter *letter);
 /* A pair that is posted now meets, whatever else lies around: rendezvous as plans assume it. */
 void pair_assert_meets(struct pair *pair, uint64_t bytes);
+void pair_assert_meets_direct(struct pair *pair);
 
 #endif

@@ -126,6 +126,7 @@ void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
     mt_registrations_destroy(endpoint->registrations);
     endpoint->registrations = NULL;
     mt_ofi_region_close(&endpoint->inbox_region);
+    mt_ofi_region_close(&endpoint->flush_region);
     for (uint32_t peer = 0; endpoint->peers != NULL && peer < endpoint->ranks; peer++)
         mt_ofi_region_close(&endpoint->peers[peer].region);
     if (endpoint->table != NULL)

@@ -52,6 +52,7 @@ static struct mt_ofi_endpoint *endpoint_create(const struct manta_transport_open
     endpoint->group = params->group;
     endpoint->rank = params->rank;
     endpoint->ranks = params->ranks;
+    endpoint->own_address = FI_ADDR_UNSPEC;
     endpoint->queue_fd = endpoint->epoll_fd = endpoint->timer_fd = -1;
     endpoint->peers = host->alloc(params->ranks * sizeof(*endpoint->peers), 64);
     if (endpoint->peers == NULL) {
@@ -187,6 +188,9 @@ static void describe(const struct mt_ofi_endpoint *endpoint, uint32_t peer,
         found->bandwidth_bytes_per_s = card->link_attr->speed / 8;
     found->eager_bytes = MT_OFI_EAGER_BYTES;
     found->message_bytes_max = MESSAGE_BYTES_MAX;
+    found->memory_kinds = 1u << MANTA_MEMORY_HOST;
+    if (endpoint->offers != NULL && (endpoint->info->caps & FI_HMEM))
+        found->memory_kinds |= 1u << MANTA_MEMORY_CUDA;
     snprintf(found->interface, sizeof(found->interface), "%.30s %.30s", endpoint->provider,
              endpoint->domain_name);
     mt_ofi_peer_name(endpoint, peer, at, sizeof(at));
@@ -237,8 +241,7 @@ static int progress(void *handle)
         moved |= mt_ofi_write_dirty(endpoint);
     if (endpoint->failure && !endpoint->aborted)
         return endpoint->failure;
-    int stray = mt_messages_stray(endpoint->messages);
-    return stray ? stray : moved;
+    return mt_messages_round(endpoint->messages, moved);
 }
 
 static int wait_fd(void *handle)

@@ -59,7 +59,12 @@ enum {
  * and gives its address back. */
 struct mt_ofi_work {
     struct fi_context2 context;
-    enum mt_ofi_work_kind { MT_OFI_SENDING, MT_OFI_RECEIVING, MT_OFI_WRITING } kind;
+    enum mt_ofi_work_kind {
+        MT_OFI_SENDING,
+        MT_OFI_RECEIVING,
+        MT_OFI_WRITING,
+        MT_OFI_FLUSHING
+    } kind;
 };
 
 struct mt_ofi_slot {
@@ -80,10 +85,14 @@ struct mt_ofi_inbox {
 
 /* Memory that a peer may write a long message to. */
 struct mt_ofi_offer {
+    struct mt_ofi_work work;                 /* the read that flushes it */
     struct manta_transport_request *request; /* NULL: free */
     uint32_t peer, count, uses, arrived;
     uint64_t data; /* that comes with the writes, but for their number */
     struct mt_registration *registrations[MANTA_PLAN_LOCATIONS];
+    uint32_t flushed; /* pieces that need no read any more */
+    int is_flushing;  /* all has arrived, and a read is under way, or waits for room */
+    int waits;        /* for room */
 };
 
 struct mt_ofi_chunk {
@@ -147,7 +156,11 @@ struct mt_ofi_endpoint {
     struct mt_registrations *registrations;
     struct mt_ofi_remote *remotes;
     struct mt_ofi_offer *offers; /* [MT_OFI_OFFERS]; NULL: the provider does not write */
-    uint32_t offer_last;
+    uint32_t offers_open, offer_last;
+    fi_addr_t own_address; /* FI_ADDR_UNSPEC until memory is registered that has to be flushed */
+    struct fid_mr *flush_region;
+    uint8_t flush_byte;        /* that reads go to */
+    uint32_t flush_waits;      /* offers that wait for libfabric to have room for a read */
     struct mt_ofi_peer *peers; /* [ranks] */
     struct mt_ofi_peer *dirty;
     uint32_t busy; /* slots */
@@ -192,7 +205,7 @@ void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint);
 /* Memory of the endpoint that libfabric reads or writes, or *region_out = NULL if it need not know
  * it. 0 or an error of libfabric. */
 int mt_ofi_local_register(struct mt_ofi_endpoint *endpoint, void *memory, size_t bytes,
-                          struct fid_mr **region_out);
+                          uint64_t access, struct fid_mr **region_out);
 void mt_ofi_region_close(struct fid_mr **region);
 int mt_ofi_registrations_create(struct mt_ofi_endpoint *endpoint);
 uint64_t mt_ofi_random(struct mt_ofi_endpoint *endpoint);
@@ -215,8 +228,23 @@ int mt_ofi_wire_cease(void *wire, uint32_t peer);
 /* A peer has written, and this came with it. */
 void mt_ofi_written(struct mt_ofi_endpoint *endpoint, uint64_t data);
 void mt_ofi_chunk_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_chunk *chunk);
+/* All that was offered is in place. */
+void mt_ofi_offer_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_offer *offer);
 /* Go on with what libfabric had no room for. */
 void mt_ofi_push_writes(struct mt_ofi_endpoint *endpoint, struct mt_ofi_peer *peer);
+
+/* flush.c: reads that push what was written to a device into its memory. */
+/* Be able to. 0, or an error that is set. */
+int mt_ofi_flush_open(struct mt_ofi_endpoint *endpoint);
+/* All of the offer has arrived: 0: it needs no read; 1: mt_ofi_offer_done() follows. */
+int mt_ofi_flush(struct mt_ofi_endpoint *endpoint, struct mt_ofi_offer *offer);
+/* Its read has come back; error: of libfabric, or 0. */
+void mt_ofi_flush_completed(struct mt_ofi_endpoint *endpoint, struct mt_ofi_offer *offer,
+                            int error);
+/* The offer is over. */
+void mt_ofi_flush_forget(struct mt_ofi_endpoint *endpoint, struct mt_ofi_offer *offer);
+/* Go on with reads that libfabric had no room for. */
+void mt_ofi_flush_push(struct mt_ofi_endpoint *endpoint);
 
 /* peer.c */
 /* What the others must know: provider, form of address, address. 0 or MANTA_EINVAL. */

@@ -174,7 +174,7 @@ static int make_slots(struct mt_ofi_endpoint *endpoint, uint32_t rank)
                                      "no memory for frames to rank %u", rank);
     }
     memset(slots, 0, slots_bytes);
-    int code = mt_ofi_local_register(endpoint, peer->memory, bytes, &peer->region);
+    int code = mt_ofi_local_register(endpoint, peer->memory, bytes, FI_SEND, &peer->region);
     if (code != 0) {
         endpoint->host->free(slots);
         return mt_messages_error_set(endpoint->messages, MANTA_ENOMEM, rank, 0,

@@ -173,7 +173,9 @@ static const struct fi_info *pick(const struct fi_info *offers, const struct mt_
 static struct fi_info *choose_of(const struct mt_ofi_library *library, const char *provider,
                                  const struct mt_ofi_wish *wish)
 {
-    static const uint64_t wishes[] = {FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE | FI_HMEM,
+    static const uint64_t wishes[] = {FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE | FI_HMEM |
+                                          FI_READ | FI_REMOTE_READ,
+                                      FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE | FI_HMEM,
                                       FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE, FI_MSG};
     struct fi_info *chosen = NULL;
     for (size_t i = 0; i < sizeof(wishes) / sizeof(wishes[0]) && chosen == NULL; i++) {

@@ -21,8 +21,8 @@ int mt_ofi_inboxes_create(struct mt_ofi_endpoint *endpoint)
         return -FI_ENOMEM;
     memset(endpoint->inboxes, 0, count * sizeof(*endpoint->inboxes));
     endpoint->inbox_count = count;
-    int code =
-        mt_ofi_local_register(endpoint, endpoint->inbox_memory, bytes, &endpoint->inbox_region);
+    int code = mt_ofi_local_register(endpoint, endpoint->inbox_memory, bytes, FI_RECV,
+                                     &endpoint->inbox_region);
     for (uint32_t i = 0; i < count && code == 0; i++) {
         struct mt_ofi_inbox *inbox = &endpoint->inboxes[i];
         inbox->work.kind = MT_OFI_RECEIVING;
@@ -170,6 +170,10 @@ static void complete(struct mt_ofi_endpoint *endpoint, const struct fi_cq_data_e
         mt_ofi_chunk_done(endpoint, (struct mt_ofi_chunk *)work);
         return;
     }
+    if (work->kind == MT_OFI_FLUSHING) {
+        mt_ofi_flush_completed(endpoint, (struct mt_ofi_offer *)work, 0);
+        return;
+    }
     struct mt_ofi_inbox *inbox = (struct mt_ofi_inbox *)work;
     inbox->bytes_in = entry->len < MT_OFI_FRAME_BYTES ? (uint32_t)entry->len : MT_OFI_FRAME_BYTES;
     receive(endpoint, inbox);
@@ -188,6 +192,10 @@ static int read_error(struct mt_ofi_endpoint *endpoint)
         return 1;
     if (work->kind == MT_OFI_RECEIVING) {
         inbox_free(endpoint, (struct mt_ofi_inbox *)work);
+        return 1;
+    }
+    if (work->kind == MT_OFI_FLUSHING) {
+        mt_ofi_flush_completed(endpoint, (struct mt_ofi_offer *)work, entry.err);
         return 1;
     }
     uint32_t peer = work->kind == MT_OFI_WRITING ? ((struct mt_ofi_chunk *)work)->write->peer

@@ -87,12 +87,12 @@ static int register_host(struct mt_ofi_endpoint *endpoint, void *memory, size_t 
 }
 
 int mt_ofi_local_register(struct mt_ofi_endpoint *endpoint, void *memory, size_t bytes,
-                          struct fid_mr **region_out)
+                          uint64_t access, struct fid_mr **region_out)
 {
     *region_out = NULL;
     if (!(endpoint->info->domain_attr->mr_mode & FI_MR_LOCAL))
         return 0;
-    return register_host(endpoint, memory, bytes, FI_SEND | FI_RECV, region_out);
+    return register_host(endpoint, memory, bytes, access, region_out);
 }
 
 static int to_code(struct mt_ofi_endpoint *endpoint, int error, uint64_t bytes, const char *what)
@@ -137,6 +137,13 @@ int mt_ofi_registrations_create(struct mt_ofi_endpoint *endpoint)
     return mt_registrations_create(&settings, &endpoint->registrations);
 }
 
+/* Written from here and by peers; and read from here, where that flushes it. */
+static uint64_t access_of(const struct manta_transport_buffer *buffer)
+{
+    uint64_t access = FI_WRITE | FI_REMOTE_WRITE;
+    return buffer->flags & MANTA_BUFFER_FLUSH ? access | FI_REMOTE_READ : access;
+}
+
 /* A dma-buf says where device memory is; else the provider must know the device's own addresses. */
 static int register_device(struct mt_ofi_endpoint *endpoint,
                            const struct manta_transport_buffer *buffer, int dmabuf_fd,
@@ -147,7 +154,7 @@ static int register_device(struct mt_ofi_endpoint *endpoint,
     union attributes attributes = {
         .known = {.mr_iov = &piece,
                   .iov_count = 1,
-                  .access = FI_WRITE | FI_REMOTE_WRITE,
+                  .access = access_of(buffer),
                   .iface = buffer->memory == MANTA_MEMORY_CUDA ? FI_HMEM_CUDA : FI_HMEM_SYSTEM}};
     if (dmabuf_fd < 0)
         return open_region(endpoint, &attributes, 0, region_out);
@@ -163,6 +170,7 @@ int mt_ofi_mem_register(void *handle, const struct manta_transport_buffer *buffe
     struct mt_registration *registration = NULL;
     struct fid_mr *region = NULL;
     int is_device = buffer->memory != MANTA_MEMORY_HOST;
+    int is_flushed = buffer->flags & MANTA_BUFFER_FLUSH;
     *registration_out = NULL;
     if (is_device && !(endpoint->info->caps & FI_HMEM))
         return mt_messages_error_set(
@@ -173,14 +181,20 @@ int mt_ofi_mem_register(void *handle, const struct manta_transport_buffer *buffe
                                      "libfabric %u.%u takes no dma-buf; 1.20 and newer do",
                                      FI_MAJOR(endpoint->library->version()),
                                      FI_MINOR(endpoint->library->version()));
-    if (is_device || dmabuf_fd >= 0) {
+    if (is_flushed) {
+        int code = mt_ofi_flush_open(endpoint);
+        if (code != 0)
+            return code;
+    }
+    if (is_device || dmabuf_fd >= 0 || is_flushed) {
         int error = register_device(endpoint, buffer, dmabuf_fd, dmabuf_offset, &region);
         if (error != 0)
             return to_code(endpoint, error, buffer->bytes,
-                           dmabuf_fd >= 0 ? "a dma-buf" : "device memory");
+                           dmabuf_fd >= 0 ? "a dma-buf"
+                           : is_device    ? "device memory"
+                                          : "memory");
     }
-    int code = mt_registrations_enter(endpoint->registrations, buffer->address, buffer->bytes,
-                                      region, &registration);
+    int code = mt_registrations_enter(endpoint->registrations, buffer, region, &registration);
     if (code != 0)
         mt_ofi_region_close(&region);
     *registration_out = registration;

@@ -86,12 +86,18 @@ uint32_t mt_ofi_wire_offer(void *wire, uint32_t rank, struct mt_wire_place *plac
 {
     struct mt_ofi_endpoint *endpoint = wire;
     uint32_t index;
-    if (endpoint->endpoint == NULL)
+    place->code = MANTA_EAGAIN;
+    if (endpoint->endpoint == NULL ||
+        (place->is_unasked && endpoint->offers_open >= MT_OFI_OFFERS / 2))
         return 0;
     struct mt_ofi_offer *offer = offer_take(endpoint, &index);
-    if (offer == NULL || mt_registrations_take_all(endpoint->registrations, place->pieces,
-                                                   place->count, offer->registrations) != 0)
+    if (offer == NULL)
         return 0;
+    place->code = mt_registrations_take_all(endpoint->registrations, place->pieces, place->count,
+                                            place->devices, offer->registrations);
+    if (place->code != 0)
+        return 0;
+    endpoint->offers_open++;
     offer->request = place->request;
     offer->peer = rank;
     offer->count = place->count;
@@ -111,6 +117,14 @@ void mt_ofi_wire_release(void *wire, uint32_t rank, uint32_t number)
     (void)rank;
     mt_registrations_give_all(endpoint->registrations, offer->registrations, offer->count);
     offer->request = NULL;
+    endpoint->offers_open--;
+    mt_ofi_flush_forget(endpoint, offer);
+}
+
+void mt_ofi_offer_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_offer *offer)
+{
+    if (mt_messages_written(endpoint->messages, offer->peer, offer->request) != 0)
+        endpoint->peers[offer->peer].is_lost = 1;
 }
 
 void mt_ofi_written(struct mt_ofi_endpoint *endpoint, uint64_t data)
@@ -124,8 +138,8 @@ void mt_ofi_written(struct mt_ofi_endpoint *endpoint, uint64_t data)
     }
     if (++offer->arrived < (data & count_mask) >> COUNT_AT)
         return;
-    if (mt_messages_written(endpoint->messages, offer->peer, offer->request) != 0)
-        endpoint->peers[offer->peer].is_lost = 1;
+    if (!mt_ofi_flush(endpoint, offer))
+        mt_ofi_offer_done(endpoint, offer);
 }
 
 /* What the next write is: a piece of both ends. */
@@ -286,10 +300,13 @@ int mt_ofi_wire_write(void *wire, uint32_t rank, const struct mt_wire_place *pla
     if (count > WRITES_MOST)
         return MANTA_ENOTSUP;
     memset(write->registrations, 0, sizeof(write->registrations));
-    if ((endpoint->info->domain_attr->mr_mode & FI_MR_LOCAL) &&
-        mt_registrations_take_all(endpoint->registrations, write->pieces, write->local_count,
-                                  write->registrations) != 0)
-        return MANTA_ENOTSUP;
+    int is_shown = (endpoint->info->domain_attr->mr_mode & FI_MR_LOCAL) || place->devices != 0;
+    int code = is_shown ? mt_registrations_take_all(endpoint->registrations, write->pieces,
+                                                    write->local_count, place->devices,
+                                                    write->registrations)
+                        : 0;
+    if (code != 0)
+        return place->is_direct ? code : MANTA_ENOTSUP;
     write->data |= count << COUNT_AT;
     write->request = place->request;
     write->under_way = 0;

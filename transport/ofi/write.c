@@ -162,6 +162,7 @@ int mt_ofi_write_dirty(struct mt_ofi_endpoint *endpoint)
             mt_messages_flushed(endpoint->messages, rank);
         if (!endpoint->aborted && endpoint->endpoint != NULL) {
             mt_ofi_push_writes(endpoint, peer);
+            mt_ofi_flush_push(endpoint);
             moved |= mt_messages_writable(endpoint->messages, rank);
         }
         peer = next;

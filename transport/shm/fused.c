@@ -266,6 +266,9 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transpor
     op->collective = (uint8_t)collective;
     op->dtype = (uint8_t)call->dtype;
     op->op = (uint8_t)call->op;
+    if (call->memory != MANTA_MEMORY_HOST)
+        return mt_shm_fail(endpoint, MANTA_ENOTSUP, MANTA_PLAN_NONE, 0,
+                           "shared memory works on host memory only: copy it there first");
     op->size = collective == MANTA_BARRIER ? 1 : (uint8_t)manta_dtype_size((int)call->dtype);
     op->root = MT_SHM_NOBODY;
     if (collective == MANTA_BROADCAST || collective == MANTA_REDUCE)

@@ -388,8 +388,7 @@ static int progress(void *handle)
     uint32_t channels =
         endpoint->local_ranks < CHANNELS_IN_TURN ? endpoint->local_ranks : CHANNELS_IN_TURN;
     int happened = progress_some(endpoint, channels);
-    int stray = mt_messages_stray(endpoint->messages);
-    return __builtin_expect(stray, 0) ? stray : happened;
+    return mt_messages_round(endpoint->messages, happened);
 }
 
 static int peer_status(void *handle, uint32_t rank)

@@ -33,7 +33,14 @@ static int probe(void *handle, uint32_t peer, struct manta_transport_properties 
 {
     struct mt_sim *sim = handle;
     const struct mt_sim_inner *inner = route(sim, peer);
-    return inner ? inner->transport->probe(inner->endpoint, peer, properties) : no_route(sim, peer);
+    struct manta_transport_properties found = {.size = sizeof(found)};
+    if (inner == NULL)
+        return no_route(sim, peer);
+    int code = inner->transport->probe(inner->endpoint, peer, &found);
+    found.memory_kinds = 1u << MANTA_MEMORY_HOST; /* messages are copied here, to be spoiled */
+    if (code == 0)
+        mt_transport_export(&found, sizeof(found), properties);
+    return code;
 }
 
 static int connect_peer(void *handle, uint32_t peer, uint64_t deadline_ns)

@@ -277,6 +277,16 @@ static int out_of_memory(struct mt_sim *sim, struct mt_sim_work *work)
     return MANTA_ENOMEM;
 }
 
+static int refuse_device(struct mt_sim *sim, uint32_t peer)
+{
+    sim->error = (struct manta_transport_error){
+        .size = sizeof(sim->error),
+        .code = MANTA_ENOTSUP,
+        .peer = peer,
+        .sentence = "sim moves host memory only: leave it out of MANTA_TRANSPORTS"};
+    return MANTA_ENOTSUP;
+}
+
 /* The peer's route, or MT_SIM_NO_ROUTE with the error set. */
 static uint32_t route_of(struct mt_sim *sim, uint32_t peer)
 {
@@ -321,6 +331,8 @@ static int post_message(struct mt_sim *sim, enum mt_sim_operation operation,
         return MANTA_EINVAL;
     if (sim->aborted != 0)
         return sim->aborted;
+    if (message->flags & MANTA_MESSAGE_DIRECT)
+        return refuse_device(sim, message->peer);
     uint64_t step = mt_sim_step_next(sim, message->id.call);
     mt_sim_hooks_before(sim, message->peer, &message->id, step);
     struct mt_sim_work *work = work_create(sim, operation, request);

@@ -245,8 +245,7 @@ static int progress(void *handle)
     moved |= mt_tcp_next_round(endpoint);
     if (endpoint->failure && !endpoint->aborted)
         return endpoint->failure;
-    int stray = mt_messages_stray(endpoint->messages);
-    return stray ? stray : moved;
+    return mt_messages_round(endpoint->messages, moved);
 }
 
 static int wait_fd(void *handle)

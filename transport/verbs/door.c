@@ -120,6 +120,7 @@ int mt_verbs_peer_cease(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer
     for (uint32_t i = 0; i < peer->lane_count; i++)
         mt_verbs_lane_end(endpoint, &peer->lanes[i]);
     mt_verbs_writes_drop(endpoint, peer->rank);
+    mt_verbs_flush_cease(endpoint, peer->rank);
     mt_verbs_unsettle(endpoint);
     return endpoint->could_not_stop ? MANTA_EBUFFER : 0;
 }

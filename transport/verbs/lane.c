@@ -10,11 +10,7 @@
 #include "transport/verbs/verbs.h"
 
 enum {
-    RNR_FOREVER = 7, /* a peer that computes takes no frames: no error */
-    RNR_TIMER = 12,  /* 0.64 ms */
-    READS = 1,
-    HOPS = 64,
-    FIRST_NUMBER = 0, /* of packets */
+    RNR_FOREVER = 7,  /* a peer that computes takes no frames: no error */
     FAILURES_MOST = 4 /* each doubles the time before it is made again */
 };
 
@@ -56,12 +52,12 @@ int mt_verbs_lane_make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane 
     return 0;
 }
 
-static int to_init(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
-                   struct ibv_qp *qp)
+int mt_verbs_to_init(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail,
+                     struct ibv_qp *qp)
 {
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_INIT,
                                .pkey_index = (uint16_t)endpoint->settings.pkey_index,
-                               .port_num = endpoint->rails[lane->rail].number,
+                               .port_num = rail->number,
                                .qp_access_flags = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
                                                   IBV_ACCESS_REMOTE_READ};
     return endpoint->library->modify_qp(
@@ -80,15 +76,15 @@ static int to_receive(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *
         .qp_state = IBV_QPS_RTR,
         .path_mtu = rail->port.mtu < there->mtu ? rail->port.mtu : there->mtu,
         .dest_qp_num = queue->remote,
-        .rq_psn = FIRST_NUMBER,
-        .max_dest_rd_atomic = READS,
-        .min_rnr_timer = RNR_TIMER,
+        .rq_psn = MT_VERBS_FIRST_NUMBER,
+        .max_dest_rd_atomic = MT_VERBS_READS,
+        .min_rnr_timer = MT_VERBS_RNR_TIMER,
         .ah_attr = {.dlid = there->lid,
                     .sl = (uint8_t)endpoint->settings.service_level,
                     .is_global = !is_subnet,
                     .port_num = rail->number,
                     .grh = {.sgid_index = local->index,
-                            .hop_limit = HOPS,
+                            .hop_limit = MT_VERBS_HOPS,
                             .traffic_class = (uint8_t)endpoint->settings.traffic_class}}};
     memcpy(attr.ah_attr.grh.dgid.raw, remote->raw, sizeof(remote->raw));
     return endpoint->library->modify_qp(queue->qp, &attr,
@@ -97,14 +93,14 @@ static int to_receive(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *
                                             IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
 }
 
-static int to_send(struct mt_verbs_endpoint *endpoint, struct ibv_qp *qp)
+int mt_verbs_to_send(struct mt_verbs_endpoint *endpoint, struct ibv_qp *qp)
 {
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RTS,
                                .timeout = (uint8_t)endpoint->settings.timeout,
                                .retry_cnt = (uint8_t)endpoint->settings.retries,
                                .rnr_retry = RNR_FOREVER,
-                               .sq_psn = FIRST_NUMBER,
-                               .max_rd_atomic = READS};
+                               .sq_psn = MT_VERBS_FIRST_NUMBER,
+                               .max_rd_atomic = MT_VERBS_READS};
     return endpoint->library->modify_qp(qp, &attr,
                                         IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
                                             IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
@@ -119,13 +115,13 @@ int mt_verbs_lane_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_la
         return fail_make(lane, "the peer's address is none", EINVAL);
     for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++) {
         struct mt_verbs_queue *queue = &lane->queues[q];
-        int error = to_init(endpoint, lane, queue->qp);
+        int error = mt_verbs_to_init(endpoint, &endpoint->rails[lane->rail], queue->qp);
         if (error != 0)
             return fail_make(lane, "the queue pair cannot be initialised", error);
         error = to_receive(endpoint, lane, &there.ports[lane->remote_rail], queue);
         if (error != 0)
             return fail_make(lane, "no way leads to the peer's GID", error);
-        error = to_send(endpoint, queue->qp);
+        error = mt_verbs_to_send(endpoint, queue->qp);
         if (error != 0)
             return fail_make(lane, "the queue pair cannot be made ready to send", error);
     }

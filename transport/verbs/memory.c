@@ -125,12 +125,13 @@ int mt_verbs_mem_register(void *handle, const struct manta_transport_buffer *buf
         return mt_messages_error_set(endpoint->messages, MANTA_EINVAL, MANTA_PLAN_NONE, 0,
                                      "no memory of 0 bytes can be registered");
     int code = mt_verbs_start(endpoint);
+    if (code == 0 && (buffer->flags & MANTA_BUFFER_FLUSH))
+        code = mt_verbs_flush_open(endpoint);
     if (code == 0 && dmabuf_fd >= 0)
         code = make_of_dmabuf(endpoint, buffer, dmabuf_fd, dmabuf_offset, &memory);
     if (code != 0)
         return code;
-    code = mt_registrations_enter(endpoint->registrations, buffer->address, buffer->bytes, memory,
-                                  &registration);
+    code = mt_registrations_enter(endpoint->registrations, buffer, memory, &registration);
     if (code != 0 && memory != NULL)
         end(endpoint, memory);
     *registration_out = registration;

@@ -53,6 +53,7 @@ int mt_verbs_probe(void *handle, uint32_t peer, struct manta_transport_propertie
         .bandwidth_bytes_per_s = endpoint->rails[lanes[0].rail].bytes_per_s,
         .eager_bytes = MT_VERBS_EAGER_BYTES,
         .message_bytes_max = MESSAGE_BYTES_MAX,
+        .memory_kinds = 1u << MANTA_MEMORY_HOST | 1u << MANTA_MEMORY_CUDA,
     };
     describe(endpoint, peer, &there, lanes, count, &found);
     mt_transport_export(&found, sizeof(found), properties);

@@ -45,8 +45,9 @@ static int watch(struct mt_verbs_endpoint *endpoint, int fd, void *what)
 static int make_queues(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
 {
     const struct mt_verbs_library *library = endpoint->library;
-    uint64_t entries =
-        endpoint->recv_slots + (uint64_t)endpoint->ranks * MT_VERBS_QUEUES * MT_VERBS_DEPTH;
+    uint64_t entries = endpoint->recv_slots +
+                       (uint64_t)endpoint->ranks * MT_VERBS_QUEUES * MT_VERBS_DEPTH +
+                       MT_VERBS_FLUSH_DEPTH;
     struct ibv_srq_init_attr attr = {.attr = {.max_wr = endpoint->recv_slots, .max_sge = 1}};
     rail->pd = library->alloc_pd(rail->context);
     if (rail->pd == NULL)
@@ -77,7 +78,7 @@ static struct ibv_mr *show(const struct mt_verbs_endpoint *endpoint,
 static int start_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
 {
     const struct manta_transport_host *host = endpoint->host;
-    size_t recv_bytes = (size_t)endpoint->recv_slots * MT_VERBS_SLOT_BYTES;
+    size_t recv_bytes = (size_t)endpoint->recv_slots * MT_VERBS_SLOT_BYTES + MT_VERBS_FLUSH_BYTES;
     size_t send_bytes = (size_t)endpoint->send_slots * MT_VERBS_SLOT_BYTES;
     int code = make_queues(endpoint, rail);
     if (code != 0)
@@ -129,6 +130,7 @@ static void stop_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *
     const struct mt_verbs_library *library = endpoint->library;
     const struct manta_transport_host *host = endpoint->host;
     epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_DEL, rail->context->async_fd, NULL);
+    mt_verbs_flush_close(endpoint, rail);
     if (rail->srq != NULL)
         library->destroy_srq(rail->srq);
     if (rail->cq != NULL)
@@ -223,7 +225,7 @@ static void received(struct mt_verbs_endpoint *endpoint, uint32_t rail, const st
     } else if (wc->opcode == IBV_WC_RECV_RDMA_WITH_IMM) {
         mt_verbs_slot_free(endpoint, rail, slot);
         if (!endpoint->aborted)
-            mt_verbs_written(endpoint, be32toh(wc->imm_data));
+            mt_verbs_written(endpoint, rail, be32toh(wc->imm_data));
     } else {
         mt_verbs_frame_came(endpoint, rail, slot, wc->byte_len);
     }
@@ -237,7 +239,7 @@ static int poll_rail(struct mt_verbs_endpoint *endpoint, uint32_t index)
     for (int i = 0; i < count; i++) {
         if (completions[i].wr_id & RECV_ID)
             received(endpoint, index, &completions[i]);
-        else
+        else if (!mt_verbs_flush_completed(endpoint, &completions[i]))
             mt_verbs_lane_completed(endpoint, &completions[i]);
     }
     if (count > 0)

@@ -247,8 +247,7 @@ static int progress(void *handle)
         moved |= mt_verbs_settle(endpoint);
     if (endpoint->failure && !endpoint->aborted)
         return endpoint->failure;
-    int stray = mt_messages_stray(endpoint->messages);
-    return stray ? stray : moved;
+    return mt_messages_round(endpoint->messages, moved);
 }
 
 static int wait_fd(void *handle)

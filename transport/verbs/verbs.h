@@ -51,7 +51,13 @@ enum {
     MT_VERBS_INLINE_BYTES = 220,
     MT_VERBS_OFFERS = 512,
     MT_VERBS_WRITES = 256,
-    MT_VERBS_POLL = 16
+    MT_VERBS_POLL = 16,
+    MT_VERBS_READS = 1, /* of a queue pair that are under way */
+    MT_VERBS_HOPS = 64,
+    MT_VERBS_FIRST_NUMBER = 0, /* of packets */
+    MT_VERBS_RNR_TIMER = 12,   /* 0.64 ms */
+    MT_VERBS_FLUSH_DEPTH = 64,
+    MT_VERBS_FLUSH_BYTES = 64 /* of a rail's own, that reads go to */
 };
 #define MT_VERBS_DIAL_LOOK_NS UINT64_C(20000)
 #define MT_VERBS_SLEEP_NS UINT64_C(1000000)        /* between looks at what is being made */
@@ -112,7 +118,10 @@ struct mt_verbs_rail {
     struct ibv_mr *recv_mr, *send_mr;
     uint32_t *free_slots; /* that the card has to be given */
     uint32_t free_count;
-    int armed; /* the next completion makes the channel readable */
+    int armed;               /* the next completion makes the channel readable */
+    struct ibv_qp *flush_qp; /* to itself; NULL: no memory that needs it was registered */
+    uint32_t flush_posted;   /* reads without completion */
+    uint8_t flush_generation;
 };
 
 /* One of a lane's two queue pairs. */
@@ -275,6 +284,9 @@ struct mt_verbs_offer {
     uint32_t peer, count;
     uint32_t came; /* bit of each part */
     uint8_t generation;
+    uint8_t rails;          /* bit of each that parts came over */
+    uint8_t waits_to_flush; /* all is written, and some memory needs a read that is not posted */
+    uint32_t flushes;       /* reads under way */
     struct mt_registration *registrations[MT_VERBS_PIECES];
 };
 
@@ -308,7 +320,8 @@ struct mt_verbs_endpoint {
     struct mt_verbs_offer *offers;
     struct mt_verbs_write *writes;
     struct mt_verbs_import *imports;
-    uint32_t offer_hint, write_hint;
+    uint32_t offers_open, offer_hint, write_hint;
+    uint32_t flush_waits; /* offers with waits_to_flush */
     int epoll_fd, mail_fd, timer_fd;
     _Atomic int has_mail; /* a stream was accepted; stays set */
     int is_unsettled;     /* some peer has a dial, or a lane that is not open */
@@ -364,6 +377,10 @@ int mt_verbs_lane_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_la
 void mt_verbs_lane_begin_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
 /* 1: the connector has ended, and was joined; *failed_out tells how. */
 int mt_verbs_lane_connected(struct mt_verbs_lane *lane, int *failed_out);
+/* Two of a queue pair's states: what they need is the same of all. 0 or errno. */
+int mt_verbs_to_init(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail,
+                     struct ibv_qp *qp);
+int mt_verbs_to_send(struct mt_verbs_endpoint *endpoint, struct ibv_qp *qp);
 /* No message goes or comes over it from now on. Its completions are still to be taken. */
 void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
                         const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -500,8 +517,10 @@ void mt_verbs_write_done(struct mt_verbs_endpoint *endpoint, uint32_t write, uin
 void mt_verbs_writes_lost(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
 /* Forget the peer's writes. */
 void mt_verbs_writes_drop(struct mt_verbs_endpoint *endpoint, uint32_t peer);
-/* A part of an offer was written. */
-void mt_verbs_written(struct mt_verbs_endpoint *endpoint, uint32_t number);
+/* A part of an offer was written, over this rail. */
+void mt_verbs_written(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint32_t number);
+/* All of an offer is in place. */
+void mt_verbs_offer_done(struct mt_verbs_endpoint *endpoint, struct mt_verbs_offer *offer);
 extern const struct mt_wire mt_verbs_wire;
 
 /* memory.c: what cards are shown. */
@@ -517,6 +536,17 @@ int mt_verbs_mem_export(void *endpoint, void *registration, void *blob, size_t b
 int mt_verbs_mem_import(void *endpoint, uint32_t peer, const void *blob, size_t bytes,
                         void **remote_out);
 void mt_verbs_imports_free(struct mt_verbs_endpoint *endpoint);
+
+/* flush.c: reads that push what cards have written to a device into its memory. */
+/* Be able to. 0, or an error that is set. */
+int mt_verbs_flush_open(struct mt_verbs_endpoint *endpoint);
+void mt_verbs_flush_close(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail);
+/* All of the offer is written: 0: it needs no read; 1: mt_verbs_offer_done() follows it. */
+int mt_verbs_flush(struct mt_verbs_endpoint *endpoint, struct mt_verbs_offer *offer);
+/* Is this the completion of such a read? Then it was dealt with. */
+int mt_verbs_flush_completed(struct mt_verbs_endpoint *endpoint, const struct ibv_wc *wc);
+/* No memory of this peer's receives is read any more. */
+void mt_verbs_flush_cease(struct mt_verbs_endpoint *endpoint, uint32_t peer);
 
 /* words.c */
 /* What a completion's status means, and what to look at. */

@@ -51,7 +51,9 @@ uint32_t mt_verbs_offer(void *wire, uint32_t rank, struct mt_wire_place *place)
     struct mt_verbs_endpoint *endpoint = wire;
     const struct mt_verbs_peer *peer = endpoint->peers[rank];
     uint32_t at = endpoint->offer_hint;
-    if (peer == NULL || !peer->was_open || peer->cut)
+    place->code = MANTA_EAGAIN; /* the peer's lanes may open, other offers end */
+    if (peer == NULL || !peer->was_open || peer->cut ||
+        (place->is_unasked && endpoint->offers_open >= MT_VERBS_OFFERS / 2))
         return 0;
     for (uint32_t looked = 0; endpoint->offers[at].request != NULL; looked++) {
         at = (at + 1) % MT_VERBS_OFFERS;
@@ -59,13 +61,17 @@ uint32_t mt_verbs_offer(void *wire, uint32_t rank, struct mt_wire_place *place)
             return 0;
     }
     struct mt_verbs_offer *offer = &endpoint->offers[at];
-    if (mt_registrations_take_all(endpoint->registrations, place->pieces, place->count,
-                                  offer->registrations) != 0)
+    place->code = mt_registrations_take_all(endpoint->registrations, place->pieces, place->count,
+                                            place->devices, offer->registrations);
+    if (place->code != 0)
         return 0;
+    endpoint->offers_open++;
     offer->request = place->request;
     offer->peer = rank;
     offer->count = place->count;
     offer->came = 0;
+    offer->rails = 0;
+    offer->flushes = 0;
     offer->generation++;
     place->offer_bytes = encode(endpoint, offer, at, place);
     endpoint->offer_hint = (at + 1) % MT_VERBS_OFFERS;
@@ -79,10 +85,23 @@ void mt_verbs_release(void *wire, uint32_t rank, uint32_t number)
     (void)rank;
     mt_registrations_give_all(endpoint->registrations, offer->registrations, offer->count);
     offer->request = NULL;
+    endpoint->offers_open--;
+    endpoint->flush_waits -= offer->waits_to_flush;
+    offer->waits_to_flush = 0;
+}
+
+void mt_verbs_offer_done(struct mt_verbs_endpoint *endpoint, struct mt_verbs_offer *offer)
+{
+    struct mt_verbs_peer *peer = endpoint->peers[offer->peer];
+    if (mt_messages_written(endpoint->messages, offer->peer, offer->request) != 0)
+        mt_verbs_peer_lose(endpoint, peer, MANTA_ETRANSPORT, 0,
+                           "rank %u wrote a message that it has sent, too; the ranks may run "
+                           "different builds",
+                           peer->rank);
 }
 
 /* What comes of an offer that is over is late, and of no use. */
-void mt_verbs_written(struct mt_verbs_endpoint *endpoint, uint32_t number)
+void mt_verbs_written(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint32_t number)
 {
     uint32_t place = number >> 16, part = number >> 4 & 0xf, parts = number & 0xf;
     struct mt_verbs_offer *offer = &endpoint->offers[place % MT_VERBS_OFFERS];
@@ -90,14 +109,9 @@ void mt_verbs_written(struct mt_verbs_endpoint *endpoint, uint32_t number)
         offer->generation != (uint8_t)(number >> 8) || part >= parts)
         return;
     offer->came |= 1u << part;
-    if (offer->came != (1u << parts) - 1)
-        return;
-    struct mt_verbs_peer *peer = endpoint->peers[offer->peer];
-    if (mt_messages_written(endpoint->messages, offer->peer, offer->request) != 0)
-        mt_verbs_peer_lose(endpoint, peer, MANTA_ETRANSPORT, 0,
-                           "rank %u wrote a message that it has sent, too; the ranks may run "
-                           "different builds",
-                           peer->rank);
+    offer->rails |= (uint8_t)(1u << rail);
+    if (offer->came == (1u << parts) - 1 && !mt_verbs_flush(endpoint, offer))
+        mt_verbs_offer_done(endpoint, offer);
 }
 
 /* 0, or it makes no sense, or not for this message. */
@@ -187,11 +201,12 @@ int mt_verbs_write(void *wire, uint32_t rank, const struct mt_wire_place *place)
     if (decode(place, write) != 0)
         return MANTA_ENOTSUP;
     write->part_count = cut(endpoint, peer, place->bytes, write);
-    if (write->part_count == 0)
-        return MANTA_ENOTSUP;
-    if (mt_registrations_take_all(endpoint->registrations, place->pieces, place->count,
-                                  write->registrations) != 0)
-        return MANTA_ENOTSUP;
+    if (write->part_count == 0) /* what is direct waits: a lane has no turn left, or makes one */
+        return place->is_direct ? MANTA_EAGAIN : MANTA_ENOTSUP;
+    int code = mt_registrations_take_all(endpoint->registrations, place->pieces, place->count,
+                                         place->devices, write->registrations);
+    if (code != 0)
+        return place->is_direct ? code : MANTA_ENOTSUP;
     write->request = place->request;
     write->peer = rank;
     write->count = place->count;

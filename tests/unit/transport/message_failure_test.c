@@ -303,8 +303,20 @@ static void test_bad_arguments(void **state)
     message.bytes = 8;
     buffer.memory = MANTA_MEMORY_CUDA;
     assert_int_equal(mt_messages_recv(pair->ends[0].messages, &message, &request), MANTA_ENOTSUP);
+    message.flags = MANTA_MESSAGE_DIRECT;
+    assert_int_equal(mt_messages_recv(pair->ends[0].messages, &message, &request), MANTA_ENOTSUP);
+    buffer.memory = MANTA_MEMORY_HOST; /* the peer's is the device's */
+    assert_int_equal(mt_messages_send(pair->ends[0].messages, &message, &request), MANTA_ENOTSUP);
     message.buffer_count = 9;
     assert_int_equal(mt_messages_recv(pair->ends[0].messages, &message, &request), MANTA_EINVAL);
+    pair_destroy(pair);
+    pair = pair_create_writing(2, 1000000);
+    message.buffer_count = 1;
+    buffer.memory = MANTA_MEMORY_CUDA;
+    assert_int_equal(mt_messages_send(pair->ends[0].messages, &message, &request), MANTA_EINVAL);
+    buffer.registration = pair;
+    message.flags = 0;
+    assert_int_equal(mt_messages_send(pair->ends[0].messages, &message, &request), MANTA_EINVAL);
     pair_destroy(pair);
 }
 

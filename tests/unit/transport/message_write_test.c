@@ -12,7 +12,7 @@
 #include "tests/support/pair.h"
 
 /* `count` letters, of which sends and receives are posted in random order, mixed with arrivals. */
-static void run_random(uint64_t seed, uint32_t count, int lossy)
+static void run_random(uint64_t seed, uint32_t count, int lossy, int direct)
 {
     static const size_t rooms[] = {4000, 8000, 40000, 1000000};
     struct pair *pair = pair_create_writing(seed, rooms[seed % 4]);
@@ -22,6 +22,8 @@ static void run_random(uint64_t seed, uint32_t count, int lossy)
     pair->lossy = lossy;
     for (uint32_t i = 0; i < count; i++)
         letter_init(&letters[i], i / 5, i, (uint32_t)pair_draw(pair, 2), pair_draw_bytes(pair));
+    for (uint32_t i = 0; i < count; i += 2)
+        letters[i].is_direct = direct;
     for (uint32_t left = 2 * count; left > 0;) {
         struct letter *letter = &letters[pair_draw(pair, count)];
         int receive = pair_draw(pair, 2) == 0;
@@ -49,29 +51,39 @@ static void test_random_orders(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 200; seed++)
-        run_random(seed, 60, 0);
+        run_random(seed, 60, 0, 0);
+}
+
+/* Memory of devices, at addresses that are none to the CPU, among others. */
+static void test_direct(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 200; seed++)
+        run_random(seed, 120, seed % 2 == 0, 1);
 }
 
 static void test_writes_are_lost(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 200; seed++)
-        run_random(seed, 60, 1);
+        run_random(seed, 150, 1, 0);
 }
 
 /* More long messages than there are offers, writes and announcements. */
-static void run_one_sided(int receive_first, int lossy)
+static void run_one_sided(int receive_first, int lossy, int direct)
 {
     enum { COUNT = 500, BYTES = 9000 };
     static struct letter letters[COUNT];
     struct pair *pair = pair_create_writing(11, 100000);
     pair->lossy = lossy;
     for (uint32_t i = 0; i < COUNT; i++) {
-        letter_init(&letters[i], i, 0, 0, BYTES);
+        letter_init(&letters[i], i, 0, 0, direct && i % 2 ? 100 : BYTES);
+        letters[i].is_direct = direct;
         assert_int_equal(letter_post(pair, &letters[i], receive_first), 0);
     }
     pair_pump_all(pair);
     pair_assert_meets(pair, 20000);
+    pair_assert_meets_direct(pair);
     for (uint32_t i = 0; i < COUNT; i++)
         assert_int_equal(letter_post(pair, &letters[COUNT - 1 - i], !receive_first), 0);
     pair_pump_all(pair);
@@ -85,8 +97,66 @@ static void run_one_sided(int receive_first, int lossy)
 static void test_one_side_far_ahead(void **state)
 {
     (void)state;
-    for (int i = 0; i < 4; i++)
-        run_one_sided(i & 1, i >> 1);
+    for (int i = 0; i < 8; i++)
+        run_one_sided(i & 1, i >> 1 & 1, i >> 2);
+}
+
+/* One end says that its memory may be a device's, the other does not: never is it copied. */
+static void test_only_one_end_is_direct(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        int receive_first = i & 1, receiver_says = i >> 1 == 1;
+        uint64_t bytes = i >> 2 ? 9000 : 100;
+        struct pair *pair = pair_create_writing(2, 100000);
+        struct letter letter;
+        letter_init(&letter, 1, 1, 0, bytes);
+        for (int post = 0; post < 2; post++) {
+            int receive = post == !receive_first;
+            letter.is_direct = receive == receiver_says;
+            assert_int_equal(letter_post(pair, &letter, receive), 0);
+            pair_pump_all(pair);
+        }
+        int status = receiver_says ? letter.recv.status : letter.send.status;
+        if (status == 0) /* what is long may be written in any case */
+            letter_assert_delivered(&letter);
+        else
+            assert_int_equal(status, receiver_says ? MANTA_EINVAL : MANTA_ENOTSUP);
+        if (bytes == 100)
+            assert_int_not_equal(status, 0);
+        letter_free(&letter);
+        pair_destroy(pair);
+    }
+}
+
+/* A receive that can never be offered ends, in progress and not in the post. */
+static void test_no_way(void **state)
+{
+    static const int codes[] = {MANTA_EINVAL, MANTA_ENOTSUP, MANTA_ENOMEM};
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof(codes) / sizeof(codes[0]); i++) {
+        struct pair *pair = pair_create_writing(2, 100000);
+        int code = codes[i / 2], is_send = i % 2 == 1;
+        struct letter letters[3];
+        for (uint32_t k = 0; k < 3; k++) {
+            letter_init(&letters[k], 1 + k, 1, 0, 100);
+            letters[k].is_direct = 1;
+            pair->ends[1].offer_code = is_send ? 0 : code;
+            pair->ends[0].write_code = is_send ? code : 0;
+            assert_int_equal(letter_post(pair, &letters[k], 1), 0);
+            assert_int_equal(letters[k].recv.status, MANTA_INPROGRESS);
+        }
+        for (uint32_t k = 0; k < 3; k++)
+            assert_int_equal(letter_post(pair, &letters[k], 0), 0);
+        pair_pump_all(pair);
+        for (uint32_t k = 0; k < 3; k++)
+            assert_int_equal(is_send ? letters[k].send.status : letters[k].recv.status, code);
+        mt_messages_abort(pair->ends[0].messages, MANTA_EABORTED);
+        mt_messages_abort(pair->ends[1].messages, MANTA_EABORTED);
+        for (uint32_t k = 0; k < 3; k++)
+            letter_free(&letters[k]);
+        pair_destroy(pair);
+    }
 }
 
 /* Both ends posted, and offered, but nothing is written yet. */
@@ -235,13 +305,11 @@ static void test_again_of_what_is_here(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_orders),
-        cmocka_unit_test(test_writes_are_lost),
-        cmocka_unit_test(test_one_side_far_ahead),
-        cmocka_unit_test(test_failure_ceases_first),
-        cmocka_unit_test(test_mismatch_ceases_first),
-        cmocka_unit_test(test_failure_of_a_write),
-        cmocka_unit_test(test_violations),
+        cmocka_unit_test(test_random_orders),          cmocka_unit_test(test_direct),
+        cmocka_unit_test(test_writes_are_lost),        cmocka_unit_test(test_one_side_far_ahead),
+        cmocka_unit_test(test_only_one_end_is_direct), cmocka_unit_test(test_no_way),
+        cmocka_unit_test(test_failure_ceases_first),   cmocka_unit_test(test_mismatch_ceases_first),
+        cmocka_unit_test(test_failure_of_a_write),     cmocka_unit_test(test_violations),
         cmocka_unit_test(test_again_of_what_is_here),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

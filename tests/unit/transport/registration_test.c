@@ -258,9 +258,10 @@ static void test_entered_by_hand(void **state)
     struct card card = {.room = 100};
     struct mt_registrations *cache = create(&card, MOST, 0);
     uint8_t *memory = map(NULL, SPAN);
+    const struct manta_transport_buffer buffer = {.address = memory, .bytes = SPAN, .flags = 1};
     struct mt_registration *entered, *taken;
     (void)state;
-    assert_int_equal(mt_registrations_enter(cache, memory, SPAN, NULL, &entered), 0);
+    assert_int_equal(mt_registrations_enter(cache, &buffer, NULL, &entered), 0);
     for (int i = 0; i < 10; i++)
         use(cache, memory + i, PAGE);
     assert_int_equal(card.made, 1);
@@ -269,7 +270,7 @@ static void test_entered_by_hand(void **state)
     assert_int_equal(card.ended, 0);
     mt_registrations_give(cache, taken);
     assert_int_equal(card.ended, 1);
-    assert_int_equal(mt_registrations_enter(cache, memory, SPAN, &card, &entered), 0);
+    assert_int_equal(mt_registrations_enter(cache, &buffer, &card, &entered), 0);
     use(cache, memory, SPAN);
     assert_int_equal(mt_registrations_made(cache), 2);
     mt_registrations_destroy(cache);
