@@ -309,6 +309,8 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
     request->queued = request->shape ? request->transfer.status == MANTA_EAGAIN
                                      : request->entry->plan->fused_count > 0;
     comm->queued += request->queued;
+    if (!request->shape)
+        (void)mt_engine_issue(comm); /* an error is kept for who waits */
     return 0;
 }
 

@@ -77,12 +77,13 @@ struct mt_slot {
     uint32_t running;    /* 1 while a segment is under way */
     uint32_t done_count; /* steps complete */
     uint32_t outstanding_count;
-    uint32_t *outstanding;                    /* [steps] indices of steps handed to a transport */
-    uint32_t *lane_next;                      /* [lanes] position in entry->lane_steps */
-    uint8_t *done;                            /* [steps] */
-    uint64_t *block_start;                    /* [blocks + 1] bytes from the buffers' base */
-    uint64_t *block_bytes;                    /* [blocks] */
-    uint64_t stride_bytes;                    /* of a scratch block */
+    uint32_t retry;        /* 1: a step may be ready that was not handed over yet */
+    uint32_t *outstanding; /* [steps] indices of steps handed to a transport */
+    uint32_t *lane_next;   /* [lanes] position in entry->lane_steps */
+    uint8_t *done;         /* [steps] */
+    uint64_t *block_start; /* [blocks + 1] bytes from the buffers' base */
+    uint64_t *block_bytes; /* [blocks] */
+    uint64_t stride_bytes; /* of a scratch block */
     struct manta_transport_request *requests; /* [steps] */
 };
 
@@ -382,6 +383,8 @@ char *mt_bind_location(const struct manta_request *request, uint32_t slot,
 /* engine.c: move all calls of the communicator on. 1 if anything happened, 0 if not, or an error
  * that has already failed the communicator. */
 int mt_engine_progress(struct manta_comm *comm);
+/* The same without a look at the transports: hand over what is ready. */
+int mt_engine_issue(struct manta_comm *comm);
 /* Its fused step has been posted, or never will be: those behind it may follow. */
 void mt_engine_unqueue(struct manta_request *request);
 /* Post the one step of a direct call, and look for the others that often. */

@@ -202,8 +202,10 @@ static int advance_lane(struct manta_request *request, uint32_t slot_index, uint
         if (!ready(entry->plan, slot, &entry->plan->steps[index]))
             break;
         int rc = issue_step(request, slot_index, index);
-        if (rc == MANTA_EAGAIN)
+        if (rc == MANTA_EAGAIN) {
+            slot->retry = 1;
             break;
+        }
         if (rc < 0) {
             *peer_out = entry->plan->steps[index].peer;
             return rc;
@@ -250,7 +252,7 @@ static void start_segment(struct manta_request *request, uint32_t slot_index)
     for (uint32_t lane = 0; lane < entry->plan->lanes; lane++)
         slot->lane_next[lane] = entry->lane_first[lane];
     slot->done_count = slot->outstanding_count = 0;
-    slot->running = 1;
+    slot->running = slot->retry = 1;
 }
 
 /* AVG is a sum in the plan. bytes: of the blocks; NULL: they are adjacent. */
@@ -278,20 +280,25 @@ static int advance_slot(struct manta_request *request, uint32_t slot_index, uint
 {
     const struct manta_plan *plan = request->entry->plan;
     struct mt_slot *slot = &request->instance->slots[slot_index];
-    int moved = 0, again;
+    int moved = collect(slot, peer_out);
+    uint32_t done;
 
+    if (moved <= 0 && !slot->retry) /* no step has become ready */
+        return moved;
     do {
-        again = collect(slot, peer_out);
-        if (again < 0)
-            return again;
+        done = slot->done_count;
+        slot->retry = 0;
         for (uint32_t lane = 0; lane < plan->lanes; lane++) {
             int rc = advance_lane(request, slot_index, lane, peer_out);
             if (rc < 0)
                 return rc;
-            again |= rc;
+            moved |= rc;
         }
-        moved |= again;
-    } while (again && slot->done_count < plan->step_count);
+        int rc = collect(slot, peer_out);
+        if (rc < 0)
+            return rc;
+        moved |= rc;
+    } while (slot->done_count != done && slot->done_count < plan->step_count);
     if (slot->done_count == plan->step_count) {
         finish_segment(request, slot);
         moved = 1;
@@ -430,11 +437,9 @@ static int progress_endpoints(struct manta_comm *comm)
     return moved;
 }
 
-int mt_engine_progress(struct manta_comm *comm)
+int mt_engine_issue(struct manta_comm *comm)
 {
-    int moved = progress_endpoints(comm);
-    if (moved < 0)
-        return moved;
+    int moved = 0;
     int is_queue = 0; /* an earlier call waits for its peers to be connected, or for room */
     for (struct manta_request *request = comm->active, *next; request; request = next) {
         uint32_t peer = MANTA_PLAN_NONE;
@@ -450,4 +455,13 @@ int mt_engine_progress(struct manta_comm *comm)
             mt_call_complete(request, 0, 0);
     }
     return moved;
+}
+
+int mt_engine_progress(struct manta_comm *comm)
+{
+    int moved = progress_endpoints(comm);
+    if (moved < 0)
+        return moved;
+    int rc = mt_engine_issue(comm);
+    return rc < 0 ? rc : moved | rc;
 }
