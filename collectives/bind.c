@@ -15,14 +15,20 @@ void mt_bind_segments(const struct manta_comm *comm, struct manta_request *reque
 {
     const struct manta_plan *plan = request->entry->plan;
     uint64_t bytes = comm->cost.segment_bytes;
+    request->segment_elements = request->count;
+    request->segments = 1;
     if (plan->layout == MANTA_PLAN_RANKS)
         bytes /= plan->ranks;
+    /* A short call is spared the divisions: it fits whatever the rounding below. */
+    if (plan->whole || request->count <= LINE ||
+        (request->count + LINE) * request->element_bytes <= bytes)
+        return;
     uint64_t elements = bytes / request->element_bytes;
     elements -= elements % LINE;
     if (elements < LINE)
         elements = LINE;
-    if (request->entry->plan->whole || request->count <= elements)
-        elements = request->count;
+    if (request->count <= elements)
+        return;
     request->segment_elements = elements;
     request->segments = (request->count + elements - 1) / elements;
 }
@@ -56,6 +62,8 @@ static uint64_t stride_bytes(const struct manta_request *request)
 
 uint64_t mt_bind_scratch_bytes(const struct manta_request *request)
 {
+    if (request->entry->scratch_blocks == 0)
+        return 0;
     return stride_bytes(request) * request->entry->scratch_blocks;
 }
 
@@ -67,14 +75,14 @@ void mt_bind_blocks(const struct manta_request *request, uint64_t first, uint64_
     uint32_t vectors = plan->layout == MANTA_PLAN_RANKS ? plan->ranks : 1;
     uint32_t parts = plan->blocks / vectors;
 
-    for (uint32_t b = 0; b < plan->blocks; b++) {
-        uint64_t vector = b / parts, part = b % parts;
-        uint64_t start = part_start(length, part, parts, size);
-        uint64_t end = part_start(length, part + 1, parts, size);
-        start_out[b] = (vector * request->count + first + start) * size;
-        start_out[b + 1] = start_out[b] + (end - start) * size;
-        if (bytes_out)
-            bytes_out[b] = (end - start) * size;
+    for (uint32_t vector = 0, b = 0; vector < vectors; vector++) {
+        for (uint64_t part = 0, start = 0, end; part < parts; part++, b++, start = end) {
+            end = part_start(length, part + 1, parts, size);
+            start_out[b] = (vector * request->count + first + start) * size;
+            start_out[b + 1] = start_out[b] + (end - start) * size;
+            if (bytes_out)
+                bytes_out[b] = (end - start) * size;
+        }
     }
 }
 
@@ -83,7 +91,7 @@ void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uin
     uint64_t first = segment * request->segment_elements;
     uint64_t length = min_u64(request->segment_elements, request->count - first);
     mt_bind_blocks(request, first, length, slot->block_start, slot->block_bytes);
-    slot->stride_bytes = stride_bytes(request);
+    slot->stride_bytes = request->entry->scratch_blocks > 0 ? stride_bytes(request) : 0;
     slot->segment = segment;
 }
 
