@@ -46,12 +46,13 @@ static void fill_work(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *
     const struct mt_verbs_queue *queue = &lane->queues[MT_VERBS_FRAME_QUEUE];
     *place = (struct ibv_sge){(uint64_t)(uintptr_t)send_slot(endpoint, sent->slot), sent->bytes,
                               endpoint->rails[lane->rail].send_mr->lkey};
-    *work = (struct ibv_send_wr){.wr_id = mt_verbs_work_id(lane, MT_VERBS_FRAME_QUEUE, ahead),
-                                 .sg_list = place,
-                                 .num_sge = 1,
-                                 .opcode = IBV_WR_SEND,
-                                 .send_flags =
-                                     sent->bytes <= queue->inline_bytes ? IBV_SEND_INLINE : 0};
+    /* What else is in it (128 bytes) is for other kinds of work. */
+    work->wr_id = mt_verbs_work_id(lane, MT_VERBS_FRAME_QUEUE, ahead);
+    work->next = NULL;
+    work->sg_list = place;
+    work->num_sge = 1;
+    work->opcode = IBV_WR_SEND;
+    work->send_flags = sent->bytes <= queue->inline_bytes ? IBV_SEND_INLINE : 0;
 }
 
 /* Up to BATCH frames with one doorbell; how many were posted. */

@@ -14,7 +14,7 @@
 #include "transport/descriptors.h"
 #include "transport/registry.h"
 
-enum { EVENTS = 32, WHY_BYTES = 200, LOOK_EVERY = 64 };
+enum { EVENTS = 32, WHY_BYTES = 200, LOOK_EVERY = 512 };
 
 static int query(const struct manta_transport_host *host, struct manta_transport_error *error)
 {
