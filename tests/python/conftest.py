@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import signal
+
 import pytest
 
 import manta
 from ranks import Ranks
+
+# A shell starts what runs in its background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
