@@ -492,6 +492,7 @@ static void exchange_after_the_abort(struct group_rank *rank)
     if (rank->rank != 1)
         await_failure(rank);
     rank->result = group_rank_exchange(rank, "x", 1, 20 * MT_SECOND, &out);
+    free(out.storage);
     pthread_barrier_wait(&phase);
 }
 
