@@ -284,6 +284,12 @@ struct mt_plan_request mt_choose_request(const struct manta_comm *comm,
 int mt_routes_open(struct manta_comm *comm, uint64_t deadline_ns, struct mt_error *error);
 void mt_routes_close(struct manta_comm *comm);
 
+struct mt_transport_listed;
+struct mt_rank_offer;
+/* network.c: correct the costs by what carries messages between nodes. offers: of all ranks. */
+void mt_network_learn(struct manta_comm *comm, const struct mt_transport_listed *listed,
+                      uint32_t count, const struct mt_rank_offer *offers);
+
 /* paths.c */
 enum { MT_PATHS = 8, MT_PATH_TEXT = 512, MT_NODES_TEXT = 96 };
 /* The ranks that one transport reaches by one interface, for one reason. */

@@ -451,6 +451,8 @@ static int find_routes(struct manta_comm *comm, const struct mt_transport_listed
     if (!rc)
         rc = find_sharing(comm, offers, error);
     if (!rc)
+        mt_network_learn(comm, listed, count, offers);
+    if (!rc)
         rc = give_all_peers(comm, offers, count, place, error);
     if (!rc && has_plugin)
         rc = agree_reach(comm, offers, count, place, deadline_ns, &mutual, error);

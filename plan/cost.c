@@ -50,6 +50,23 @@ void mt_cost_defaults(struct mt_cost_model *model, const struct mt_topology *top
     };
 }
 
+/* Of a network of 100 Gbit/s. */
+static const struct mt_topology_link rdma = {
+    .alpha_ns = 1500, .core_ns = 1000, .beta_ps_per_byte = 80};
+enum { RDMA_EAGER_BYTES = 8 << 10 };
+
+void mt_cost_rdma(struct mt_cost_model *model, struct mt_topology *topology)
+{
+    for (int level = MT_LEVEL_NODE + 1; level < MT_LEVELS; level++) {
+        struct mt_topology_link *link = &topology->links[level];
+        if (memcmp(link, mt_topology_assumed((enum mt_level)level), sizeof(*link)) == 0)
+            *link = rdma;
+    }
+    model->eager_bytes = RDMA_EAGER_BYTES;
+    model->is_rdma = 1;
+    model->slow_ps_per_byte = 0;
+}
+
 int mt_plan_cost(const struct mt_cost_model *model, const struct manta_plan *const *plans,
                  uint32_t ranks, uint64_t bytes, uint64_t *ns_out, struct mt_error *error)
 {

@@ -167,8 +167,9 @@ static void sort(struct mt_select_candidate *candidates, uint32_t count)
     }
 }
 
-/* Of two that are as good, which one? Of short ones that of fewer messages. Where even a rank's
- * part is long, that of more: the shorter ones are better spread over time, and stay in caches. But
+/* Of two that are as good, which one? Of short ones that of fewer messages, and of all where cards
+ * move what is long. Where cores do, and even a rank's part is long, that of more: the shorter ones
+ * are better spread over time, and stay in caches. But
  * on a network that nobody knows, of short ones the one that is faster if it is slow, where there
  * is more time to lose; and of long ones one that goes one way, which suffers the least when
  * acknowledgements wait behind data, or when peers are not in step. */
@@ -273,7 +274,9 @@ int mt_select(const struct mt_select_context *context, const struct mt_plan_requ
             return error->code;
         sort(candidates, count);
     }
-    break_tie(candidates, count, priced_bytes / request->ranks >= context->cost->eager_bytes);
+    break_tie(candidates, count,
+              !context->cost->is_rdma &&
+                  priced_bytes / request->ranks >= context->cost->eager_bytes);
     *count_out = count;
     return 0;
 }

@@ -9,6 +9,7 @@
 
 #include "collectives/catalogue.h"
 #include "plan/cost.h"
+#include "plan/select.h"
 
 enum { RANKS_MAX = 16 };
 
@@ -191,6 +192,49 @@ static void test_crowded_ranks_share_cores(void **state)
     assert_int_equal(price(&model, MANTA_BROADCAST, "binomial", 0), alone);
 }
 
+/* Where cards move the bytes only what nobody has said otherwise is assumed anew. */
+static void test_rdma_takes_the_place_of_what_is_assumed(void **state)
+{
+    const uint64_t apart[2] = {1, 2};
+    struct mt_cost_model model;
+    (void)state;
+    model_of(&model, 2, apart, 0);
+    topology->links[MT_LEVEL_RACK].alpha_ns = 7;
+    const struct mt_topology_link said = topology->links[MT_LEVEL_RACK];
+    const struct mt_topology_link near = topology->links[MT_LEVEL_NODE];
+    uint64_t eager_bytes = model.eager_bytes;
+    mt_cost_rdma(&model, topology);
+    assert_memory_equal(&topology->links[MT_LEVEL_RACK], &said, sizeof(said));
+    assert_memory_equal(&topology->links[MT_LEVEL_NODE], &near, sizeof(near));
+    assert_int_equal(topology->links[MT_LEVEL_CLUSTER].copy_ps_per_byte, 0);
+    assert_true(topology->links[MT_LEVEL_CLUSTER].beta_ps_per_byte > 0);
+    assert_true(model.eager_bytes < eager_bytes);
+    assert_int_equal(model.slow_ps_per_byte, 0);
+}
+
+/* One long message between two ranks is not cut where cores gain nothing by that. */
+static void test_rdma_prefers_few_messages(void **state)
+{
+    const uint64_t apart[2] = {1, 2};
+    struct mt_cost_model model;
+    (void)state;
+    model_of(&model, 2, apart, 0);
+    mt_cost_rdma(&model, topology);
+    const struct mt_select_context context = {
+        .ranks = 2, .cost = &model, .catalogue = mt_catalogue};
+    const struct mt_plan_request request = {
+        .collective = MANTA_BROADCAST, .ranks = 2, .topology = topology};
+    for (uint64_t bytes = 64 << 10; bytes <= 16 << 20; bytes *= 16) {
+        struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
+        struct mt_error error;
+        uint32_t count;
+        assert_int_equal(
+            mt_select(&context, &request, bytes, candidates, MT_SELECT_CANDIDATES, &count, &error),
+            0);
+        assert_string_equal(candidates[0].algorithm->name, "binomial");
+    }
+}
+
 static void test_plans_that_wait_for_ever(void **state)
 {
     struct mt_cost_model model = round_model(2, NULL);
@@ -224,6 +268,8 @@ int main(void)
         cmocka_unit_test(test_segments_overlap),
         cmocka_unit_test(test_crowded_ranks_wait_for_turns),
         cmocka_unit_test(test_crowded_ranks_share_cores),
+        cmocka_unit_test(test_rdma_takes_the_place_of_what_is_assumed),
+        cmocka_unit_test(test_rdma_prefers_few_messages),
         cmocka_unit_test(test_plans_that_wait_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, free_topology);
