@@ -386,6 +386,7 @@ int mt_messages_writable(struct mt_messages *messages, uint32_t peer)
     struct mt_peer *state = mt_peer_find(messages, peer, &code);
     if (state == NULL || messages->aborted != 0)
         return 0;
+    messages->may_offer = 1; /* a wire that had no way to the peer may have one */
     int answered = mt_peer_answer(messages, state);
     return mt_peer_push(messages, state) | answered;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The stand-in's data path: what is posted is carried out at once, in the order of its queue. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -69,19 +70,51 @@ static uint64_t bytes_of(const struct fake_work *work)
 }
 
 /* Gather the work's memory to one place; the memory was checked. */
-static void copy_to(const struct fake_work *work, uint8_t *to)
+static void copy_to(const struct fake_qp *qp, const struct fake_work *work, uint8_t *to)
 {
     if (work->copied_bytes > 0)
         memcpy(to, work->copied, work->copied_bytes);
     for (uint32_t i = 0; i < work->places; i++) {
-        if (work->place[i].length > 0)
-            memcpy(to, (const void *)(uintptr_t)work->place[i].addr, work->place[i].length);
-        to += work->place[i].length;
+        const struct ibv_sge *place = &work->place[i];
+        if (place->length > 0)
+            memcpy(to,
+                   fake_reach(find_mr(place->lkey, qp->base.pd, place->addr, place->length, 0),
+                              place->addr),
+                   place->length);
+        to += place->length;
     }
 }
 
+static const struct fake_device *device_of(const struct fake_qp *qp)
+{
+    return ((const struct fake_context *)qp->base.context)->device;
+}
+
+/* A byte of memory of a device, whose value nobody looks at. */
+static enum ibv_wc_status read_back(const struct fake_qp *there, const struct fake_work *work,
+                                    uint64_t bytes)
+{
+    struct fake_mr *mr =
+        find_mr(work->key, there->base.pd, work->remote, bytes, IBV_ACCESS_REMOTE_READ);
+    if (mr == NULL || fake_world.reads < 0)
+        return IBV_WC_REM_ACCESS_ERR;
+    fake_world.counts.reads++;
+    fake_device_read(mr, device_of(there));
+    return IBV_WC_SUCCESS;
+}
+
+static void write_to(const struct fake_qp *qp, const struct fake_qp *there,
+                     const struct fake_work *work, struct fake_mr *mr, uint64_t bytes)
+{
+    uint8_t *all = malloc(bytes);
+    copy_to(qp, work, all);
+    fake_device_write(mr, device_of(there), work->remote, all, bytes);
+    free(all);
+}
+
 /* 1: a receive was there, and is used up. */
-static int use_receive(struct fake_qp *there, const struct fake_work *work, uint64_t bytes)
+static int use_receive(const struct fake_qp *qp, struct fake_qp *there,
+                       const struct fake_work *work, uint64_t bytes)
 {
     struct fake_srq *srq = (struct fake_srq *)there->base.srq;
     struct ibv_wc completion = {.byte_len = (uint32_t)bytes, .qp_num = there->base.qp_num};
@@ -93,7 +126,7 @@ static int use_receive(struct fake_qp *there, const struct fake_work *work, uint
         completion.opcode = IBV_WC_RECV;
         if (bytes > recv->place.length)
             _exit(98); /* it does not fit: both queue pairs would be in error */
-        copy_to(work, (uint8_t *)(uintptr_t)recv->place.addr);
+        copy_to(qp, work, (uint8_t *)(uintptr_t)recv->place.addr);
     } else {
         completion.opcode = IBV_WC_RECV_RDMA_WITH_IMM;
         completion.imm_data = work->imm;
@@ -131,21 +164,27 @@ static int carry_out(struct fake_qp *qp, const struct fake_work *work,
         return 0;
     }
     if (work->opcode == IBV_WR_SEND)
-        return !use_receive(there, work, bytes);
+        return !use_receive(qp, there, work, bytes);
+    if (work->opcode == IBV_WR_RDMA_READ) {
+        *status_out = read_back(there, work, bytes);
+        return fake_world.reads > 0;
+    }
     struct fake_srq *srq = (struct fake_srq *)there->base.srq;
     if (work->opcode == IBV_WR_RDMA_WRITE_WITH_IMM && srq->count == 0)
         return 1;
-    if (bytes > 0 &&
-        find_mr(work->key, there->base.pd, work->remote, bytes, IBV_ACCESS_REMOTE_WRITE) == NULL) {
+    struct fake_mr *mr = bytes == 0 ? NULL
+                                    : find_mr(work->key, there->base.pd, work->remote, bytes,
+                                              IBV_ACCESS_REMOTE_WRITE);
+    if (bytes > 0 && mr == NULL) {
         *status_out = IBV_WC_REM_ACCESS_ERR;
         return 0;
     }
     if (bytes > 0)
-        copy_to(work, (uint8_t *)(uintptr_t)work->remote);
+        write_to(qp, there, work, mr, bytes);
     fake_world.counts.writes++;
     fake_world.counts.write_bytes += bytes;
     if (work->opcode == IBV_WR_RDMA_WRITE_WITH_IMM)
-        use_receive(there, work, bytes);
+        use_receive(qp, there, work, bytes);
     return 0;
 }
 
@@ -154,6 +193,8 @@ static int is_cut(struct fake_qp *qp, const struct fake_work *work)
 {
     struct fake_device *device = ((struct fake_context *)qp->base.context)->device;
     enum ibv_wc_status ignored;
+    if (qp->remote == qp->base.qp_num) /* it does not leave the card */
+        return 0;
     if (qp->is_lost)
         return 1;
     if (device->until_cut != UINT64_MAX && device->until_cut-- == 0) {
@@ -178,6 +219,12 @@ static void run(struct fake_qp *qp)
         if (status != IBV_WC_SUCCESS)
             fake_flush(qp);
     }
+}
+
+void fake_run_all(void)
+{
+    for (struct fake_qp *qp = fake_world.qps; qp != NULL; qp = qp->next)
+        run(qp);
 }
 
 static int put_work(struct fake_qp *qp, const struct ibv_send_wr *from)
@@ -249,8 +296,7 @@ int fake_post_srq_recv(struct ibv_srq *base, struct ibv_recv_wr *work, struct ib
             (struct fake_recv){work->wr_id, *place};
     }
     *bad = work;
-    for (struct fake_qp *qp = fake_world.qps; qp != NULL; qp = qp->next)
-        run(qp); /* who waited for a receive */
+    fake_run_all(); /* who waited for a receive */
     pthread_mutex_unlock(&fake_world.lock);
     return error;
 }

@@ -201,9 +201,16 @@ static struct ibv_mr *reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t b
                                     int fd, int access)
 {
     struct fake_mr *mr = create("reg_dmabuf_mr", sizeof(*mr), &fake_world.counts.mrs);
-    (void)offset;
     assert_true(fd >= 0);
-    fake_world.counts.dmabufs += mr != NULL;
+    if (mr == NULL)
+        return NULL;
+    int error = fake_device_map(mr, fd, offset, bytes);
+    if (error != 0) {
+        destroy(mr, &fake_world.counts.mrs);
+        errno = error;
+        return NULL;
+    }
+    fake_world.counts.dmabufs++;
     return add_mr(mr, pd, (void *)(uintptr_t)iova, bytes, access);
 }
 
@@ -215,6 +222,7 @@ static int dereg_mr(struct ibv_mr *base)
         link = &(*link)->next;
     *link = (*link)->next;
     unlock();
+    fake_device_unmap((struct fake_mr *)base);
     return destroy(base, &fake_world.counts.mrs);
 }
 
@@ -383,7 +391,7 @@ void fake_verbs_begin(uint32_t devices)
     memset(&fake_world.devices, 0, sizeof(fake_world.devices));
     memset(&fake_world.counts, 0, sizeof(fake_world.counts));
     fake_world.refusal.function = NULL;
-    fake_world.misled = fake_world.is_silent = 0;
+    fake_world.misled = fake_world.is_silent = fake_world.reads = 0;
     fake_world.device_count = devices;
     for (uint32_t i = 0; i < devices; i++) {
         struct fake_device *device = &fake_world.devices[i];
@@ -446,4 +454,12 @@ void fake_verbs_mislead(int ipv4, int silent)
 {
     fake_world.misled = ipv4;
     fake_world.is_silent = silent;
+}
+
+void fake_verbs_reads(int how)
+{
+    lock();
+    fake_world.reads = how;
+    fake_run_all();
+    unlock();
 }

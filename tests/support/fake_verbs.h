@@ -4,6 +4,10 @@
  * pairs, completion queues, shared receive queues and registrations behave as those of cards do,
  * strictly: an unregistered or foreign address, a wrong state, a full queue or a receive that is
  * not there are errors. What is posted arrives at once, unless the device is cut.
+ *
+ * Memory of a device is a file: its descriptor is the dma-buf, cards reach it through that, and the
+ * program's addresses of it may be forbidden to the CPU. What a card has written there is not in
+ * place before the same card has read from there: as on hardware that needs it.
  */
 #ifndef TESTS_SUPPORT_FAKE_VERBS_H
 #define TESTS_SUPPORT_FAKE_VERBS_H
@@ -20,8 +24,8 @@ struct fake_refusal {
 };
 
 struct fake_counts {
-    uint32_t devices_open, pds, cqs, srqs, qps, mrs, channels;          /* that there are now */
-    uint64_t registrations, dmabufs, sends, writes, posts, completions; /* ever */
+    uint32_t devices_open, pds, cqs, srqs, qps, mrs, channels; /* that there are now */
+    uint64_t registrations, dmabufs, sends, writes, reads, posts, completions; /* ever */
     uint64_t write_bytes;
 };
 
@@ -36,6 +40,8 @@ void fake_verbs_counts(struct fake_counts *counts_out);
  * "retry exceeded". arrives: the first of each still arrives, but no word of it comes back. */
 void fake_verbs_cut(uint32_t device, uint64_t after, int arrives);
 void fake_verbs_mend(uint32_t device);
+/* Reads do not come back (1), come back as errors (-1), or do (0). */
+void fake_verbs_reads(int how);
 /* Which ports there are, and their GIDs: state (enum ibv_port_state), and 1 if it has one of that
  * kind: IPv4, link-local. */
 void fake_verbs_port(uint32_t device, int state, int has_ipv4, int has_link_local);

@@ -64,9 +64,19 @@ struct fake_qp {
     struct fake_qp *next;
 };
 
+/* Written to memory of a device, and not in place. */
+struct fake_late {
+    uint64_t offset, bytes;
+    const struct fake_device *by;
+    struct fake_late *next;
+    uint8_t data[];
+};
+
 struct fake_mr {
     struct ibv_mr base; /* first */
     int access;
+    uint8_t *device; /* where the memory of a device is; NULL: it is the host's */
+    struct fake_late *late, **late_end;
     struct fake_mr *next;
 };
 
@@ -79,12 +89,23 @@ struct fake_world {
     uint32_t next_number, next_key;
     struct fake_refusal refusal;
     struct fake_counts counts;
-    int misled, is_silent;
+    int misled, is_silent, reads;
 };
 extern struct fake_world fake_world;
 
 /* 1, with errno: this call has to fail. */
 int fake_refused(const char *function);
+
+/* fake_device.c: both hold the lock. */
+/* Where a card finds this address of the registration. */
+uint8_t *fake_reach(const struct fake_mr *mr, uint64_t address);
+/* Written by this device: in place now, or after a read of that device. */
+void fake_device_write(struct fake_mr *mr, const struct fake_device *by, uint64_t address,
+                       const uint8_t *bytes, uint64_t count);
+void fake_device_read(struct fake_mr *mr, const struct fake_device *by);
+/* Show and forget memory of a device. 0 or errno. */
+int fake_device_map(struct fake_mr *mr, int fd, uint64_t offset, uint64_t bytes);
+void fake_device_unmap(struct fake_mr *mr);
 
 /* fake_fabric.c */
 int fake_post_send(struct ibv_qp *qp, struct ibv_send_wr *work, struct ibv_send_wr **bad);
@@ -92,6 +113,8 @@ int fake_post_srq_recv(struct ibv_srq *srq, struct ibv_recv_wr *work, struct ibv
 int fake_poll_cq(struct ibv_cq *cq, int most, struct ibv_wc *completions);
 int fake_req_notify_cq(struct ibv_cq *cq, int solicited);
 int fake_get_cq_event(struct ibv_comp_channel *channel, struct ibv_cq **cq, void **context);
+/* Holding the lock: what waited for something may go on. */
+void fake_run_all(void);
 /* Holding the lock: the queue pair is in error; what it has is flushed. */
 void fake_flush(struct fake_qp *qp);
 

@@ -206,13 +206,20 @@ static int is_flushing(const struct mt_verbs_offer *offer)
     return offer->request != NULL && offer->flushes > 0;
 }
 
+int mt_verbs_flushing(const struct mt_verbs_endpoint *endpoint, uint32_t peer)
+{
+    int any = 0;
+    for (uint32_t i = 0; endpoint->offers != NULL && i < MT_VERBS_OFFERS; i++) {
+        const struct mt_verbs_offer *offer = &endpoint->offers[i];
+        any |= offer->peer == peer && (is_flushing(offer) || offer->waits_to_flush);
+    }
+    return any;
+}
+
 /* Only the end of its queue pair ends a read for certain; those of other peers are done again. */
 void mt_verbs_flush_cease(struct mt_verbs_endpoint *endpoint, uint32_t peer)
 {
-    int any = 0;
-    for (uint32_t i = 0; endpoint->offers != NULL && i < MT_VERBS_OFFERS; i++)
-        any |= endpoint->offers[i].peer == peer && is_flushing(&endpoint->offers[i]);
-    if (!any)
+    if (!mt_verbs_flushing(endpoint, peer))
         return;
     for (uint32_t i = 0; i < endpoint->rail_count; i++)
         mt_verbs_flush_close(endpoint, &endpoint->rails[i]);

@@ -229,6 +229,8 @@ static void ended(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer
         return;
     }
     mt_verbs_poll_all(endpoint);
+    if (mt_verbs_flushing(endpoint, peer->rank)) /* what has come is not in place yet: next time */
+        return;
     mt_verbs_peer_lose(endpoint, peer, MANTA_EPEER, error,
                        "the verbs connection with rank %u was %s%s%s", peer->rank,
                        error == 0 ? "closed by it" : "lost", error == 0 ? "" : ": ",

@@ -545,6 +545,8 @@ void mt_verbs_flush_close(struct mt_verbs_endpoint *endpoint, struct mt_verbs_ra
 int mt_verbs_flush(struct mt_verbs_endpoint *endpoint, struct mt_verbs_offer *offer);
 /* Is this the completion of such a read? Then it was dealt with. */
 int mt_verbs_flush_completed(struct mt_verbs_endpoint *endpoint, const struct ibv_wc *wc);
+/* 1: a message of this peer is here, but for its reads. */
+int mt_verbs_flushing(const struct mt_verbs_endpoint *endpoint, uint32_t peer);
 /* No memory of this peer's receives is read any more. */
 void mt_verbs_flush_cease(struct mt_verbs_endpoint *endpoint, uint32_t peer);
 

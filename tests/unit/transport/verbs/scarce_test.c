@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -182,11 +183,14 @@ static int register_device_memory(struct endpoints_rank *self)
     struct manta_transport_error error = {.size = sizeof(error)};
     struct manta_transport_counters counters = {.size = sizeof(counters)};
     void *memory = mmap(NULL, 1 << 16, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int fd = memfd_create("device", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, (1 << 16) + 4096) != 0)
+        return endpoints_fail(self, "no file");
     struct manta_transport_buffer buffer = {
         .address = memory, .bytes = 1 << 16, .memory = MANTA_MEMORY_CUDA};
     void *registration, *second;
     struct fake_counts counts;
-    int failed = self->transport->mem_register(self->endpoint, &buffer, 0, 4096, &registration);
+    int failed = self->transport->mem_register(self->endpoint, &buffer, fd, 4096, &registration);
     fake_verbs_counts(&counts);
     self->transport->counters(self->endpoint, &counters);
     if (failed || counts.dmabufs != 2 || counters.registrations != 1)
@@ -194,23 +198,23 @@ static int register_device_memory(struct endpoints_rank *self)
                               (unsigned long long)counts.dmabufs);
     for (int rail = 0; rail < 2; rail++) {
         fake_verbs_refuse((struct fake_refusal){"reg_dmabuf_mr", rail, EOPNOTSUPP});
-        int code = self->transport->mem_register(self->endpoint, &buffer, 0, 0, &second);
+        int code = self->transport->mem_register(self->endpoint, &buffer, fd, 0, &second);
         self->transport->error(self->endpoint, &error);
         if (code != MANTA_ENOTSUP || second != NULL ||
             strstr(error.sentence, "cannot register") == NULL)
             failed = endpoints_fail(self, "rail %d: %d '%s'", rail, code, error.sentence);
         fake_verbs_refuse((struct fake_refusal){"reg_dmabuf_mr", rail, ENOMEM});
-        code = self->transport->mem_register(self->endpoint, &buffer, 0, 0, &second);
+        code = self->transport->mem_register(self->endpoint, &buffer, fd, 0, &second);
         if (code != MANTA_ENOMEM || second != NULL)
             failed = endpoints_fail(self, "rail %d: %d", rail, code);
         fake_verbs_refuse((struct fake_refusal){"reg_dmabuf_mr", 0, EBADF});
-        code = self->transport->mem_register(self->endpoint, &buffer, 0, 0, &second);
+        code = self->transport->mem_register(self->endpoint, &buffer, fd, 0, &second);
         if (code != MANTA_ENOTSUP)
             failed = endpoints_fail(self, "a descriptor of no dma-buf: %d", code);
     }
     fake_verbs_refuse((struct fake_refusal){NULL, 0, 0});
     buffer.bytes = 0;
-    if (self->transport->mem_register(self->endpoint, &buffer, 0, 0, &second) != MANTA_EINVAL)
+    if (self->transport->mem_register(self->endpoint, &buffer, fd, 0, &second) != MANTA_EINVAL)
         failed = endpoints_fail(self, "nothing was registered");
     self->transport->mem_deregister(self->endpoint, registration);
     struct fake_counts after;
@@ -218,6 +222,7 @@ static int register_device_memory(struct endpoints_rank *self)
     if (after.mrs != counts.mrs - 2)
         failed = endpoints_fail(self, "registrations are left");
     munmap(memory, 1 << 16);
+    close(fd);
     return failed;
 }
 
