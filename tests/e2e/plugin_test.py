@@ -226,6 +226,8 @@ def test_refused_files(plugins, tmp_path):
     loose.chmod(0o666)
     result = manta("plugin", "check", loose)
     assert result.returncode == 1 and "others may write the plugin" in result.stdout
+    result = manta("plugin", "check", "./no/such.so")
+    assert result.returncode == 1 and "./no/such.so: No such file" in result.stderr
     result = run(binary("manta"), "doctor", MANTA_TRANSPORTS=str(loose))
     assert "others may write the plugin" in result.stdout
 

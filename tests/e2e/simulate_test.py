@@ -132,7 +132,8 @@ def test_wrong_usage(arguments):
 
 
 def test_wrong_topology():
-    assert manta("simulate", "--coll", "allreduce").returncode == 2
+    result = manta("simulate", "--coll", "allreduce")
+    assert result.returncode == 2 and "--topology is missing" in result.stderr
     result = simulate("--coll", "allreduce", topology="rack:2 shelf:3")
     assert result.returncode == 2 and "shelf" in result.stderr
 
@@ -173,9 +174,12 @@ def test_wrong_candidates(candidates):
 def test_placement_of_too_many_ranks():
     result = placement("0 1\n", "-n", 9)
     assert result.returncode == 1 and "room for 8" in result.stdout
-    assert manta("placement", "--coll", "allreduce").returncode == 2
+    for arguments, missing in ((("--coll", "allreduce"), "--topology"), (("--topology", CLUSTER), "--candidates"),
+                               (("--topology", CLUSTER, "--candidates", "-"), "--coll")):
+        result = manta("placement", *arguments)
+        assert result.returncode == 2 and f"{missing} is missing" in result.stderr, result.stderr
 
 
 def test_placement_is_of_collectives():
     result = manta("placement", "--topology", CLUSTER, "--candidates", "none", "--coll", "send")
-    assert result.returncode == 2 and "--coll: must be a collective" in result.stderr and not result.stdout
+    assert result.returncode == 2 and "--coll must be a collective" in result.stderr and not result.stdout

@@ -148,7 +148,11 @@ static int apply(struct call_options *options, const char *command, int option)
                    : refuse(command, "--bytes", "a size such as 4, 64k or 1M");
     case 'd':
         options->dtype = mt_dtype_parse(optarg);
-        return options->dtype >= 0 ? 0 : refuse(command, "--dtype", "a dtype such as float32");
+        return options->dtype >= 0
+                   ? 0
+                   : refuse(command, "--dtype",
+                            "int8, uint8, int16, uint16, int32, uint32, int64, uint64, float16, "
+                            "bfloat16, float32, float64, float8_e4m3 or float8_e5m2");
     case 'o':
         options->op = mt_op_parse(optarg);
         return options->op >= 0
@@ -323,6 +327,10 @@ int call_options_parse(struct call_options *options, const char *command, const 
     }
     if (is_allowed(allowed, "measure") && count_ranks(options, command) != 0)
         return -1;
+    if (options->topology == NULL && is_allowed(allowed, "topology")) {
+        fprintf(stderr, "manta %s: --topology is missing; see manta %s --help\n", command, command);
+        return -1;
+    }
     if (options->topology != NULL && options->ranks == 0)
         return 0; /* the topology tells; then they are checked */
     return call_options_check(options, command);

@@ -47,6 +47,11 @@ static int complain(const char *what, const char *why)
     return -1;
 }
 
+static void complain_usage(const char *wrong)
+{
+    fprintf(stderr, "manta placement: %s; see manta placement --help\n", wrong);
+}
+
 /* One more candidate; NULL after a message. */
 static struct candidate *append(struct candidates *all, uint32_t nodes)
 {
@@ -139,8 +144,11 @@ static int read_json(struct candidates *all, const char *text)
     json_error_t error;
     json_t *root = json_loads(text, 0, &error);
     int rc = 0;
-    if (root == NULL)
-        return complain("candidates", error.text);
+    if (root == NULL) {
+        char line[32];
+        snprintf(line, sizeof line, "candidates, line %d", error.line);
+        return complain(line, error.text);
+    }
     if (!json_is_array(root))
         rc = complain("candidates", "JSON must be a list");
     for (size_t i = 0; i < json_array_size(root) && rc == 0; i++)
@@ -255,10 +263,12 @@ int command_placement(int argc, char **argv)
     if (rc != 0)
         return rc > 0 ? 0 : EXIT_USAGE;
     rc = EXIT_USAGE;
-    if (options.topology == NULL || options.candidates == NULL || options.collective < 0)
-        complain("--topology, --candidates or --coll", "is missing; see manta placement --help");
+    if (options.candidates == NULL)
+        complain_usage("--candidates is missing");
+    else if (options.collective < 0)
+        complain_usage("--coll is missing");
     else if (options.collective >= MANTA_SEND)
-        complain("--coll", "must be a collective of all ranks; see manta placement --help");
+        complain_usage("--coll must be a collective of all ranks");
     else if (read_candidates(&all, options.candidates) == 0)
         rc = 0;
     for (uint32_t i = 0; i < all.count && rc == 0; i++)

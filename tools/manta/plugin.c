@@ -2,6 +2,7 @@
 /* manta plugin: transports that are loaded, and whether a transport does what it must. */
 #include "tools/manta/plugin.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <limits.h>
@@ -148,6 +149,10 @@ static int run_check(const char *asked, const struct check_options *options)
     char real[PATH_MAX];
     int is_file = strchr(asked, '/') != NULL || access(asked, F_OK) == 0;
     const char *target = is_file && realpath(asked, real) != NULL ? real : asked;
+    if (is_file && target == asked && *asked != '/') {
+        fprintf(stderr, "manta plugin: %s: %s\n", asked, strerror(errno));
+        return EXIT_PROBLEM;
+    }
     uint32_t passed = 0, failed = 0, skipped = 0;
     json_t *results = json_array();
     for (uint32_t i = 0; i < check_topic_count; i++) {

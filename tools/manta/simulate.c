@@ -317,10 +317,6 @@ static int show(struct simulation *simulation)
 static int read_topology(struct call_options *options, struct mt_topology **topology_out)
 {
     struct mt_error error;
-    if (options->topology == NULL) {
-        fprintf(stderr, "manta simulate: --topology is missing; see manta simulate --help\n");
-        return -1;
-    }
     if (topo_load_ranks(options->topology, options->ranks, topology_out, &error) != 0) {
         fprintf(stderr, "manta simulate: --topology: %s\n", error.sentence);
         return -1;

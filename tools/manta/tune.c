@@ -109,12 +109,12 @@ static int report(const struct tune *tune, const struct files *files)
 {
     char about[256];
     describe(tune->comm, about, sizeof about);
+    int rc = write_file(files->out, tune->found, about, write_lines);
     if (files->out == NULL)
         write_lines(tune->found, about, stdout);
-    else
+    else if (rc == 0)
         printf("%s: wrote %s; MANTA_TUNING=%s makes the cost model go by it\n", about, files->out,
                files->out);
-    int rc = write_file(files->out, tune->found, about, write_lines);
     return write_file(files->json, tune->found, about, write_json) ? -1 : rc;
 }
 

@@ -119,7 +119,8 @@ static void apply(struct options *options, int option)
         fputs(help, stdout);
         exit(0);
     default:
-        exit(EXIT_USAGE); /* getopt has said what is wrong */
+        fputs("See mantarun --help\n", stderr); /* getopt has said what is wrong */
+        exit(EXIT_USAGE);
     }
 }
 
