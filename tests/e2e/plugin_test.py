@@ -35,10 +35,10 @@ def perf(*arguments, ranks=4, **variables):
     return mantarun("-n", ranks, "--no-prefix", binary("manta-perf"), *arguments, timeout=100, **variables)
 
 
-def wrong_rank(rank, fault, program, *arguments, ranks=3, **variables):
+def wrong_rank(rank, fault, program, *arguments, ranks=3, options=(), **variables):
     """A program on ranks of which one has a plugin with a fault."""
     shell = f'if [ "$MANTA_RANK" = {rank} ]; then export MANTA_PLUGIN_FAULTY={fault}; fi; exec "$@"'
-    return mantarun("-n", ranks, "sh", "-c", shell, "sh", program, *arguments, **variables)
+    return mantarun("-n", ranks, *options, "sh", "-c", shell, "sh", program, *arguments, **variables)
 
 
 def check(plugin, *arguments, **variables):
@@ -100,7 +100,7 @@ def test_ranks_agree_whom_it_reaches(plugins):
 
 def test_without_another_the_reason_is_told(plugins):
     result = wrong_rank(1, "version", binary("manta-perf"), "--coll", "barrier", "--iters", "20", ranks=2,
-                        MANTA_TRANSPORTS=f"{plugins}/faults.so")
+                        options=["--keep-going"], MANTA_TRANSPORTS=f"{plugins}/faults.so")
     assert result.returncode != 0
     assert "rank 1 does not offer it: it has faulty 1 of another build, this rank has faulty 1" in result.stderr
 
