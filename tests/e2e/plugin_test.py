@@ -25,8 +25,8 @@ def fixture_plugins(tmp_path_factory):
     for source in ("reference.c", "faults.c"):
         shutil.copy(os.path.join(ROOT, "tests/abi", source), folder)
     for name in ("reference", "faults"):
-        subprocess.run(["gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
-                        "-I", folder / "usr/include", f"{name}.c", "-o", f"{name}.so"], check=True, cwd=folder)
+        subprocess.run(["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-I",
+                        folder / "usr/include", f"{name}.c", "-o", f"{name}.so"], check=True, cwd=folder)
     folder.chmod(0o755)
     return folder
 
