@@ -186,12 +186,14 @@ static void word_wanted(const struct mt_control *control, const struct mt_call *
 static void word_not_called(const struct mt_control *control, const struct mt_call *call, int rank,
                             uint32_t others, struct mt_error *error)
 {
-    char wanted[CALL_TEXT], last[256], more[64];
+    char wanted[CALL_TEXT], last[256], waited[24], more[64];
     word_wanted(control, call, wanted, sizeof wanted);
+    word_waited(call, waited, sizeof waited);
     word_last(&control->inquiry.answers[rank].last, last, sizeof last);
     word_others(others, more, sizeof more);
-    mt_error_set_rank(error, MANTA_ETIMEOUT, rank, "rank %d has not called #%llu %s; %s%s", rank,
-                      (unsigned long long)call->sequence, wanted, last, more);
+    mt_error_set_rank(
+        error, MANTA_ETIMEOUT, rank, "rank %d has not called #%llu %s; %s%s; rank %u waited %s",
+        rank, (unsigned long long)call->sequence, wanted, last, more, control->group->rank, waited);
 }
 
 void mt_verdict_left(const struct mt_control *control, const struct mt_call *call, uint32_t rank,

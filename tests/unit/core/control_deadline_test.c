@@ -83,8 +83,8 @@ static void a_late_rank_is_named_though_nobody_waits(void **state)
     for (int r = 0; r < RANKS; r++) {
         assert_int_equal(rank[r].error.code, MANTA_ETIMEOUT);
         assert_int_equal(rank[r].error.rank, LATE_RANK);
-        assert_string_equal(rank[r].error.sentence,
-                            "rank 2 has not called #9 barrier(); it has made no call yet");
+        assert_non_null(strstr(rank[r].error.sentence,
+                               "rank 2 has not called #9 barrier(); it has made no call yet; "));
     }
 }
 
