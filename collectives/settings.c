@@ -27,7 +27,7 @@ static const int override_variables[MANTA_COLLECTIVE_COUNT] = {
 static int check_names(int collective, const char *variable,
                        const struct mt_select_override *override, struct mt_error *error)
 {
-    char names[128] = "";
+    char names[400] = "";
     size_t used = 0;
     for (uint32_t i = 0; i < override->count; i++) {
         if (mt_catalogue_find((uint32_t)collective, override->ranges[i].algorithm))

@@ -158,6 +158,7 @@ static void test_bad_config(void **state)
     expect_create(config, MANTA_EINVAL, "MANTA_ALLREDUCE");
     setenv("MANTA_ALLREDUCE", "0-16:ring,16-:telepathy", 1);
     expect_create(config, MANTA_EINVAL, "there are recursive_doubling, ring, ");
+    expect_create(config, MANTA_EINVAL, ", ordered_ring");
     unsetenv("MANTA_ALLREDUCE");
 }
 
