@@ -67,6 +67,22 @@ def test_an_interface_that_is_not_there(usual):
     assert not complaints(manta("doctor", MANTA_INTERFACE="lo"), usual)
 
 
+@pytest.mark.parametrize("variable, value", [("TIMEOUT", "99"), ("MTU", "1500"), ("MTU", "4294967295")])
+def test_settings_of_verbs_are_looked_at_without_a_card(usual, variable, value):
+    one(manta("doctor", **{f"MANTA_VERBS_{variable}": value}), usual, "problem",
+        f"RDMA +not used: MANTA_VERBS_{variable} must be ")
+
+
+def test_transports_that_are_named_and_not_there(usual):
+    """What makes every communicator fail is a problem."""
+    if os.path.isdir("/sys/class/infiniband") and os.listdir("/sys/class/infiniband"):
+        pytest.skip("this host has an RDMA device")
+    one(manta("doctor", MANTA_TRANSPORTS="verbs"), usual, "problem",
+        "configuration +MANTA_TRANSPORTS is 'verbs', of which none can be used here: ")
+    assert not complaints(manta("doctor", MANTA_TRANSPORTS="verbs,tcp"), usual)
+    one(manta("doctor", MANTA_VERBS_DEVICE="nope0"), usual, "problem", "RDMA +not used: this host has no RDMA device")
+
+
 def test_doctor_is_right_about_interfaces():
     assert manta("session", MANTA_INTERFACE="nope0").returncode == 1
     assert manta("session", MANTA_INTERFACE="nope0,lo").returncode == 0

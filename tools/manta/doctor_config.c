@@ -27,18 +27,26 @@ static int check_transports(int name, struct mt_error *error)
 {
     struct mt_transport_listed listed[MT_ENDPOINTS];
     uint32_t count = 0;
+    struct manta_transport_error reason = {.size = sizeof reason};
     struct mt_error cause;
+    uint32_t usable = 0;
     int code = mt_transport_list(mt_config_string(name), listed, MT_ENDPOINTS, &count, &cause);
     for (uint32_t i = 0; code == 0 && i < count; i++) {
-        if (listed[i].transport != NULL)
+        if (listed[i].transport != NULL) {
+            usable += mt_transport_query(listed[i].transport, &reason) == 0;
             continue;
+        }
         cause = listed[i].why;
         code = cause.code;
     }
-    if (code == 0)
-        return 0;
-    return mt_error_set(error, MANTA_EINVAL, "%s: %.400s", mt_config_entry(name)->variable,
-                        cause.sentence);
+    if (code != 0)
+        return mt_error_set(error, MANTA_EINVAL, "%s: %.400s", mt_config_entry(name)->variable,
+                            cause.sentence);
+    return usable > 0 ? 0
+                      : mt_error_set(error, MANTA_EINVAL,
+                                     "%s is '%.128s', of which none can be used here: %.256s",
+                                     mt_config_entry(name)->variable, mt_config_string(name),
+                                     reason.sentence);
 }
 
 static int check_faults(struct mt_error *error)

@@ -158,6 +158,15 @@ static void say_unmapped(const struct check *check)
             strerror(error));
 }
 
+/* A host without a card lacks nothing, unless the user has named one. */
+static int is_wanted(const struct check *check)
+{
+    const char *device = check->endpoint.host->config("VERBS_DEVICE");
+    const char *gid = check->endpoint.host->config("VERBS_GID");
+    return mt_verbs_host_has_device() || (device != NULL && device[0] != '\0') ||
+           (gid != NULL && gid[0] != '\0');
+}
+
 void mt_verbs_check(void (*say_it)(enum mt_verbs_verdict verdict, const char *sentence))
 {
     struct check *check = calloc(1, sizeof(*check));
@@ -166,14 +175,15 @@ void mt_verbs_check(void (*say_it)(enum mt_verbs_verdict verdict, const char *se
         return;
     check->say = say_it;
     check->endpoint.host = mt_transport_host();
-    check->endpoint.library = mt_verbs_library(why, sizeof(why));
-    int code = check->endpoint.library == NULL
-                   ? MANTA_ENOTSUP
-                   : mt_verbs_settings_read(&check->endpoint, why, sizeof(why));
+    int wrong = mt_verbs_settings_read(&check->endpoint, why, sizeof(why)), code = wrong;
     if (code == 0)
-        code = mt_verbs_devices_open(&check->endpoint, why, sizeof(why));
-    if (code != 0) /* a host without a card lacks nothing */
-        say(check, mt_verbs_host_has_device() ? MT_VERBS_BAD : MT_VERBS_GOOD, "not used: %s", why);
+        check->endpoint.library = mt_verbs_library(why, sizeof(why));
+    if (code == 0)
+        code = check->endpoint.library == NULL
+                   ? MANTA_ENOTSUP
+                   : mt_verbs_devices_open(&check->endpoint, why, sizeof(why));
+    if (code != 0)
+        say(check, wrong || is_wanted(check) ? MT_VERBS_BAD : MT_VERBS_GOOD, "not used: %s", why);
     for (uint32_t i = 0; i < check->endpoint.rail_count; i++)
         check_rail(check, i);
     if (check->endpoint.library != NULL)
