@@ -49,7 +49,7 @@ def one(result, usual, verdict, pattern):
 
 @pytest.mark.parametrize("variable, value", [("SEGMENT", "huge"), ("TIMEOUT", "soon"), ("REPRODUCIBLE", "maybe"),
                                              ("SHM_MAX", "1X"), ("SHM_DISTANCE", "afar"), ("SHM_GROUPS", "3"),
-                                             ("TCP_SOCKETS", "9")])
+                                             ("TCP_SOCKETS", "9"), ("TCP_CONGESTION", "nope")])
 def test_a_variable_that_does_not_parse(usual, variable, value):
     one(manta("doctor", **{f"MANTA_{variable}": value}), usual, "problem",
         f"configuration +.*MANTA_{variable}.*{value}")

@@ -108,6 +108,14 @@ static int check_sockets(const char *text, struct mt_error *error)
                      "MANTA_TCP_SOCKETS is '%.64s'; it must be auto or a number from 1 to 8", text);
 }
 
+static int check_congestion_control(const char *text, struct mt_error *error)
+{
+    char why[256];
+    return mt_tcp_congestion_check(text, why, sizeof why) == 0
+               ? 0
+               : mt_error_set(error, MANTA_EINVAL, "%s", why);
+}
+
 /* What a variable that is set, and of the right form, names. */
 static int check_meaning(int name, struct mt_error *error)
 {
@@ -127,6 +135,8 @@ static int check_meaning(int name, struct mt_error *error)
         return check_shared_memory(name, error);
     case MT_VAR(TCP_SOCKETS):
         return check_sockets(text, error);
+    case MT_VAR(TCP_CONGESTION):
+        return check_congestion_control(text, error);
     case MT_VAR(TUNING):
         return mt_tuning_read(text, &tuning, error);
     case MT_VAR(TRACE_DIR):

@@ -27,7 +27,9 @@ static int query(const struct manta_transport_host *host, struct manta_transport
 {
     const char *names = host->config("INTERFACE");
     struct mt_address address;
-    char there[128], why[200];
+    char there[128], why[256];
+    if (mt_tcp_congestion_check(host->config("TCP_CONGESTION"), why, sizeof(why)) != 0)
+        return mt_transport_refuse(error, MANTA_EINVAL, 0, why);
     if (names == NULL || names[0] == '\0' || mt_address_local(names, &address, 1) > 0)
         return 0;
     mt_address_interfaces(there, sizeof(there));

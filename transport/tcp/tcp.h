@@ -164,6 +164,8 @@ int mt_tcp_socket_read(struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *s
  * MT_TCP_TUNE_BYTES of bulk were written and it is not tuned yet. */
 void mt_tcp_tune(const struct mt_tcp_endpoint *endpoint, int fd);
 void mt_tcp_tune_again(const struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *socket);
+/* What MANTA_TCP_CONGESTION says: 0, or MANTA_EINVAL and why the kernel does not take it. */
+int mt_tcp_congestion_check(const char *name, char *why_out, size_t why_bytes);
 
 /* Lose connections whose path is dead, though the host may be reached on another one; 1 if there
  * was one. Looks now and then only: called by who goes to sleep. */

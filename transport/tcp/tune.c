@@ -15,8 +15,10 @@
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "transport/tcp/tcp.h"
@@ -47,9 +49,41 @@ static int is_for_long_paths(int fd)
            (strncmp(name, "bbr", 3) == 0 || strcmp(name, "cubic") == 0);
 }
 
-static void set(int fd, const char *name)
+static int set(int fd, const char *name)
 {
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name));
+    return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name));
+}
+
+/* Those that the kernel has loaded, with blanks between. */
+static void list_there(char *text, size_t text_bytes)
+{
+    FILE *file = fopen("/proc/sys/net/ipv4/tcp_available_congestion_control", "re");
+    if (file == NULL || fgets(text, (int)text_bytes, file) == NULL)
+        snprintf(text, text_bytes, "those that sysctl net.ipv4 tells");
+    text[strcspn(text, "\n")] = '\0';
+    if (file != NULL)
+        fclose(file);
+}
+
+int mt_tcp_congestion_check(const char *name, char *why_out, size_t why_bytes)
+{
+    char there[128];
+    if (name == NULL || name[0] == '\0' || strcmp(name, automatic) == 0 || strcmp(name, kept) == 0)
+        return 0;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return 0; /* whoever makes connections will say what is wrong */
+    int failed = set(fd, name), error = errno;
+    close(fd);
+    if (failed == 0)
+        return 0;
+    list_there(there, sizeof(there));
+    snprintf(why_out, why_bytes,
+             "MANTA_TCP_CONGESTION is '%.32s', which %s; name auto, system, or one that this host "
+             "has: %s",
+             name, error == EPERM ? "this user may not choose" : "this kernel does not have",
+             there);
+    return MANTA_EINVAL;
 }
 
 /* Not a TCP socket in some tests; then there is nothing to tune. */
@@ -59,7 +93,7 @@ void mt_tcp_tune(const struct mt_tcp_endpoint *endpoint, int fd)
     const char *given = endpoint->host->config("TCP_CONGESTION");
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     if (!is_automatic(endpoint) && strcmp(given, kept) != 0)
-        set(fd, given);
+        (void)set(fd, given);
 }
 
 void mt_tcp_tune_again(const struct mt_tcp_endpoint *endpoint, struct mt_tcp_socket *sock)
@@ -78,9 +112,9 @@ void mt_tcp_tune_again(const struct mt_tcp_endpoint *endpoint, struct mt_tcp_soc
     sock->busy_us = info.tcpi_busy_time;
     if (info.tcpi_min_rtt >= SHORT_PATH_US || moved / took_us < FAST_BYTES_PER_US)
         return;
-    set(sock->fd, short_path);
+    (void)set(sock->fd, short_path);
     if (endpoint->peers[sock->peer].link.fd >= 0)
-        set(endpoint->peers[sock->peer].link.fd, short_path);
+        (void)set(endpoint->peers[sock->peer].link.fd, short_path);
     sock->is_tuned = 1;
 }
 

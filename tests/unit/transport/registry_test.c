@@ -112,6 +112,12 @@ static void test_what_is_named(void **state)
         strstr(error.sentence, "there are lo") == NULL)
         fail_msg("'%s'", error.sentence);
     unsetenv("MANTA_INTERFACE");
+    setenv("MANTA_TCP_CONGESTION", "pigeon", 1);
+    assert_int_equal(mt_transport_open(&params, &endpoint, &error), MANTA_EINVAL);
+    if (strstr(error.sentence, "MANTA_TCP_CONGESTION is 'pigeon', which this kernel") == NULL ||
+        strstr(error.sentence, "reno") == NULL)
+        fail_msg("'%s'", error.sentence);
+    unsetenv("MANTA_TCP_CONGESTION");
     setenv("MANTA_OFI_DOMAIN", "pigeon", 1);
     mt_log_sink(count_line, &warnings);
     mt_transport_warn_of_unused(listed, 2);
