@@ -204,7 +204,8 @@ MANTA_API int manta_session_create(char *text, size_t text_bytes);
  *   have, the communicator fails on all of them. A flag set too late does nothing.
  * comm_out: receives the communicator; not NULL; set to NULL on error.
  * Returns: 0, MANTA_EINVAL, MANTA_ENOMEM, MANTA_ETIMEOUT (names the ranks that did not come),
- *   MANTA_EAUTH, MANTA_EVERSION, MANTA_ETRANSPORT, MANTA_ESCHEDULER, MANTA_ESYSTEM, MANTA_EABORTED
+ *   MANTA_EAUTH, MANTA_EVERSION, MANTA_ETRANSPORT, MANTA_ESCHEDULER, MANTA_ESYSTEM, MANTA_EPEER or
+ *   MANTA_ELEFT (a rank died, or left at once, while this one was still at it), MANTA_EABORTED
  *   (config->cancel, of this rank or of the one that the detail names). The detail is logged at
  *   level error (info when this rank's own config->cancel is the reason), and
  *   manta_comm_error(NULL, ...) returns the calling thread's last one.
@@ -318,9 +319,9 @@ MANTA_API int manta_mem_free(void *ptr);
  * Tell the library of memory that calls will use again and again. Not collective, and never needed:
  * calls take any memory. Memory of manta_mem_alloc() is registered already. A mapping of a memfd
  * (MAP_SHARED, with a descriptor of it still open) is then read in place by the ranks of this node,
- * and its file is sealed against shrinking. Other memory is still copied for ranks of this node;
- * its registration is kept for NICs, of which no transport makes use yet: manta_mem_query() says
- * so. MANTA_MEM_REMAP moves private memory into shared memory at the same address, so that it, too,
+ * and its file is sealed against shrinking. Other memory is still copied for ranks of this node, as
+ * manta_mem_query() says; network cards are shown it when it is used, registered or not.
+ * MANTA_MEM_REMAP moves private memory into shared memory at the same address, so that it, too,
  * is read in place: all pages that the range touches are copied and mapped anew. Until it returns,
  * no other thread may write to these pages: not to what else malloc() has put there either, which
  * may belong to the library's own thread, so pass whole pages. They must not be locked or
