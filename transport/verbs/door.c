@@ -127,7 +127,7 @@ int mt_verbs_peer_cease(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer
 
 static void free_slots(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
-    for (uint32_t i = 0; i < MT_VERBS_FRAMES; i++) {
+    for (uint32_t i = 0; i < MT_VERBS_HELD; i++) {
         if (peer->held[i].is_held)
             mt_verbs_slot_free(endpoint, peer->held[i].rail, peer->held[i].slot);
         peer->held[i].is_held = 0;

@@ -316,7 +316,7 @@ static void take(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
 static void take_held(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
     for (;;) {
-        struct mt_verbs_held *held = &peer->held[peer->expected % MT_VERBS_FRAMES];
+        struct mt_verbs_held *held = &peer->held[peer->expected % MT_VERBS_HELD];
         if (!held->is_held)
             return;
         struct mt_verbs_held early = *held;
@@ -336,15 +336,20 @@ static int take_in_turn(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer
     const uint8_t *start = endpoint->rails[rail].memory + (size_t)slot * MT_VERBS_SLOT_BYTES;
     uint32_t ahead =
         mt_bytes_get32(((const struct head *)(const void *)start)->number) - peer->expected;
-    struct mt_verbs_held *held = &peer->held[(peer->expected + ahead) % MT_VERBS_FRAMES];
+    struct mt_verbs_held *held = &peer->held[(peer->expected + ahead) % MT_VERBS_HELD];
     if (ahead == 0) {
         peer->expected++;
         take(endpoint, peer, start, bytes);
         take_held(endpoint, peer);
         return 0;
     }
-    if (ahead >= MT_VERBS_FRAMES || held->is_held) /* it is here already */
+    if ((int32_t)ahead < 0 || (held->is_held && ahead < MT_VERBS_HELD)) /* it is here already */
         return 0;
+    if (ahead >= MT_VERBS_HELD) {
+        mt_verbs_peer_lose(endpoint, peer, MANTA_ETRANSPORT, 0,
+                           "frames of rank %u come too far out of order", peer->rank);
+        return 0;
+    }
     *held = (struct mt_verbs_held){slot, bytes, (uint8_t)rail, 1};
     return 1;
 }
@@ -377,5 +382,5 @@ int mt_verbs_frame_streamed(struct mt_verbs_endpoint *endpoint, struct mt_verbs_
         take(endpoint, peer, start, bytes);
         take_held(endpoint, peer);
     }
-    return ahead > 0 && ahead < MT_VERBS_FRAMES;
+    return (int32_t)ahead > 0;
 }

@@ -42,7 +42,10 @@ enum {
     MT_VERBS_WINDOW_BYTES = 131072,
     MT_VERBS_SLOT_BYTES = 8256, /* a frame with its head; multiple of a cache line */
     MT_VERBS_FRAMES = 32,       /* to a peer that it is not known to have */
-    MT_VERBS_DEPTH = 64,        /* of a queue pair; a power of two */
+    /* Frames that came over one rail while those before them lie in another's queue, untaken: a
+     * card has said that it has them, so the peer goes on. A rail has so many slots at most. */
+    MT_VERBS_HELD = 1024,
+    MT_VERBS_DEPTH = 64, /* of a queue pair; a power of two */
     MT_VERBS_SIGNAL_EVERY = 8,
     MT_VERBS_PIECES = MANTA_PLAN_LOCATIONS,
     MT_VERBS_GATHER = 4,           /* pieces that one work request takes together */
@@ -233,7 +236,7 @@ struct mt_verbs_peer {
     struct mt_verbs_sent sent[MT_VERBS_FRAMES];
     uint32_t drained; /* `next` when word of all was last asked for */
     uint32_t expected;
-    struct mt_verbs_held held[MT_VERBS_FRAMES];
+    struct mt_verbs_held held[MT_VERBS_HELD];
     uint64_t without_lane_ns; /* since when */
     int starved;              /* it waits for a slot */
     struct mt_verbs_peer *next_open;

@@ -169,6 +169,7 @@ static int check(struct endpoints_rank *self, struct exchange *exchange)
 struct plan {
     uint32_t flags, count;
     int sends_first; /* 1: all sends, then all receives; 0: the other way; -1: at random */
+    uint64_t cut;    /* work requests after which the first device is cut; 0: it is not */
 };
 
 static struct exchange *exchange_create(struct endpoints_rank *self, const struct plan *plan)
@@ -221,6 +222,8 @@ static int exchange_all(struct endpoints_rank *self)
         return 1;
     lay_out(exchange, self->rank, plan->count, 5);
     endpoints_barrier(self);
+    if (self->rank == 0 && plan->cut)
+        fake_verbs_cut(0, plan->cut, 1);
     int failed = post_all(self, exchange, plan->sends_first) ||
                  endpoints_wait(self, exchange->requests, 2 * exchange->count) ||
                  check(self, exchange);
@@ -234,7 +237,7 @@ static void test_exchange(void **state)
     struct fake_counts counts;
     (void)state;
     for (int sends_first = -1; sends_first <= 1; sends_first++) {
-        struct plan plan = {MANTA_BUFFER_FLUSH, 60, sends_first};
+        struct plan plan = {MANTA_BUFFER_FLUSH, 60, sends_first, 0};
         assert_int_equal(endpoints_run("verbs", 2, exchange_all, &plan), 0);
     }
     fake_verbs_counts(&counts);
@@ -246,16 +249,27 @@ static void test_more_than_there_are_places(void **state)
 {
     (void)state;
     for (int sends_first = -1; sends_first <= 1; sends_first++) {
-        struct plan plan = {MANTA_BUFFER_FLUSH, MOST, sends_first};
+        struct plan plan = {MANTA_BUFFER_FLUSH, MOST, sends_first, 0};
         assert_int_equal(endpoints_run("verbs", 2, exchange_all, &plan), 0);
     }
+}
+
+static void test_rail_dies(void **state)
+{
+    (void)state;
+    for (uint64_t cut = 4; cut < 120; cut += 13) {
+        struct plan plan = {MANTA_BUFFER_FLUSH, 60, -1, cut};
+        fake_verbs_mend(0);
+        assert_int_equal(endpoints_run("verbs", 2, exchange_all, &plan), 0);
+    }
+    fake_verbs_mend(0);
 }
 
 /* Rank 1 receives 100,000 bytes from rank 0, as its function wants it. */
 static int one_way(struct endpoints_rank *self, uint32_t flags,
                    int (*then)(struct endpoints_rank *, struct exchange *))
 {
-    const struct plan plan = {flags, 1, 0};
+    const struct plan plan = {flags, 1, 0, 0};
     struct exchange *exchange = exchange_create(self, &plan);
     if (exchange == NULL)
         return 1;
@@ -517,6 +531,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_exchange, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_than_there_are_places, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rail_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_needs_no_read_is_not_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sender_leaves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_abort, setup, teardown),
