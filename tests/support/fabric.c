@@ -309,6 +309,26 @@ static ssize_t end_write(struct fid_ep *ep, const struct fi_msg_rma *message, ui
     return 0;
 }
 
+/* From memory that this key names, which nobody but the card may read. */
+static ssize_t end_read(struct fid_ep *ep, void *to, size_t bytes, void *desc, fi_addr_t from,
+                        uint64_t address, uint64_t key, void *context)
+{
+    struct end *end = (struct end *)ep;
+    (void)to;
+    if (((stand_in.mr_mode & FI_MR_LOCAL) && desc == NULL) || ends[from] != end)
+        return -FI_EINVAL;
+    if (stand_in.refuse_reads > 0) {
+        stand_in.refuse_reads--;
+        return -FI_EAGAIN;
+    }
+    stand_in.reads++;
+    int error = take_error(&stand_in.fail_read);
+    if (resolve(address, bytes, key) == NULL)
+        error = FI_EACCES;
+    queue_add(end->queue, context, FI_RMA | FI_READ, bytes, 0, error);
+    return 0;
+}
+
 static int end_name(fid_t fid, void *address, size_t *bytes)
 {
     for (uint32_t i = 0; i < end_count; i++) {
@@ -349,7 +369,8 @@ static struct fi_ops end_object_ops = {
     .size = sizeof(struct fi_ops), .close = end_close, .bind = end_bind, .control = end_control};
 static struct fi_ops_msg end_msg_ops = {
     .size = sizeof(end_msg_ops), .recv = end_recv, .send = end_send};
-static struct fi_ops_rma end_rma_ops = {.size = sizeof(end_rma_ops), .writemsg = end_write};
+static struct fi_ops_rma end_rma_ops = {
+    .size = sizeof(end_rma_ops), .read = end_read, .writemsg = end_write};
 static struct fi_ops_cm end_cm_ops = {.size = sizeof(end_cm_ops), .getname = end_name};
 
 static int end_open(struct fid_domain *domain, struct fi_info *info, struct fid_ep **ep_out,

@@ -42,9 +42,11 @@ struct stand_in {
     int is_backwards;          /* completions come newest first */
     int is_halted;             /* writes do not arrive */
     int fail_close;            /* of endpoints */
+    uint32_t refuse_reads;     /* so many reads find no room */
+    int fail_read;             /* error of the next read */
 
     /* What it saw. */
-    uint32_t regions_open, regions_made, objects_open, writes;
+    uint32_t regions_open, regions_made, objects_open, writes, reads;
     uint64_t region_flags; /* of the last registration */
     struct fi_mr_attr region;
     uint8_t region_extra[32]; /* what dmabuf points to */
