@@ -10,156 +10,7 @@
 #include <cmocka.h>
 
 #include "tests/support/fabric.h"
-#include "tests/support/traffic.h"
-#include "transport/registry.h"
-
-enum { EAGER = MT_OFI_EAGER_BYTES, LONG = 300000, LOOKS = 100000 };
-#define WRITES (FI_MSG | FI_RMA | FI_WRITE | FI_REMOTE_WRITE)
-
-/* Two endpoints of one group. */
-struct world {
-    struct mt_member members[2];
-    struct mt_group groups[2];
-    struct mt_ofi_endpoint *ends[2];
-    struct manta_transport_error error; /* of what could not be opened */
-};
-
-static const char *provider, *domain;
-
-static const char *config(const char *variable)
-{
-    return strcmp(variable, "OFI_PROVIDER") == 0 ? provider : domain;
-}
-
-static int open_end(struct world *world, uint32_t rank)
-{
-    static struct manta_transport_host host;
-    host = *mt_transport_host();
-    host.config = config;
-    world->members[rank] = (struct mt_member){.rank = rank, .node = 1, .boot = 1, .pid = (int)rank};
-    world->groups[rank] =
-        (struct mt_group){.rank = rank, .ranks = 2, .epoch = 7, .members = world->members};
-    const struct manta_transport_open params = {.size = sizeof(params),
-                                                .host = &host,
-                                                .rank = rank,
-                                                .ranks = 2,
-                                                .epoch = 7,
-                                                .local_ranks = 2,
-                                                .timeout_ns = UINT64_C(20000000000),
-                                                .group = &world->groups[rank]};
-    void *endpoint = NULL;
-    world->error = (struct manta_transport_error){.size = sizeof(world->error)};
-    int code = mt_transport_ofi.open(&params, &endpoint, &world->error);
-    world->ends[rank] = endpoint;
-    return code;
-}
-
-static void know_peers(struct world *world)
-{
-    uint8_t blobs[2][MANTA_TRANSPORT_ADDRESS_MAX];
-    const void *addresses[2] = {blobs[0], blobs[1]};
-    size_t bytes[2];
-    for (uint32_t r = 0; r < 2; r++)
-        assert_int_equal(
-            mt_transport_ofi.address(world->ends[r], blobs[r], sizeof(blobs[r]), &bytes[r]), 0);
-    for (uint32_t r = 0; r < 2; r++) {
-        struct manta_transport_properties properties = {.size = sizeof(properties)};
-        assert_int_equal(mt_transport_ofi.peers(world->ends[r], addresses, bytes), 0);
-        assert_int_equal(mt_transport_ofi.probe(world->ends[r], !r, &properties), 0);
-        assert_int_equal(mt_transport_ofi.connect(world->ends[r], !r, UINT64_MAX), 0);
-    }
-}
-
-static void begin(uint64_t caps)
-{
-    stand_in_begin();
-    provider = domain = "";
-    stand_in.offers[0] = (struct stand_in_offer){"efa", "rdmap0s6", NULL, caps};
-}
-
-static void open_world(struct world *world)
-{
-    memset(world, 0, sizeof(*world));
-    for (uint32_t r = 0; r < 2; r++)
-        assert_int_equal(open_end(world, r), 0);
-    know_peers(world);
-}
-
-/* Everything is given back. */
-static void close_world(struct world *world)
-{
-    for (uint32_t r = 0; r < 2; r++)
-        mt_transport_ofi.close(world->ends[r]);
-    assert_int_equal(stand_in.objects_open, 0);
-    assert_int_equal(stand_in.regions_open, 0);
-    stand_in_end();
-}
-
-static struct manta_transport_message message_of(uint32_t peer, uint64_t call,
-                                                 const struct manta_transport_buffer *buffers,
-                                                 uint32_t count)
-{
-    struct manta_transport_message message = {.id = {.call = call, .epoch = 7, .hash = 1},
-                                              .peer = peer,
-                                              .buffer_count = count,
-                                              .buffers = buffers};
-    for (uint32_t i = 0; i < count; i++)
-        message.bytes += buffers[i].bytes;
-    return message;
-}
-
-/* From rank 0 to rank 1. */
-static int post(struct world *world, int is_send, uint64_t call, void *memory, uint64_t bytes,
-                struct manta_transport_request *request)
-{
-    const struct manta_transport_buffer buffer = {.address = memory, .bytes = bytes};
-    struct manta_transport_message message = message_of(is_send ? 1 : 0, call, &buffer, 1);
-    return is_send ? mt_transport_ofi.send(world->ends[0], &message, request)
-                   : mt_transport_ofi.recv(world->ends[1], &message, request);
-}
-
-/* Until both are done, or nothing has happened for long. 1 if they are. */
-static int run(struct world *world, const struct manta_transport_request *a,
-               const struct manta_transport_request *b)
-{
-    for (uint32_t i = 0; i < LOOKS; i++) {
-        if (a->status != MANTA_INPROGRESS && b->status != MANTA_INPROGRESS)
-            return 1;
-        mt_transport_ofi.progress(world->ends[i % 2]);
-    }
-    return 0;
-}
-
-/* One message of this length, whole. */
-static void pass(struct world *world, uint64_t call, uint64_t bytes)
-{
-    struct manta_transport_request sent, received;
-    uint8_t *from = traffic_filled(bytes, 0, (uint32_t)call);
-    uint8_t *to = malloc(bytes + 1);
-    memset(to, 0xee, bytes + 1);
-    assert_int_equal(post(world, 1, call, from, bytes, &sent), 0);
-    assert_int_equal(post(world, 0, call, to, bytes, &received), 0);
-    assert_true(run(world, &sent, &received));
-    assert_int_equal(sent.status, 0);
-    assert_int_equal(received.status, 0);
-    assert_false(traffic_differs(to, bytes, 0, (uint32_t)call));
-    free(from);
-    free(to);
-}
-
-static struct manta_transport_counters counters_of(struct mt_ofi_endpoint *endpoint)
-{
-    struct manta_transport_counters counters = {.size = sizeof(counters)};
-    mt_transport_ofi.counters(endpoint, &counters);
-    return counters;
-}
-
-static struct manta_transport_error error_of(struct mt_ofi_endpoint *endpoint)
-{
-    struct manta_transport_error error = {.size = sizeof(error)};
-    mt_transport_ofi.error(endpoint, &error);
-    return error;
-}
+#include "tests/unit/transport/fabric_world.h"
 
 static uint32_t turn;
 
@@ -474,63 +325,6 @@ static void test_strangers(void **state)
     close_world(&world);
 }
 
-/* Device memory by the device's own addresses, or by dma-buf; and all that can be refused. */
-static void test_device_memory(void **state)
-{
-    const struct manta_transport_buffer device = {
-        .address = (void *)0x700000000000, .bytes = 1 << 20, .memory = MANTA_MEMORY_CUDA};
-    struct world world;
-    void *registration;
-    (void)state;
-    begin(WRITES);
-    open_world(&world);
-    assert_int_equal(mt_transport_ofi.mem_register(world.ends[0], &device, -1, 0, &registration),
-                     MANTA_ENOTSUP);
-    assert_non_null(strstr(error_of(world.ends[0]).sentence, "efa does not reach memory"));
-    world.ends[0]->info->caps |= FI_HMEM; /* as on a host that has devices */
-
-    assert_int_equal(mt_transport_ofi.mem_register(world.ends[0], &device, -1, 0, &registration),
-                     0);
-    assert_int_equal(stand_in.region.iface, FI_HMEM_CUDA);
-    assert_int_equal(stand_in.region_flags, 0);
-    assert_int_equal(mt_transport_ofi.mem_deregister(world.ends[0], registration), 0);
-    assert_int_equal(stand_in.regions_open, 0);
-
-    struct {
-        int fd;
-        uint64_t offset;
-        size_t length;
-        void *base;
-    } told;
-    assert_int_equal(mt_transport_ofi.mem_register(world.ends[0], &device, 17, 4096, &registration),
-                     0);
-    assert_true(stand_in.region_flags == 1ULL << 40);
-    memcpy(&told, stand_in.region_extra, sizeof(told));
-    assert_true(told.fd == 17 && told.offset == 4096 && told.length == device.bytes &&
-                told.base == device.address);
-    assert_int_equal(mt_transport_ofi.mem_deregister(world.ends[0], registration), 0);
-
-    static const struct {
-        int error, code;
-    } refusals[] = {{FI_ENOMEM, MANTA_ENOMEM},
-                    {FI_ENOSYS, MANTA_ENOTSUP},
-                    {FI_EOPNOTSUPP, MANTA_ENOTSUP},
-                    {FI_EBADF, MANTA_ETRANSPORT}};
-    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
-        stand_in.fail_region = refusals[i].error;
-        assert_int_equal(
-            mt_transport_ofi.mem_register(world.ends[0], &device, 17, 0, &registration),
-            refusals[i].code);
-        assert_null(registration);
-        assert_non_null(strstr(error_of(world.ends[0]).sentence, "1048576 bytes of a dma-buf"));
-    }
-    stand_in.version = FI_VERSION(1, 19);
-    assert_int_equal(mt_transport_ofi.mem_register(world.ends[0], &device, 17, 0, &registration),
-                     MANTA_ENOTSUP);
-    assert_non_null(strstr(error_of(world.ends[0]).sentence, "libfabric 1.19 takes no dma-buf"));
-    close_world(&world);
-}
-
 /* Memory that was registered by hand is not registered again for each message. */
 static void test_registered_once(void **state)
 {
@@ -565,63 +359,6 @@ static void test_registered_once(void **state)
     close_world(&world);
 }
 
-/* Memory of devices is written whatever the length, and read back where it has to be. */
-static void test_direct(void **state)
-{
-    static const uint64_t sizes[] = {1, 100, LONG};
-    (void)state;
-    for (int i = 0; i < 8; i++) {
-        struct world world;
-        void *registrations[2];
-        uint8_t *memory[2] = {traffic_filled(LONG, 0, 1), malloc(LONG + 1)};
-        struct manta_transport_buffer buffers[2];
-        begin(WRITES | FI_READ | FI_REMOTE_READ | FI_HMEM);
-        stand_in.mr_mode = (i & 1 ? FI_MR_LOCAL : 0) | (i & 2 ? FI_MR_VIRT_ADDR : 0);
-        open_world(&world);
-        for (uint32_t r = 0; r < 2; r++) {
-            world.ends[r]->info->caps |= FI_HMEM | FI_READ | FI_REMOTE_READ;
-            buffers[r] = (struct manta_transport_buffer){.address = memory[r],
-                                                         .bytes = LONG,
-                                                         .memory = MANTA_MEMORY_CUDA,
-                                                         .flags = MANTA_BUFFER_FLUSH};
-            assert_int_equal(
-                mt_transport_ofi.mem_register(world.ends[r], &buffers[r], -1, 0, &registrations[r]),
-                0);
-            buffers[r].registration = registrations[r];
-        }
-        for (uint64_t call = 1; call <= 6; call++) {
-            struct manta_transport_request sent, received;
-            for (uint32_t r = 0; r < 2; r++)
-                buffers[r].bytes = sizes[call % 3];
-            struct manta_transport_message send = message_of(1, call, &buffers[0], 1);
-            struct manta_transport_message recv = message_of(0, call, &buffers[1], 1);
-            send.flags = recv.flags = MANTA_MESSAGE_DIRECT;
-            memset(memory[1], 0xee, LONG + 1);
-            stand_in.refuse_reads = call == 5 ? 3 : 0;
-            stand_in.fail_read = call == 6 && (i & 4) ? FI_EIO : 0;
-            assert_int_equal(mt_transport_ofi.recv(world.ends[1], &recv, &received), 0);
-            assert_int_equal(mt_transport_ofi.send(world.ends[0], &send, &sent), 0);
-            if (stand_in.fail_read == 0) {
-                assert_true(run(&world, &sent, &received));
-                assert_memory_equal(memory[0], memory[1], sizes[call % 3]);
-                continue;
-            }
-            int code = 0;
-            for (int tries = 0; tries < 100 && code >= 0; tries++) {
-                (void)mt_transport_ofi.progress(world.ends[0]);
-                code = mt_transport_ofi.progress(world.ends[1]);
-            }
-            assert_int_equal(code, MANTA_ETRANSPORT);
-            assert_int_equal(received.status, MANTA_INPROGRESS);
-            assert_non_null(strstr(error_of(world.ends[1]).sentence, "nobody knows whether"));
-        }
-        assert_int_equal(stand_in.reads, 6);
-        close_world(&world);
-        free(memory[0]);
-        free(memory[1]);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -630,8 +367,7 @@ int main(void)
         cmocka_unit_test(test_writes),          cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_no_registration), cmocka_unit_test(test_errors_in_words),
         cmocka_unit_test(test_abort),           cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_device_memory),   cmocka_unit_test(test_registered_once),
-        cmocka_unit_test(test_direct),
+        cmocka_unit_test(test_registered_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

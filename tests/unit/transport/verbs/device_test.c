@@ -481,6 +481,7 @@ static int connect_both(struct endpoints_rank *self)
 /* What is not registered, or lies beyond, or does not say what it is. */
 static int refuse_messages(struct endpoints_rank *self)
 {
+    struct manta_transport_request requests[3]; /* until they are aborted */
     struct device device = {.fd = -1};
     if (device_open(self, 0, &device) != 0 || connect_both(self) != 0)
         return 1;
@@ -505,14 +506,14 @@ static int refuse_messages(struct endpoints_rank *self)
             .buffer_count = 1,
             .bytes = piece.bytes,
             .flags = cases[i].flags};
-        struct manta_transport_request request = {.status = 0};
-        int code = self->rank == 0 ? self->transport->send(self->endpoint, &message, &request)
-                                   : self->transport->recv(self->endpoint, &message, &request);
+        struct manta_transport_request *request = &requests[i];
+        int code = self->rank == 0 ? self->transport->send(self->endpoint, &message, request)
+                                   : self->transport->recv(self->endpoint, &message, request);
         if (code != cases[i].code)
             failed = endpoints_fail(self, "case %zu: %d", i, code);
         if (code == 0 && self->rank == 1 &&
-            (endpoints_wait(self, &request, 1) || request.status != cases[i].status))
-            failed = endpoints_fail(self, "case %zu: status %d", i, request.status);
+            (endpoints_wait(self, request, 1) || request->status != cases[i].status))
+            failed = endpoints_fail(self, "case %zu: status %d", i, request->status);
     }
     endpoints_barrier(self);
     self->transport->abort(self->endpoint, MANTA_EABORTED);
