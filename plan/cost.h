@@ -30,8 +30,8 @@ struct mt_cost_model {
  * topology says anything of it. */
 void mt_cost_defaults(struct mt_cost_model *model, const struct mt_topology *topology,
                       uint64_t segment_bytes);
-/* Between nodes cards write into memory, and no core copies: what is assumed of such a network takes
- * the place of what is assumed of any. What the topology says of it otherwise stays. */
+/* Between nodes cards write into memory, and no core copies: what is assumed of such a network
+ * takes the place of what is assumed of any. What the topology says of it otherwise stays. */
 void mt_cost_rdma(struct mt_cost_model *model, struct mt_topology *topology);
 /* Price the plans of the topology's first `ranks` ranks for a vector of `bytes` (per rank's part
  * for the RANKS layout). */

@@ -483,7 +483,8 @@ static void exchange_names_who_is_missing(void **state)
     }
 }
 
-/* Rank 0 aborts what is whole for it, and its abort overtakes rank 2's piece on its way to rank 1. */
+/* Rank 0 aborts what is whole for it, and its abort overtakes rank 2's piece on its way to rank 1.
+ */
 static void exchange_after_the_abort(struct group_rank *rank)
 {
     struct group_parts out;
