@@ -241,8 +241,12 @@ static int progress(void *handle)
     if (endpoint->open == NULL && !has_mail)
         return 0;
     int moved = endpoint->is_started ? mt_verbs_poll(endpoint) : 0;
-    if (endpoint->is_unsettled || ++endpoint->looks % LOOK_EVERY == 0)
+    /* Who was woken has what it was woken for before it asks who rang. */
+    uint32_t looks = ++endpoint->looks;
+    if (endpoint->is_unsettled || looks >= (moved ? 2 * LOOK_EVERY : LOOK_EVERY)) {
+        endpoint->looks = 0;
         moved |= ask_epoll(endpoint);
+    }
     if (endpoint->is_unsettled)
         moved |= mt_verbs_settle(endpoint);
     if (endpoint->failure && !endpoint->aborted)
@@ -273,7 +277,7 @@ static int arm(void *handle)
 /* Awake: the kernel may have something to say. */
 static void disarm(void *handle)
 {
-    ((struct mt_verbs_endpoint *)handle)->looks = LOOK_EVERY - 1;
+    ((struct mt_verbs_endpoint *)handle)->looks = LOOK_EVERY;
 }
 
 static int peer_status(void *handle, uint32_t rank)

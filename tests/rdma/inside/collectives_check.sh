@@ -28,11 +28,21 @@ perf() {
     echo "node 0 has sent $((after - before)) bytes over $wires"
     [ $((after - before)) -gt 100000 ]
 }
+# What ranks say that they spend, as `name number`: where it is none, and where it is little.
+spent() { # PATTERN MOST COUNT WORDS...: so many such numbers, none above that
+    with_ranks verbs 2 --timeout 60 --no-prefix
+    "${mantarun[@]}" build/tests/e2e/thrift_rank "${@:4}" >/run/spent || return
+    cat /run/spent
+    awk -v most="$2" -v count="$3" "/$1/"'{ seen++; if ($NF > most) over = 1 } END { exit over || seen != count }' \
+        /run/spent
+}
 sizes=(--min 4 --max 256k --factor 256)
 
 fabric 4 2
 check "what verbs promises" promises verbs --only $of_verbs
 check "what ofi promises" promises ofi --only $of_ofi
+check "1 MiB over verbs is not copied, and registered once" spent 'copied|registrations' 0 8 copies 1048576
+check "a rank that waits over verbs sleeps" spent idle_permille 150 1 idle 10
 for transport in $transports; do
     counts="2 3 4"
     [ "$transport" != ofi ] || counts=3
