@@ -156,6 +156,12 @@ one_port() {
     through allreduce 60 true && ! grep -q "go over tcp" /run/job
 }
 
+# A network that lets RoCE nowhere through.
+no_roce() {
+    both nic_netem 1 loss 100%
+    said 0 "its messages go over tcp until one does" "${small[@]}"
+}
+
 died="rail rxe_n1r.:1 (.*) to rank . (.*) has died: "
 verbs_alone() {
     scene "a link down among many calls" saying "$died" short through allreduce 1000 nic_link rdma 1 0 down
@@ -164,6 +170,7 @@ verbs_alone() {
     scene "both rails down, tcp up" saying "no rail leads to rank 1 .* go over tcp" \
         through allreduce 60 both nic_port 1 down
     scene "one port against two" one_port
+    scene "a network without RoCE" no_roce
     transport=shm,verbs scene "a node is cut off" \
         told allreduce 3 "no rail joins ranks \(0 and 1\|1 and 2\)" both nic_port 1 down
     scene "a queue pair in error" saying "has died: the peer says that it is dead" error
