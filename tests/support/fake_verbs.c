@@ -210,7 +210,9 @@ static struct ibv_mr *reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t b
         errno = error;
         return NULL;
     }
+    lock();
     fake_world.counts.dmabufs++;
+    unlock();
     return add_mr(mr, pd, (void *)(uintptr_t)iova, bytes, access);
 }
 
