@@ -283,7 +283,7 @@ static int advance_slot(struct manta_request *request, uint32_t slot_index, uint
     int moved = collect(slot, peer_out);
     uint32_t done;
 
-    if (moved <= 0 && !slot->retry) /* no step has become ready */
+    if (moved < 0 || (moved == 0 && !slot->retry)) /* no step has become ready */
         return moved;
     do {
         done = slot->done_count;

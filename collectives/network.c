@@ -21,6 +21,8 @@ static int all_offer(const struct manta_comm *comm, const struct mt_rank_offer *
 void mt_network_learn(struct manta_comm *comm, const struct mt_transport_listed *listed,
                       uint32_t count, const struct mt_rank_offer *offers)
 {
+    if (comm->topology->groups[MT_LEVEL_NODE] == 1) /* nothing leaves it */
+        return;
     for (uint32_t i = 0; i < count; i++) {
         const struct manta_transport *transport = listed[i].transport;
         if (transport == &mt_transport_shm || !all_offer(comm, offers, i))

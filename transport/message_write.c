@@ -141,6 +141,7 @@ void mt_messages_wrote(struct mt_messages *messages, uint32_t peer_rank,
     peer->writes--;
     mt_count(&messages->sent_messages, 1);
     mt_count(&messages->sent_bytes, bytes);
+    messages->may_offer = 1; /* its registrations are given back */
     mt_request_end(request, 0);
     if (peer->placed.first != NULL)
         mt_peer_push(messages, peer);
@@ -153,6 +154,7 @@ void mt_messages_again(struct mt_messages *messages, uint32_t peer_rank,
     mt_list_remove(&peer->writing, request);
     mt_list_append(&peer->waiting, request);
     mt_work_of(request)->again = 1;
+    messages->may_offer = 1; /* its registrations are given back */
     peer->again++;
     mt_peer_push(messages, peer);
 }

@@ -230,7 +230,13 @@ void mt_verbs_flush_cease(struct mt_verbs_endpoint *endpoint, uint32_t peer)
         struct mt_verbs_offer *offer = &endpoint->offers[i];
         int again = is_flushing(offer) && offer->peer != peer && !endpoint->aborted && code == 0;
         offer->flushes = 0;
+        if (offer->peer == peer) { /* it is released next */
+            endpoint->flush_waits -= offer->waits_to_flush;
+            offer->waits_to_flush = 0;
+        }
         if (again)
             begin(endpoint, offer, count_reads(offer));
     }
+    if (!endpoint->aborted && code == 0) /* no read of before tells that there is room */
+        begin_waiting(endpoint);
 }

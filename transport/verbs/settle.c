@@ -15,7 +15,7 @@ static int is_being_made(const struct mt_verbs_lane *lane)
     return lane->state >= MT_VERBS_LANE_MADE && lane->state <= MT_VERBS_LANE_WORKS;
 }
 
-/* Both ends say the same, whichever gives up first. */
+/* Both ends fail so, whichever gives up first; each with what it knows of its own rail. */
 void mt_verbs_no_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
     uint32_t low = endpoint->rank < peer->rank ? endpoint->rank : peer->rank;
@@ -86,8 +86,10 @@ static int settle_peer(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
                        uint64_t now_ns)
 {
     int moved = mt_verbs_dial_look(endpoint, peer);
-    if (peer->is_kept)
+    if (peer->is_kept) {
         mt_verbs_stream_read(endpoint, peer);
+        moved |= !peer->is_kept;
+    }
     for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++)
         moved |= settle_lane(endpoint, peer, &peer->lanes[i], now_ns);
     if (peer->link == MT_VERBS_LINK_OPEN && peer->hung_up &&
@@ -133,6 +135,8 @@ uint64_t mt_verbs_settle_within_ns(const struct mt_verbs_endpoint *endpoint)
     for (const struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open) {
         if (peer->dial != NULL)
             return MT_VERBS_SLEEP_NS;
+        if (peer->is_kept)
+            within_ns = MT_VERBS_NAP_NS;
         for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++) {
             enum mt_verbs_lane_state state = peer->lanes[i].state;
             if (state == MT_VERBS_LANE_DRAINING || state == MT_VERBS_LANE_CONNECTING)

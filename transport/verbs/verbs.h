@@ -43,8 +43,8 @@ enum {
     MT_VERBS_SLOT_BYTES = 8256, /* a frame with its head; multiple of a cache line */
     MT_VERBS_FRAMES = 32,       /* to a peer that it is not known to have */
     /* Frames that came over one rail while those before them lie in another's queue, untaken: a
-     * card has said that it has them, so the peer goes on. A rail has so many slots at most. */
-    MT_VERBS_HELD = 1024,
+     * card has said that it has them, so the peer goes on. Of slots, two rails have so many at most. */
+    MT_VERBS_HELD = 2048,
     MT_VERBS_DEPTH = 64, /* of a queue pair; a power of two */
     MT_VERBS_SIGNAL_EVERY = 8,
     MT_VERBS_PIECES = MANTA_PLAN_LOCATIONS,
@@ -327,7 +327,7 @@ struct mt_verbs_endpoint {
     uint32_t flush_waits; /* offers with waits_to_flush */
     int epoll_fd, mail_fd, timer_fd;
     _Atomic int has_mail; /* a stream was accepted; stays set */
-    int is_unsettled;     /* some peer has a dial, or a lane that is not open */
+    int is_unsettled;     /* some peer has a dial, a lane that is not open, or a busy stream */
     uint64_t looked_ns;
     uint32_t looks; /* progress without a look at the descriptors */
     int aborted, failure;
