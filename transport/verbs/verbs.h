@@ -43,7 +43,8 @@ enum {
     MT_VERBS_SLOT_BYTES = 8256, /* a frame with its head; multiple of a cache line */
     MT_VERBS_FRAMES = 32,       /* to a peer that it is not known to have */
     /* Frames that came over one rail while those before them lie in another's queue, untaken: a
-     * card has said that it has them, so the peer goes on. Of slots, two rails have so many at most. */
+     * card has said that it has them, so the peer goes on. Of slots, two rails have so many at
+     * most. */
     MT_VERBS_HELD = 2048,
     MT_VERBS_DEPTH = 64, /* of a queue pair; a power of two */
     MT_VERBS_SIGNAL_EVERY = 8,
