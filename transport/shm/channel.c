@@ -135,8 +135,8 @@ static void claim_next(const struct mt_shm_endpoint *endpoint, const struct mt_s
 {
     uint64_t slice_bytes = endpoint->identity.geometry.slice_bytes, length = line_up(part);
     uint64_t start = slice_start(channel->slice_head, length, slice_bytes);
-    for (uint64_t at = 0; at < length && at < CLAIMED_MOST; at += MT_SHM_LINE)
-        mt_shm_claim(channel->slice + (start + at) % slice_bytes);
+    mt_shm_claim(channel->slice + start % slice_bytes,
+                 length < CLAIMED_MOST ? length : CLAIMED_MOST);
 }
 
 static uint8_t *place(const struct mt_shm_endpoint *endpoint, struct mt_shm_channel *channel,

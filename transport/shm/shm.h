@@ -217,15 +217,17 @@ int mt_shm_open(const struct manta_transport_open *params, int listen, void **en
 /* The progress op, looking at every channel (the op itself looks at a few in turn). */
 int mt_shm_progress_all(struct mt_shm_endpoint *endpoint);
 
-/* This line is written soon, and others have read it: take it back from their caches now, while
- * nobody waits for that. */
-static inline void mt_shm_claim(const uint8_t *line)
+/* These bytes are written soon, and others have read them: take their lines back from the others'
+ * caches now, while nobody waits for that. */
+static inline void mt_shm_claim(const uint8_t *start, uint64_t bytes)
 {
+    for (uint64_t at = 0; at < bytes; at += MT_SHM_LINE) {
 #if defined(__x86_64__)
-    __asm__ volatile("prefetchw %0" : : "m"(*line)); /* the built-in one may only read */
+        __asm__ volatile("prefetchw %0" : : "m"(start[at])); /* the built-in one may only read */
 #else
-    __builtin_prefetch(line, 1, 3);
+        __builtin_prefetch(start + at, 1, 3);
 #endif
+    }
 }
 
 #endif

@@ -372,8 +372,8 @@ void mt_shm_team_claim_ring(struct mt_shm_team *team, uint64_t most)
     const uint8_t *piece = next_piece(team, team->ring_last, &head);
     if (end - team->ring_claimed > most)
         end = team->ring_claimed + most;
-    for (; team->ring_claimed < end; team->ring_claimed += MT_SHM_LINE)
-        mt_shm_claim(piece + team->ring_claimed);
+    mt_shm_claim(piece + team->ring_claimed, end - team->ring_claimed);
+    team->ring_claimed = end;
 }
 
 int mt_shm_team_ring(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team, uint64_t bytes,

@@ -163,9 +163,7 @@ static inline void mt_shm_team_publish(struct mt_shm_endpoint *endpoint, struct 
 static inline void mt_shm_team_claim_next(const struct mt_shm_team *team, uint64_t tick,
                                           uint64_t bytes)
 {
-    const uint8_t *entry = team->entries + mt_shm_entry_at(tick + 1);
-    for (uint64_t at = 0; at < sizeof(uint64_t) + bytes; at += MT_SHM_LINE)
-        mt_shm_claim(entry + at);
+    mt_shm_claim(team->entries + mt_shm_entry_at(tick + 1), sizeof(uint64_t) + bytes);
 }
 
 /* The payload of this tick lies there. */
