@@ -276,7 +276,7 @@ ONE_THREAD   := $(BUILD)/tests/unit/plan/% $(BUILD)/tests/unit/topology/% $(BUIL
 INSTRUMENTED := $(filter-out %/hotpath_test $(if $(filter thread,$(SANITIZE)),$(ONE_THREAD)),$(UNIT_BINS))
 instrumented: $(INSTRUMENTED) $(BUILD)/obj/tests/sanitize/planted.o
 	$(CC) $(LDFLAGS) $(BUILD)/obj/tests/sanitize/planted.o -o $(BUILD)/planted
-	@TEST_QUICK=1 $(call run,$(SUITE),300,tests/sanitize/planted_test.sh $(INSTRUMENTED))
+	@TEST_QUICK=1 $(call run,$(SUITE),600,tests/sanitize/planted_test.sh $(INSTRUMENTED))
 
 # libFuzzer targets: tests/fuzz/*_fuzz.c, each for FUZZ_SECONDS.
 FUZZ_SECONDS ?= 8
