@@ -6,131 +6,12 @@
 #include "transport/shm/lend.h"
 
 enum {
-    FLAT_BYTES = 16384,       /* of all members together: combined by everybody, in one phase */
-    FLAT_BYTES_CHEAP = 65536, /* the same where a second phase costs another turn of all, and of two
-                               * members, who have to read as much in two phases */
-    COMPARE_EACH = 8,         /* looks in vain */
-    STEPS = 16,               /* steps of a kernel in one progress: a few chunks */
+    COMPARE_EACH = 8,          /* looks in vain */
+    STEPS = 16,                /* steps of a kernel in one progress: a few chunks */
     CLAIM_WAITING_BYTES = 512, /* of the next payload's place, at each look in vain */
     CLAIM_BYTES = 4096,        /* the same at the end: no more than comes while this rank goes on */
-    CLAIM_ROOT_BYTES = 16384,  /* who only publishes has the time in which the others read */
-    PIECES = 8,                /* a broadcast is cut into about that many, within these bounds */
-    PIECE_BYTES_MIN = 16 * 1024,
-    PIECE_BYTES_MAX = 64 * 1024
+    CLAIM_ROOT_BYTES = 16384   /* who only publishes has the time in which the others read */
 };
-
-static uint32_t member_index(const struct manta_plan_fused *fused, uint32_t rank)
-{
-    for (uint32_t i = 0; i < fused->member_count; i++)
-        if (fused->members[i].rank == rank)
-            return i;
-    return MT_SHM_NOBODY;
-}
-
-static int same_interval(uint32_t first_a, uint32_t count_a, uint32_t first_b, uint32_t count_b)
-{
-    return first_a == first_b && count_a == count_b;
-}
-
-/* One vector: all who read or write it name the same blocks. */
-static int vector_fits(const struct manta_plan_fused *fused,
-                       const struct manta_plan_fused_member *m)
-{
-    const struct manta_plan_fused_member *head = &fused->members[0];
-    int is_root = m->rank == fused->root;
-    switch (fused->collective) {
-    case MANTA_ALLREDUCE:
-        return same_interval(m->read_first, m->read_count, head->read_first, head->read_count) &&
-               same_interval(m->write_first, m->write_count, head->read_first, head->read_count);
-    case MANTA_REDUCE:
-        return same_interval(m->read_first, m->read_count, head->read_first, head->read_count) &&
-               (!is_root ||
-                same_interval(m->write_first, m->write_count, head->read_first, head->read_count));
-    default: {
-        const struct manta_plan_fused_member *root =
-            &fused->members[member_index(fused, fused->root)];
-        return is_root ||
-               same_interval(m->write_first, m->write_count, root->read_first, root->read_count);
-    }
-    }
-}
-
-/* One part for each member, equally many blocks each, in the order of members. */
-static int parts_fit(const struct manta_plan_fused *fused, uint32_t i)
-{
-    const struct manta_plan_fused_member *head = &fused->members[0];
-    const struct manta_plan_fused_member *m = &fused->members[i];
-    uint32_t members = fused->member_count;
-    if (fused->collective == MANTA_ALLGATHER)
-        return m->read_count == head->read_count &&
-               m->read_first == head->read_first + i * head->read_count &&
-               same_interval(m->write_first, m->write_count, head->read_first,
-                             members * head->read_count);
-    return m->write_count == head->write_count &&
-           m->write_first == head->write_first + i * head->write_count &&
-           same_interval(m->read_first, m->read_count, head->write_first,
-                         members * head->write_count);
-}
-
-static int declaration_fits(const struct manta_plan_fused *fused)
-{
-    int rooted = fused->collective == MANTA_BROADCAST || fused->collective == MANTA_REDUCE;
-    if (rooted && member_index(fused, fused->root) == MT_SHM_NOBODY)
-        return 0;
-    for (uint32_t i = 0; i < fused->member_count; i++) {
-        switch (fused->collective) {
-        case MANTA_ALLREDUCE:
-        case MANTA_REDUCE:
-        case MANTA_BROADCAST:
-            if (!vector_fits(fused, &fused->members[i]))
-                return 0;
-            break;
-        case MANTA_ALLGATHER:
-        case MANTA_REDUCE_SCATTER:
-            if (!parts_fit(fused, i))
-                return 0;
-            break;
-        case MANTA_BARRIER:
-            break;
-        default:
-            return 0;
-        }
-    }
-    return 1;
-}
-
-/* Every pair of them: a member that shares memory with all others must know when two others do not,
- * for all give the same answer. */
-static int members_share(const struct mt_shm_endpoint *endpoint,
-                         const struct manta_plan_fused *fused)
-{
-    for (uint32_t i = 0; i < fused->member_count; i++)
-        for (uint32_t j = 0; j < i; j++)
-            if (!mt_shm_shares(endpoint, endpoint->local_of[fused->members[i].rank],
-                               endpoint->local_of[fused->members[j].rank]))
-                return 0;
-    return 1;
-}
-
-int mt_shm_fused_query(void *handle, const struct manta_plan_fused *fused)
-{
-    struct mt_shm_endpoint *endpoint = handle;
-    if (fused->order != MANTA_PLAN_ORDER_BINARY || fused->member_count == 0 ||
-        member_index(fused, endpoint->rank) == MT_SHM_NOBODY)
-        return MANTA_ENOTSUP;
-    for (uint32_t i = 0; i < fused->member_count; i++) {
-        uint32_t rank = fused->members[i].rank;
-        if (rank != endpoint->rank && mt_shm_peer_of(endpoint, rank) == NULL)
-            return MANTA_ENOTSUP;
-        if (i > 0 && rank <= fused->members[i - 1].rank)
-            return MANTA_ENOTSUP;
-    }
-    if (endpoint->is_partial && !members_share(endpoint, fused))
-        return MANTA_ENOTSUP;
-    if (fused->member_count < endpoint->local_ranks && mt_shm_team_subsets(endpoint) == 0)
-        return MANTA_ENOTSUP;
-    return declaration_fits(fused) ? 0 : MANTA_ENOTSUP;
-}
 
 /* What the members must agree on: the arguments, and that it is the same step of the same call. */
 static uint32_t hash_of(const struct manta_transport_id *id)
@@ -140,43 +21,6 @@ static uint32_t hash_of(const struct manta_transport_id *id)
     mixed ^= mixed >> 32;
     mixed = (mixed ^ id->segment ^ (uint64_t)id->number << 32) * UINT64_C(0xd6e8feb86659fd93);
     return (uint32_t)(mixed >> 32);
-}
-
-/* The longest chunk of this operation. In a broadcast the root fills the ring while the others
- * empty it, if there are several chunks; elsewhere all do the same at the same time, and few chunks
- * are best. */
-static uint64_t chunk_bytes(const struct mt_shm_team *team, const struct mt_shm_op *op,
-                            uint64_t bytes)
-{
-    uint64_t most = bytes / PIECES;
-    if (op->collective != MANTA_BROADCAST)
-        return team->chunk_bytes;
-    if (most < PIECE_BYTES_MIN)
-        most = PIECE_BYTES_MIN;
-    if (most > PIECE_BYTES_MAX)
-        most = PIECE_BYTES_MAX;
-    return most < team->chunk_bytes ? most : team->chunk_bytes;
-}
-
-/* As few chunks as there can be, of equal length, on cache lines. */
-static void cut(const struct mt_shm_team *team, struct mt_shm_op *op)
-{
-    uint64_t parts = op->collective == MANTA_REDUCE_SCATTER ? team->count : 1;
-    uint64_t bytes = op->elements * op->size * parts;
-    op->chunks = 1;
-    op->chunk_elements = op->elements;
-    uint64_t limit = chunk_bytes(team, op, bytes);
-    if (bytes <= MT_SHM_INLINE || bytes <= limit)
-        return;
-    uint64_t line = MT_SHM_LINE / op->size;
-    uint64_t most = limit / op->size / parts;
-    if (most >= line)
-        most -= most % line;
-    uint64_t chunks = (op->elements + most - 1) / most;
-    uint64_t each = (op->elements + chunks - 1) / chunks;
-    each = (each + line - 1) / line * line;
-    op->chunk_elements = each < most ? each : most;
-    op->chunks = (uint32_t)((op->elements + op->chunk_elements - 1) / op->chunk_elements);
 }
 
 /* op->elements are those of all parts. If they lie side by side, they may differ in length; else
@@ -234,25 +78,6 @@ _Static_assert(sizeof(struct prepared) <=
                    sizeof((struct manta_transport_fused_call *)0)->transport_private,
                "a call has room for what is prepared");
 
-void mt_shm_op_shape(const struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
-                     struct mt_shm_op *op)
-{
-    uint64_t bytes = op->elements * op->size;
-    uint64_t parts = op->collective == MANTA_ALLGATHER ? team->count : 1;
-    op->publishes = (uint8_t)mt_shm_publishes(op, team->me);
-    op->consumes = op->root == MT_SHM_NOBODY || !op->publishes;
-    uint64_t flat_bytes = op->crowded || team->count == 2 ? FLAT_BYTES_CHEAP : FLAT_BYTES;
-    op->past_caches = bytes * parts > endpoint->past_caches_bytes;
-    op->two_phase = (op->collective == MANTA_ALLREDUCE || op->collective == MANTA_REDUCE) &&
-                    bytes > MT_SHM_INLINE &&
-                    (bytes > flat_bytes / team->count || bytes > team->chunk_bytes);
-    if (op->two_phase)
-        op->publishes = 1;
-    cut(team, op);
-    op->line = op->chunks == 1 && bytes <= MT_SHM_INLINE &&
-               op->collective != MANTA_REDUCE_SCATTER && !op->uneven;
-}
-
 static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transport_fused_call *call,
                    struct prepared *prepared)
 {
@@ -272,7 +97,7 @@ static int prepare(struct mt_shm_endpoint *endpoint, const struct manta_transpor
     op->size = collective == MANTA_BARRIER ? 1 : (uint8_t)manta_dtype_size((int)call->dtype);
     op->root = MT_SHM_NOBODY;
     if (collective == MANTA_BROADCAST || collective == MANTA_REDUCE)
-        op->root = member_index(call->fused, call->fused->root);
+        op->root = mt_shm_member_index(call->fused, call->fused->root);
     if (op->size == 0 || place(team, call, op) != 0)
         return mt_shm_fail(endpoint, MANTA_EINVAL, MANTA_PLAN_NONE, 0,
                            "a fused step was posted with an unknown dtype, or with parts of "

@@ -143,6 +143,8 @@ void mt_shm_op_describe(const struct mt_shm_endpoint *endpoint, const struct mt_
 int mt_shm_op_settle(struct mt_shm_endpoint *endpoint, struct mt_shm_team *team,
                      const struct mt_shm_op *op, uint32_t *peer_out);
 
+/* Which of the declared members the rank is; MT_SHM_NOBODY: none. */
+uint32_t mt_shm_member_index(const struct manta_plan_fused *fused, uint32_t rank);
 /* How the team carries out an operation whose collective, size, elements and root are set. */
 void mt_shm_op_shape(const struct mt_shm_endpoint *endpoint, const struct mt_shm_team *team,
                      struct mt_shm_op *op);
