@@ -234,9 +234,9 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
     return rc;
 }
 
-static int create(const struct mt_scheduler_job *job, const struct mt_settings *settings,
-                  const volatile int *cancel, const struct manta_comm *parent,
-                  struct manta_comm **comm_out, struct mt_error *error)
+int mt_comm_make(const struct mt_scheduler_job *job, const struct mt_settings *settings,
+                 const volatile int *cancel, const struct manta_comm *parent,
+                 struct manta_comm **comm_out, struct mt_error *error)
 {
     struct manta_comm *comm = NULL;
     int rc = comm_allocate(&comm, (uint32_t)job->rank, (uint32_t)job->ranks, error);
@@ -264,14 +264,12 @@ static int create(const struct mt_scheduler_job *job, const struct mt_settings *
     return 0;
 }
 
-/* Creating and splitting block; calls that were posted before must go on meanwhile. */
+/* Creating blocks; calls that were posted before must go on meanwhile. */
 struct creation {
     const struct mt_scheduler_job *job;
     const struct mt_settings *settings;
     const volatile int *cancel;
-    struct manta_comm *parent; /* to split, with colour and key; or NULL */
-    const struct mt_call *call;
-    int colour, key, result;
+    int result;
     struct manta_comm **comm_out;
     struct mt_error *error;
 };
@@ -279,7 +277,7 @@ struct creation {
 static void run_create(void *arg)
 {
     struct creation *c = arg;
-    c->result = create(c->job, c->settings, c->cancel, NULL, c->comm_out, c->error);
+    c->result = mt_comm_make(c->job, c->settings, c->cancel, NULL, c->comm_out, c->error);
 }
 
 int manta_comm_create(const struct manta_config *config, struct manta_comm **comm_out)
@@ -312,169 +310,6 @@ int manta_comm_create(const struct manta_config *config, struct manta_comm **com
     if (rc)
         mt_log(is_wanted ? MT_LOG_INFO : MT_LOG_ERROR, rc == MANTA_ESCHEDULER ? -1 : job.rank, "%s",
                thread_error.sentence);
-    return rc;
-}
-
-/* What each rank tells about itself in a split, and the session of a group's first rank. */
-struct split_entry {
-    uint64_t sequence;
-    int32_t colour, key;
-    uint32_t rank, history;
-};
-
-static int compare_entries(const void *a, const void *b)
-{
-    const struct split_entry *x = a, *y = b;
-    if (x->key != y->key)
-        return x->key < y->key ? -1 : 1;
-    return x->rank < y->rank ? -1 : x->rank > y->rank;
-}
-
-static int split_gather(struct manta_comm *comm, const struct mt_call *call, const void *mine,
-                        size_t bytes, size_t each_bytes_max, char *all, struct mt_error *error)
-{
-    const void **parts = calloc(comm->ranks, sizeof(*parts));
-    size_t *lengths = calloc(comm->ranks, sizeof(*lengths));
-    struct mt_exchange exchange = {.call = call,
-                                   .mine = mine,
-                                   .mine_bytes = bytes,
-                                   .deadline_ns = mt_clock_now_ns() + comm->settings.timeout_ns,
-                                   .parts = parts,
-                                   .part_bytes = lengths};
-    int rc = parts && lengths
-                 ? 0
-                 : mt_error_set(error, MANTA_ENOMEM, "no memory to split %u ranks", comm->ranks);
-    if (!rc)
-        rc = mt_control_allgather(comm->control, &exchange, error);
-    for (uint32_t r = 0; !rc && r < comm->ranks; r++) {
-        if (lengths[r] > each_bytes_max)
-            rc = mt_error_set_rank(error, MANTA_EMISMATCH, (int)r,
-                                   "rank %u did not call manta_comm_split", r);
-        else
-            memcpy(all + r * each_bytes_max, parts[r], lengths[r]);
-    }
-    free(exchange.storage);
-    free(lengths);
-    free(parts);
-    return rc;
-}
-
-/* My rank and the size of my colour; *first_out: the old rank of its rank 0. */
-static void split_place(struct split_entry *entries, uint32_t ranks, const struct split_entry *mine,
-                        struct mt_scheduler_job *job, uint32_t *first_out)
-{
-    qsort(entries, ranks, sizeof(*entries), compare_entries);
-    job->ranks = 0;
-    for (uint32_t i = 0; i < ranks; i++) {
-        if (entries[i].colour != mine->colour)
-            continue;
-        if (job->ranks == 0)
-            *first_out = entries[i].rank;
-        if (entries[i].rank == mine->rank)
-            job->rank = job->ranks;
-        job->ranks++;
-    }
-}
-
-/* All have come to a split; it must be the same one, after the same calls. */
-static int split_compare(struct manta_comm *comm, const struct mt_call *call,
-                         const struct split_entry *entries, struct mt_error *error)
-{
-    for (uint32_t r = 0; r < comm->ranks; r++) {
-        if (entries[r].sequence == call->sequence && entries[r].history == call->history)
-            continue;
-        mt_control_mismatch(comm->control, call, r);
-        mt_control_failure(comm->control, error);
-        return error->code;
-    }
-    return 0;
-}
-
-static int split(struct manta_comm *comm, const struct mt_call *call, int colour, int key,
-                 struct manta_comm **comm_out, struct mt_error *error)
-{
-    enum { SESSION_BYTES = 1024 };
-    struct mt_scheduler_job job = {0};
-    const struct split_entry mine = {.sequence = call->sequence,
-                                     .colour = colour,
-                                     .key = key,
-                                     .rank = comm->rank,
-                                     .history = call->history};
-    uint32_t first = comm->rank;
-    struct split_entry *entries = calloc(comm->ranks, sizeof(*entries));
-    char *sessions = calloc(comm->ranks, SESSION_BYTES);
-    int rc = entries && sessions ? 0 : mt_error_set(error, MANTA_ENOMEM, "no memory to split");
-    if (!rc)
-        rc = split_gather(comm, call, &mine, sizeof(mine), sizeof(mine), (char *)entries, error);
-    if (!rc)
-        rc = split_compare(comm, call, entries, error);
-    if (!rc && colour >= 0)
-        split_place(entries, comm->ranks, &mine, &job, &first);
-    if (!rc && colour >= 0 && first == comm->rank &&
-        manta_session_create(job.session, sizeof(job.session)))
-        rc = mt_error_set(error, MANTA_ESYSTEM, "no listener for the new communicator");
-    if (!rc)
-        rc = split_gather(comm, call, job.session, strlen(job.session) + 1, SESSION_BYTES, sessions,
-                          error);
-    if (!rc && colour >= 0) {
-        memcpy(job.session, sessions + (size_t)first * SESSION_BYTES, SESSION_BYTES - 1);
-        snprintf(job.node, sizeof(job.node), "#%016llx",
-                 (unsigned long long)comm->group->members[comm->rank].node);
-        rc = create(&job, &comm->settings, NULL, comm, comm_out, error);
-    }
-    if (rc && first == comm->rank)
-        mt_session_forget(job.session);
-    free(sessions);
-    free(entries);
-    return rc;
-}
-
-/* The other ranks wait for this one: a split that fails on one rank fails the communicator, so that
- * they know. When that is why it failed, its error names ranks as the caller knows them. */
-static void run_split(void *arg)
-{
-    struct creation *c = arg;
-    struct mt_control *control = c->parent->control;
-    c->result = split(c->parent, c->call, c->colour, c->key, c->comm_out, c->error);
-    if (c->result && !mt_control_failed(control)) {
-        struct mt_error error = *c->error;
-        mt_error_set_rank(&error, c->result, (int)c->parent->rank,
-                          "rank %u could not make the communicator of a split: %.400s",
-                          c->parent->rank, c->error->sentence);
-        mt_control_fail(control, &error);
-    }
-    if (c->result) {
-        mt_control_failure(control, c->error);
-        c->result = c->error->code;
-    }
-}
-
-int manta_comm_split(struct manta_comm *comm, int colour, int key, struct manta_comm **comm_out)
-{
-    struct mt_error error;
-    if (!comm || !comm_out || colour < -1)
-        return MANTA_EINVAL;
-    *comm_out = NULL;
-    int rc = mt_comm_enter(comm);
-    if (rc)
-        return rc;
-    rc = atomic_load(&comm->failed);
-    if (!rc) {
-        struct mt_call call;
-        uint32_t slot = mt_call_begin_split(comm, &call);
-        struct creation creation = {.parent = comm,
-                                    .call = &call,
-                                    .colour = colour,
-                                    .key = key,
-                                    .comm_out = comm_out,
-                                    .error = &error};
-        mt_wait_beside(comm, run_split, &creation);
-        rc = creation.result;
-        mt_call_end_split(comm, slot, rc);
-        if (rc)
-            mt_comm_set_error(comm, &error);
-    }
-    mt_comm_leave(comm);
     return rc;
 }
 
