@@ -90,9 +90,14 @@ void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uin
 {
     uint64_t first = segment * request->segment_elements;
     uint64_t length = min_u64(request->segment_elements, request->count - first);
+    slot->segment = segment;
+    if (request->segments == 1 && slot->bound_count == request->count &&
+        slot->bound_element_bytes == request->element_bytes)
+        return;
     mt_bind_blocks(request, first, length, slot->block_start, slot->block_bytes);
     slot->stride_bytes = request->entry->scratch_blocks > 0 ? stride_bytes(request) : 0;
-    slot->segment = segment;
+    slot->bound_count = request->segments == 1 ? request->count : 0;
+    slot->bound_element_bytes = request->element_bytes;
 }
 
 /* Several blocks are one piece of memory: the vector layout has no gaps, and a plan of the RANKS

@@ -66,6 +66,21 @@ static uint32_t peers_max(const struct manta_plan *plan)
     return count < plan->ranks ? (uint32_t)count : plan->ranks;
 }
 
+/* One fused step of all ranks, or one message that is a whole buffer. */
+static enum mt_direct direct_of(const struct manta_plan *plan)
+{
+    if (plan->step_count != 1)
+        return MT_DIRECT_NOT;
+    const struct manta_plan_step *step = &plan->steps[0];
+    if (step->kind == MANTA_PLAN_FUSED)
+        return plan->fused[0].member_count == plan->ranks ? MT_DIRECT_FUSED : MT_DIRECT_NOT;
+    int is_message = step->kind == MANTA_PLAN_SEND || step->kind == MANTA_PLAN_RECV;
+    return is_message && plan->blocks == 1 && step->location_count == 1 &&
+                   plan->locations[step->location_first].buffer != MANTA_PLAN_SCRATCH
+               ? MT_DIRECT_MESSAGE
+               : MT_DIRECT_NOT;
+}
+
 static struct mt_entry *entry_create(struct manta_plan *plan)
 {
     struct mt_entry *entry = calloc(1, sizeof(*entry));
@@ -85,8 +100,7 @@ static struct mt_entry *entry_create(struct manta_plan *plan)
         entry->region_first[i] = entry->scratch_blocks;
         entry->scratch_blocks += plan->regions[i].block_count;
     }
-    entry->direct = plan->step_count == 1 && plan->steps[0].kind == MANTA_PLAN_FUSED &&
-                    plan->fused[0].member_count == plan->ranks;
+    entry->direct = direct_of(plan);
     sort_lanes(entry);
     collect_peers(entry);
     return entry;

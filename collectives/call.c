@@ -112,9 +112,10 @@ static int prepare_slots(struct manta_request *request, struct mt_error *error)
     return 0;
 }
 
-/* Find out how to carry out a call that was not made before, or does not fit a shape. */
+/* Find out how to carry out a call that was not made before, or does not fit a shape; and remember
+ * it, if that may be. */
 static int prepare(struct manta_request *request, const struct mt_arguments *arguments,
-                   struct mt_error *error)
+                   struct mt_shape **shape_out, struct mt_error *error)
 {
     struct manta_comm *comm = request->comm;
     const struct mt_algorithm *algorithm;
@@ -126,23 +127,36 @@ static int prepare(struct manta_request *request, const struct mt_arguments *arg
         return rc;
     request->call = mt_arguments_call(arguments);
     request->call.algorithm = algorithm->name;
-    if (request->entry->direct &&
-        !mt_feedback_is_trying(comm, arguments->collective,
+    if (!mt_feedback_is_trying(comm, arguments->collective,
                                arguments->count * arguments->element_bytes))
-        request->shape = mt_shape_make(request, arguments);
-    return request->shape ? 0 : prepare_slots(request, error);
+        *shape_out = mt_shape_make(request, arguments);
+    return 0;
 }
 
-static void use_shape(struct manta_request *request)
+static void use_shape(struct manta_request *request, struct mt_shape *shape)
 {
-    struct mt_shape *shape = request->shape;
     request->entry = shape->entry;
     request->call = shape->call;
+    mt_cache_touch(request->comm, shape->entry);
+    if (shape->direct == MT_DIRECT_NOT)
+        return;
+    request->shape = shape;
     request->segments = 1;
     request->transfer.status = MANTA_EAGAIN;
     shape->users++;
     shape->entry->users++;
-    mt_cache_touch(request->comm, shape->entry);
+}
+
+/* What carries the call out: a shape, or slots of its plan. */
+static int provide(struct manta_request *request, const struct mt_arguments *arguments,
+                   struct mt_shape **shape, struct mt_error *error)
+{
+    int rc = *shape ? 0 : prepare(request, arguments, shape, error);
+    if (rc)
+        return rc;
+    if (*shape)
+        use_shape(request, *shape);
+    return request->shape ? 0 : prepare_slots(request, error);
 }
 
 static void activate(struct manta_request *request)
@@ -168,11 +182,11 @@ static void deactivate(struct manta_request *request)
 }
 
 static void fill(struct manta_request *request, struct manta_comm *comm,
-                 const struct mt_arguments *arguments, struct mt_shape *shape)
+                 const struct mt_arguments *arguments)
 {
     request->comm = comm;
     request->entry = NULL;
-    request->shape = shape;
+    request->shape = NULL;
     request->instance = NULL;
     request->count = arguments->count;
     request->dtype = arguments->dtype;
@@ -200,9 +214,9 @@ static int open_call(struct manta_comm *comm, const struct mt_arguments *argumen
     struct manta_request *request = request_take(comm);
     if (!request)
         return mt_error_set(error, MANTA_ENOMEM, "no memory for a request");
-    fill(request, comm, arguments, shape);
+    fill(request, comm, arguments);
     if (arguments->count > 0) {
-        int rc = shape ? 0 : prepare(request, arguments, error);
+        int rc = provide(request, arguments, &shape, error);
         if (rc) {
             request_give(comm, request);
             return rc;
@@ -211,10 +225,7 @@ static int open_call(struct manta_comm *comm, const struct mt_arguments *argumen
     } else {
         request->call = mt_arguments_call(arguments);
     }
-    if (request->shape)
-        use_shape(request);
-    number_call(request, arguments,
-                request->shape ? request->shape->call_hash : mt_call_hash(&request->call));
+    number_call(request, arguments, shape ? shape->call_hash : mt_call_hash(&request->call));
     *request_out = request;
     return 0;
 }
@@ -296,17 +307,18 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
         return not_opened(comm, arguments, &error);
     struct manta_request *request = *request_out;
     comm->quiet_since_ns = 0;
-    if (request->shape && request->entry->connected && comm->queued == 0)
+    int is_fused = request->shape && request->shape->direct == MT_DIRECT_FUSED;
+    if (request->shape && request->entry->connected && (!is_fused || comm->queued == 0))
         mt_engine_post(request);
     time_call(request);
-    if (request->shape && looks > 0)
+    if (is_fused && looks > 0)
         mt_engine_look(request, looks);
     if (arguments->count == 0 || (request->shape && request->done_segments)) {
         end(request, 0, ended_ns(request, request->call.posted_ns));
         return 0;
     }
     activate(request);
-    request->queued = request->shape ? request->transfer.status == MANTA_EAGAIN
+    request->queued = request->shape ? is_fused && request->transfer.status == MANTA_EAGAIN
                                      : request->entry->plan->fused_count > 0;
     comm->queued += request->queued;
     if (!request->shape)
@@ -323,7 +335,7 @@ int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
     struct manta_request *request = *request_out;
     request->posted = 1;
     mt_wait_posted(comm, 1);
-    if (request->shape && !request->queued)
+    if (request->shape && request->shape->direct == MT_DIRECT_FUSED && !request->queued)
         mt_engine_await(request);
     else
         (void)mt_engine_progress(comm); /* an error is kept for test or wait */

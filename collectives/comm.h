@@ -84,6 +84,8 @@ struct mt_slot {
     uint64_t *block_start; /* [blocks + 1] bytes from the buffers' base */
     uint64_t *block_bytes; /* [blocks] */
     uint64_t stride_bytes; /* of a scratch block */
+    uint64_t bound_count;  /* what the blocks are those of: a call of one segment; 0: of another */
+    uint64_t bound_element_bytes;
     struct manta_transport_request *requests; /* [steps] */
 };
 
@@ -113,7 +115,7 @@ struct mt_entry {
     uint32_t *region_first;  /* [regions] first block of each */
     uint32_t users;          /* calls under way */
     uint32_t connected;      /* all peers are */
-    uint32_t direct;         /* one fused step and nothing else: needs no slot (shape.c) */
+    uint32_t direct;         /* enum mt_direct: what a call of one segment is */
     uint32_t peer_count;
     uint32_t *peers; /* ranks that the plan names */
     struct mt_instance *idle;
@@ -128,8 +130,11 @@ struct mt_cache {
     struct mt_entry *newest, *oldest;
 };
 
-/* A call that was made before and may be made again with other buffers: its plan is one fused step,
- * and nothing of it but buffers and number remains to be found out. */
+/* Plans of which one operation of a transport is all: such a call needs no slot (shape.c). */
+enum mt_direct { MT_DIRECT_NOT, MT_DIRECT_MESSAGE, MT_DIRECT_FUSED };
+
+/* A call that was made before and may be made again with other buffers: which plan, what it is
+ * called, and, where it is direct, all but buffers and number. */
 struct mt_shape {
     struct mt_entry *entry; /* NULL: the place is free */
     uint32_t users;         /* calls under way */
@@ -137,9 +142,10 @@ struct mt_shape {
     uint64_t element_bytes;
     uint32_t in_place;
     uint32_t call_hash;
+    uint32_t direct;     /* enum mt_direct */
     struct mt_call call; /* but for sequence, history and time */
     struct manta_transport_fused_call fused;
-    uint64_t *offsets; /* [blocks + 1] of the blocks; room for ranks + 1 */
+    uint64_t *offsets; /* FUSED: [blocks + 1] of the blocks; room for ranks + 1 */
 };
 
 struct manta_request {
@@ -147,7 +153,7 @@ struct manta_request {
     struct manta_request *next; /* in comm->active, or in the pool */
     struct manta_request *made; /* in comm->requests */
     struct mt_entry *entry;     /* NULL: nothing to move */
-    struct mt_shape *shape;     /* `transfer` is all there is to the call; or NULL: see instance */
+    struct mt_shape *shape; /* direct: `transfer` is all there is to the call; or NULL: instance */
     struct mt_instance *instance;
     const char *src; /* bases: block b lies at base + block_start[b] */
     char *dst;
@@ -370,8 +376,7 @@ void mt_scratch_clear(struct manta_comm *comm);
 /* shape.c */
 /* The same call was made before, or NULL. */
 struct mt_shape *mt_shape_find(struct manta_comm *comm, struct mt_arguments *arguments);
-/* Remember the call of this request, whose plan (request->entry) is direct. NULL: no place or no
- * memory for it. */
+/* Remember the call of this request. NULL: no place or no memory for it. */
 struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_arguments *arguments);
 /* The fused step of such a plan, without buffers; offsets: [blocks + 1], which it uses. */
 struct manta_transport_fused_call mt_shape_fused(const struct manta_request *request,

@@ -23,6 +23,18 @@ static uint32_t plan_op(const struct manta_request *request)
     return request->op == MANTA_AVG ? MANTA_SUM : request->op;
 }
 
+static int hand_over(struct manta_comm *comm, const struct manta_transport_message *message,
+                     int is_send, struct manta_transport_request *transfer)
+{
+    const struct mt_endpoint *endpoint = endpoint_of(comm, message->peer);
+    int rc = is_send ? endpoint->transport->send(endpoint->handle, message, transfer)
+                     : endpoint->transport->recv(endpoint->handle, message, transfer);
+    if (rc == 0)
+        mt_count(is_send ? &comm->counters.sent_bytes : &comm->counters.received_bytes,
+                 message->bytes);
+    return rc;
+}
+
 static int issue_message(struct manta_request *request, uint32_t slot_index,
                          const struct manta_plan_step *step,
                          struct manta_transport_request *transfer)
@@ -47,14 +59,8 @@ static int issue_message(struct manta_request *request, uint32_t slot_index,
         return STEP_DONE;
     message.id.segment = (uint32_t)request->instance->slots[slot_index].segment;
     message.id.number = step->number;
-    const struct mt_endpoint *endpoint = endpoint_of(comm, step->peer);
-    int send = step->kind == MANTA_PLAN_SEND;
-    int rc = send ? endpoint->transport->send(endpoint->handle, &message, transfer)
-                  : endpoint->transport->recv(endpoint->handle, &message, transfer);
-    if (rc)
-        return rc;
-    mt_count(send ? &comm->counters.sent_bytes : &comm->counters.received_bytes, message.bytes);
-    return transfer->status;
+    int rc = hand_over(comm, &message, step->kind == MANTA_PLAN_SEND, transfer);
+    return rc ? rc : transfer->status;
 }
 
 /* The blocks that a fused step's members read, from the first to the last of them, in elements; and
@@ -330,20 +336,44 @@ static int connect_peers(struct manta_request *request, uint32_t *peer_out)
 static void finish_direct(struct manta_request *request)
 {
     request->done_segments = 1;
-    if (request->op == MANTA_AVG)
+    if (request->op == MANTA_AVG && request->shape->direct == MT_DIRECT_FUSED)
         divide_blocks(request, request->shape->offsets, NULL);
 }
 
-void mt_engine_post(struct manta_request *request)
+static int post_fused(struct manta_request *request, struct manta_transport_request *transfer)
 {
-    struct manta_transport_request *transfer = &request->transfer;
     const struct mt_endpoint *endpoint = &request->comm->endpoints[request->comm->fused_endpoint];
     struct manta_transport_fused_call *call = &request->shape->fused;
     call->id = request->id;
     call->src = request->src;
     call->dst = request->dst;
     transfer->peer = MANTA_PLAN_NONE;
-    int rc = endpoint->transport->fused_post(endpoint->handle, call, transfer);
+    return endpoint->transport->fused_post(endpoint->handle, call, transfer);
+}
+
+static int post_message(struct manta_request *request, struct manta_transport_request *transfer)
+{
+    const struct manta_plan *plan = request->entry->plan;
+    const struct manta_plan_step *step = &plan->steps[0];
+    int is_src = plan->locations[step->location_first].buffer == MANTA_PLAN_SRC;
+    struct manta_transport_buffer buffer = {.address = is_src ? (void *)(uintptr_t)request->src
+                                                              : request->dst,
+                                            .bytes = request->count * request->element_bytes};
+    struct manta_transport_message message = {.id = request->id,
+                                              .peer = step->peer,
+                                              .buffer_count = 1,
+                                              .buffers = &buffer,
+                                              .bytes = buffer.bytes};
+    message.id.number = step->number;
+    transfer->peer = step->peer;
+    return hand_over(request->comm, &message, step->kind == MANTA_PLAN_SEND, transfer);
+}
+
+void mt_engine_post(struct manta_request *request)
+{
+    struct manta_transport_request *transfer = &request->transfer;
+    int rc = request->shape->direct == MT_DIRECT_FUSED ? post_fused(request, transfer)
+                                                       : post_message(request, transfer);
     if (rc)
         transfer->status = rc; /* MANTA_EAGAIN: to be posted again */
     else if (transfer->status == 0)

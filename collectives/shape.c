@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Shapes: calls that were made before. A program makes the same few calls again and again, with the
- * same arguments and perhaps other buffers. Where the plan is one fused step, checking, choice,
- * plan, binding and what the transport prepares are then the same too, and are kept here; such a
- * call costs a look into this table, a number and a line in the recorder.
+ * same arguments and perhaps other buffers. Checking, choice and plan are then the same too, and
+ * are kept here. Where the plan is one fused step or one message, so are binding and what the
+ * transport prepares; such a call costs a look into this table, a number and a line in the
+ * recorder.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -77,8 +78,10 @@ struct mt_shape *mt_shape_find(struct manta_comm *comm, struct mt_arguments *arg
 }
 
 /* A free place, else one that no call is using: another one each time, so that calls in turn which
- * may be in the same places do not drive each other out for ever. */
-static struct mt_shape *place_for(struct manta_comm *comm, const struct mt_arguments *arguments)
+ * may be in the same places do not drive each other out for ever. Who gains less from its place
+ * does not take that of one who gains more. */
+static struct mt_shape *place_for(struct manta_comm *comm, const struct mt_arguments *arguments,
+                                  enum mt_direct direct)
 {
     uint32_t place = first_place(arguments->count, key_of(arguments)), turn = comm->shape_turn++;
     struct mt_shape *found = NULL;
@@ -86,7 +89,7 @@ static struct mt_shape *place_for(struct manta_comm *comm, const struct mt_argum
         struct mt_shape *shape = &comm->shapes[(place + (turn + way) % WAYS) % MT_SHAPES];
         if (!shape->entry)
             return shape;
-        if (shape->users == 0 && !found)
+        if (shape->users == 0 && shape->direct <= (uint32_t)direct && !found)
             found = shape;
     }
     return found;
@@ -108,16 +111,28 @@ struct manta_transport_fused_call mt_shape_fused(const struct manta_request *req
     };
 }
 
+/* A message of several segments is several messages. */
+static enum mt_direct direct_of(struct manta_request *request)
+{
+    enum mt_direct direct = (enum mt_direct)request->entry->direct;
+    if (direct == MT_DIRECT_MESSAGE)
+        mt_bind_segments(request->comm, request);
+    return direct == MT_DIRECT_MESSAGE && request->segments > 1 ? MT_DIRECT_NOT : direct;
+}
+
 struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_arguments *arguments)
 {
     struct manta_comm *comm = request->comm;
     struct mt_entry *entry = request->entry;
     const struct manta_plan *plan = entry->plan;
-    struct mt_shape *shape = plan->blocks > comm->ranks ? NULL : place_for(comm, arguments);
+    enum mt_direct direct = direct_of(request);
+    if (direct == MT_DIRECT_FUSED && plan->blocks > comm->ranks)
+        return NULL;
+    struct mt_shape *shape = place_for(comm, arguments, direct);
     uint64_t *offsets = shape ? shape->offsets : NULL;
-    if (shape && !offsets)
+    if (direct == MT_DIRECT_FUSED && shape && !offsets)
         offsets = malloc(((size_t)comm->ranks + 1) * sizeof(*offsets));
-    if (!offsets)
+    if (!shape || (direct == MT_DIRECT_FUSED && !offsets))
         return NULL;
     memset(shape, 0, sizeof(*shape));
     shape->entry = entry;
@@ -128,7 +143,9 @@ struct mt_shape *mt_shape_make(struct manta_request *request, const struct mt_ar
     shape->offsets = offsets;
     shape->call = request->call;
     shape->call_hash = mt_call_hash(&shape->call);
-    shape->fused = mt_shape_fused(request, offsets);
+    shape->direct = direct;
+    if (direct == MT_DIRECT_FUSED)
+        shape->fused = mt_shape_fused(request, offsets);
     return shape;
 }
 

@@ -387,10 +387,11 @@ int mt_wait(struct manta_request *request, uint64_t timeout_ns)
     uint32_t looks_between = LOOKS_PER_CLOCK;
 
     /* Who gives the core away gets it back late: look at all peers before. */
+    int is_fused = request->shape && request->shape->direct == MT_DIRECT_FUSED;
     if (comm->settings.oversubscribed)
-        looks_between = request->shape ? 1 : comm->sweep;
-    if (request->shape && request->posted && timeout_ns > 0 &&
-        request->result == MANTA_INPROGRESS && look_directly(request, begun_ns) == 0)
+        looks_between = is_fused ? 1 : comm->sweep;
+    if (is_fused && request->posted && timeout_ns > 0 && request->result == MANTA_INPROGRESS &&
+        look_directly(request, begun_ns) == 0)
         return 0;
     for (uint32_t looks = 1; request->result == MANTA_INPROGRESS; looks++) {
         int moved = mt_engine_progress(comm);

@@ -170,8 +170,6 @@ static int classify(struct mt_messages *messages, const struct manta_transport_m
                     struct mt_work *work)
 {
     work->is_long = message->bytes > messages->settings.eager_bytes;
-    work->is_direct = work->devices = work->starved = 0;
-    work->refusal = 0;
     if (message->flags & MANTA_MESSAGE_DIRECT) {
         if (messages->settings.wire->write == NULL)
             return check_device(messages, message, NULL);
@@ -206,16 +204,14 @@ int mt_work_begin(struct mt_messages *messages, const struct manta_transport_mes
         return mt_messages_error_set(messages, MANTA_EINVAL, message->peer, 0,
                                      "a message's pieces have %llu bytes together, it says %llu",
                                      (unsigned long long)sum, (unsigned long long)message->bytes);
+    memset((char *)work + offsetof(struct mt_work, done), 0,
+           offsetof(struct mt_work, piece) - offsetof(struct mt_work, done));
     int code = classify(messages, message, work);
     if (code != 0)
         return code;
     work->id = message->id;
     work->bytes = message->bytes;
-    work->done = work->taken = 0;
     work->pieces = (uint8_t)message->buffer_count;
-    work->announced = work->asked = work->counted = work->owed = work->unasked = work->ahead = 0;
-    work->again = 0;
-    work->offer = 0;
     request->peer = message->peer;
     request->status = MANTA_INPROGRESS;
     return 0;
@@ -243,6 +239,10 @@ void mt_work_scatter(const struct mt_work *work, uint64_t offset, const uint8_t 
                      uint64_t bytes)
 {
     struct iovec pieces[MANTA_PLAN_LOCATIONS];
+    if (work->pieces == 1 && offset + bytes <= work->piece[0].iov_len) {
+        memcpy((char *)work->piece[0].iov_base + offset, from, bytes);
+        return;
+    }
     uint32_t count = mt_work_pieces(work, offset, pieces, MANTA_PLAN_LOCATIONS);
     for (uint32_t i = 0; i < count && bytes > 0; i++) {
         uint64_t take = pieces[i].iov_len < bytes ? pieces[i].iov_len : bytes;

@@ -185,6 +185,10 @@ void mt_messages_advance(struct mt_messages *messages, uint32_t peer, uint32_t s
 void mt_messages_deliver(struct mt_messages *messages, uint32_t peer, uint32_t stream,
                          const void *payload, uint64_t bytes);
 
+/* begin and deliver for a frame that has come whole over stream 0. Returns as begin does. */
+int mt_messages_whole(struct mt_messages *messages, uint32_t peer, const struct mt_frame *frame,
+                      const void *payload);
+
 /* An RTR whose frame->part bytes are in memory: they are an offer. Returns as begin does. */
 int mt_messages_asked(struct mt_messages *messages, uint32_t peer, const struct mt_frame *frame,
                       const uint8_t *offer);

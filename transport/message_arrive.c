@@ -235,6 +235,45 @@ int mt_messages_begin(struct mt_messages *messages, uint32_t peer_rank, uint32_t
     return mt_messages_asked(messages, peer_rank, frame, NULL);
 }
 
+/* The oldest receive, if it waits for just this message and nothing else is to be thought of. */
+static struct manta_transport_request *expects(const struct mt_messages *messages,
+                                               const struct mt_peer *peer,
+                                               const struct mt_frame *frame)
+{
+    struct manta_transport_request *request = peer->recvs.first;
+    if (request == NULL || frame->type != MT_FRAME_EAGER || messages->aborted != 0 ||
+        peer->recvs_failure.code != 0 || peer->sinks[0].mode != MT_SINK_NONE)
+        return NULL;
+    const struct mt_work *work = mt_work_of(request);
+    return mt_id_equal(&work->id, &frame->id) && work->id.hash == frame->id.hash &&
+                   work->bytes == frame->bytes && !work->is_long && work->taken == 0 &&
+                   mt_chunks_of(frame->bytes) <= peer->granted
+               ? request
+               : NULL;
+}
+
+int mt_messages_whole(struct mt_messages *messages, uint32_t peer_rank,
+                      const struct mt_frame *frame, const void *payload)
+{
+    struct mt_peer *peer = messages->peers[peer_rank];
+    struct manta_transport_request *request = peer ? expects(messages, peer, frame) : NULL;
+    if (request == NULL) {
+        int code = mt_messages_begin(messages, peer_rank, 0, frame);
+        if (code == 0 && frame->part > 0)
+            mt_messages_deliver(messages, peer_rank, 0, payload, frame->part);
+        return code;
+    }
+    struct mt_work *work = mt_work_of(request);
+    uint32_t chunks = mt_chunks_of(frame->bytes);
+    peer->granted -= chunks;
+    peer->credit_due += chunks;
+    work->taken = work->done = work->bytes;
+    mt_work_scatter(work, 0, payload, work->bytes);
+    mt_recv_end(messages, peer, request, 0);
+    mt_peer_answer(messages, peer);
+    return 0;
+}
+
 int mt_messages_asked(struct mt_messages *messages, uint32_t peer_rank,
                       const struct mt_frame *frame, const uint8_t *offer)
 {

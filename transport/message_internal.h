@@ -23,6 +23,7 @@ struct mt_work {
     struct manta_transport_request *next, *previous;
     struct manta_transport_id id;
     uint64_t bytes;
+    /* From here to piece: 0 at first. */
     uint64_t done;     /* send: handed over; receive: in place */
     uint64_t taken;    /* send: by streams; receive: by frames that have begun */
     uint8_t pieces;    /* in piece[] */

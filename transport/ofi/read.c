@@ -89,12 +89,10 @@ static void take(struct mt_ofi_endpoint *endpoint, uint32_t rank, const struct m
         peer->is_lost |= mt_messages_asked(messages, rank, &frame, payload) != 0;
         return;
     }
-    if (mt_messages_begin(messages, rank, 0, &frame) != 0) {
+    if (mt_messages_whole(messages, rank, &frame, payload) != 0)
         peer->is_lost = 1;
-        return;
-    }
-    mt_messages_deliver(messages, rank, 0, payload, frame.part);
-    mt_count(&endpoint->copied_bytes, frame.part);
+    else
+        mt_count(&endpoint->copied_bytes, frame.part);
 }
 
 /* The one of those that came early whose turn it is, or NULL. */

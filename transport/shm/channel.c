@@ -312,13 +312,11 @@ static int take(struct mt_shm_endpoint *endpoint, struct mt_shm_peer *peer)
         violation(endpoint, peer, "position");
         return MANTA_ETRANSPORT;
     }
-    int code = mt_messages_begin(endpoint->messages, peer->rank, 0, &frame);
+    int code = mt_messages_whole(endpoint->messages, peer->rank, &frame, payload);
     if (code != 0) {
         peer->state = MT_SHM_LOST;
         return peer->failure = code;
     }
-    if (frame.part > 0)
-        mt_messages_deliver(endpoint->messages, peer->rank, 0, payload, frame.part);
     channel->received++;
     if (frame.part > MT_SHM_FRAME_INLINE ||
         channel->received - channel->reported >= channel->frames / 4)

@@ -276,12 +276,10 @@ static int take_frame(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
     const uint8_t *payload = bytes + MT_FRAME_BYTES;
     if (frame.type == MT_FRAME_RTR && frame.part > 0)
         return mt_messages_asked(endpoint->messages, peer->rank, &frame, payload);
-    int code = mt_messages_begin(endpoint->messages, peer->rank, 0, &frame);
-    if (code != 0 || frame.part == 0)
-        return code;
-    mt_messages_deliver(endpoint->messages, peer->rank, 0, payload, frame.part);
-    mt_count(&endpoint->copied_bytes, frame.part);
-    return 0;
+    int code = mt_messages_whole(endpoint->messages, peer->rank, &frame, payload);
+    if (code == 0)
+        mt_count(&endpoint->copied_bytes, frame.part);
+    return code;
 }
 
 /* The peer has found a lane dead: so it is here, before what was written over it is asked for. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls that were made before: more of them than are remembered, several of one shape and of many
  * under way, plans thrown away under them, failures while they are in use, and everything at
- * random. Ranks are threads that share memory, so that each collective is one fused step. */
+ * random. Ranks are threads that share memory, so that each collective is one fused step; or they
+ * are apart, and what is remembered are messages, and plans of several steps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -377,6 +378,62 @@ static void run(rank_fn *fn, void *arg)
     assert_int_equal(failed, 0);
 }
 
+/* Around the ring, so often that all places are taken: several under way of one count and of
+ * others, of one segment and of several. */
+static int around(struct manta_comm *comm, void *arg)
+{
+    enum { LONGEST = 40, UNDER_WAY = 3 };
+    int rank = manta_comm_rank(comm), next = (rank + 1) % RANKS, last = (rank + RANKS - 1) % RANKS;
+    int count = 0, failed = 0;
+    (void)arg;
+    for (int i = 0; i < 8 * MT_SHAPES && !failed; i++) {
+        int32_t out[UNDER_WAY][LONGEST], in[UNDER_WAY][LONGEST + 1];
+        struct manta_request *requests[2 * UNDER_WAY];
+        for (int k = 0; k < UNDER_WAY; k++) {
+            uint64_t length = (uint64_t)(1 + (i / 2 * 7 + k / 2) % LONGEST);
+            for (int j = 0; j < LONGEST; j++)
+                out[k][j] = (rank * 64 + k) * 64 + j;
+            memset(in[k], 0xee, sizeof(in[k]));
+            failed |= manta_recv_post(comm, in[k], length, MANTA_INT32, last, &requests[2 * k]);
+            failed |=
+                manta_send_post(comm, out[k], length, MANTA_INT32, next, &requests[2 * k + 1]);
+        }
+        for (int k = 0; k < 2 * UNDER_WAY && !failed; k++)
+            failed |= manta_wait(requests[k], UINT64_MAX);
+        for (int k = 0; k < UNDER_WAY && !failed; k++)
+            for (int j = 0; j <= LONGEST && !failed; j++)
+                failed |=
+                    in[k][j] != (j < 1 + (i / 2 * 7 + k / 2) % LONGEST ? (last * 64 + k) * 64 + j
+                                                                       : (int32_t)0xeeeeeeee);
+    }
+    return failed ? rank_fail(comm, "a message is wrong") : remembered(comm, &count);
+}
+
+static void run_apart(const char *transports, rank_fn *fn, void *arg)
+{
+    const struct ranks_options options = {.ranks = RANKS, .transports = transports, .nodes = RANKS};
+    under_way = 0;
+    assert_int_equal(ranks_run(&options, fn, arg), 0);
+}
+
+static void test_apart(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 2; seed++)
+        run_apart("tcp", at_random, &seed);
+    run_apart("tcp", around, NULL);
+    run(around, NULL);
+}
+
+/* Messages of several segments are several messages. */
+static void test_segments(void **state)
+{
+    (void)state;
+    setenv("MANTA_SEGMENT", "64", 1);
+    run_apart("tcp", around, NULL);
+    unsetenv("MANTA_SEGMENT");
+}
+
 static void test_more_than_places(void **state)
 {
     (void)state;
@@ -430,6 +487,8 @@ int main(void)
         cmocka_unit_test(test_failed_in_use),
         cmocka_unit_test(test_at_random),
         cmocka_unit_test(test_two_in_turn),
+        cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_segments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
