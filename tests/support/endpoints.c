@@ -10,13 +10,14 @@
 
 #include "core/clock.h"
 #include "core/stream.h"
+#include "tests/support/meeting.h"
 #include "transport/registry.h"
 
 enum { WAIT_S = 20, SPINS = 200, SLEEP_MS = 50 };
 
 struct endpoints_shared {
     const char *session;
-    pthread_barrier_t barrier;
+    struct meeting barrier;
     void **addresses;
     size_t *address_bytes;
     _Atomic int failed_to_open;
@@ -43,7 +44,7 @@ int endpoints_fail(const struct endpoints_rank *self, const char *format, ...)
 
 void endpoints_barrier(struct endpoints_rank *self)
 {
-    pthread_barrier_wait(&self->shared->barrier);
+    meeting_wait(&self->shared->barrier);
 }
 
 int endpoints_meet(struct endpoints_rank *self)
@@ -170,7 +171,7 @@ int endpoints_run(const char *transport, uint32_t ranks, endpoints_fn *fn, void 
     if (manta_session_create(session, sizeof(session)) != 0)
         return (int)ranks;
     shared.session = session;
-    pthread_barrier_init(&shared.barrier, NULL, ranks);
+    meeting_begin(&shared.barrier, ranks);
     for (uint32_t r = 0; r < ranks; r++) {
         threads[r].fn = fn;
         threads[r].rank = (struct endpoints_rank){.rank = r,
@@ -185,7 +186,7 @@ int endpoints_run(const char *transport, uint32_t ranks, endpoints_fn *fn, void 
         failed += threads[r].failed != 0;
         free(shared.addresses[r]);
     }
-    pthread_barrier_destroy(&shared.barrier);
+    meeting_end(&shared.barrier);
     free(shared.addresses);
     free(shared.address_bytes);
     free(threads);

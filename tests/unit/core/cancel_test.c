@@ -13,10 +13,11 @@
 #include "core/cancel.h"
 #include "core/control.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/meeting.h"
 
 enum { RANKS = 3 };
 
-static pthread_barrier_t phase;
+static struct meeting phase;
 static int flag;
 
 static void set_flag(int value)
@@ -31,9 +32,9 @@ static void run(struct group_rank *rank, void (*body)(struct group_rank *rank))
     set_flag(0);
     group_ranks_init(rank, RANKS, session);
     rank[1].cancel = &flag;
-    pthread_barrier_init(&phase, NULL, RANKS);
+    meeting_begin(&phase, RANKS);
     group_ranks_run(rank, RANKS, body);
-    pthread_barrier_destroy(&phase);
+    meeting_end(&phase);
 }
 
 static void await_failure(struct group_rank *rank, int timeout_ms)
@@ -48,7 +49,7 @@ static void rank_1_gives_up(struct group_rank *rank)
     if (rank->rank == 1)
         set_flag(1);
     await_failure(rank, 10000);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void the_others_are_told(void **state)
@@ -69,7 +70,7 @@ static void rank_1_is_too_late(struct group_rank *rank)
     if (rank->rank == 1)
         set_flag(1);
     await_failure(rank, 200); /* four looks, were there any */
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void a_whole_group_is_not_given_up(void **state)

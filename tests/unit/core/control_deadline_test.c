@@ -14,10 +14,11 @@
 #include "core/clock.h"
 #include "core/control_impl.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/meeting.h"
 
 enum { RANKS = 4, LATE_RANK = 2 };
 
-static pthread_barrier_t phase;
+static struct meeting phase;
 
 static struct mt_call barrier_call(uint64_t posted_ago_ns)
 {
@@ -49,14 +50,14 @@ static void post_and_go(struct group_rank *rank)
     if (!*is_one_late || rank->rank != LATE_RANK)
         mt_record_begin(record, &call);
     mt_control_set_record(control, record);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
     while (!*is_one_late && asked(control) == 0 && mt_clock_now_ns() < until_ns)
         (void)poll(&wake, 1, 10);
     if (*is_one_late ? poll(&wake, 1, 10000) != 1 : asked(control) == 0)
         rank->result = -100;
     mt_control_failure(control, &rank->error);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_control_set_record(control, NULL);
     mt_record_destroy(record);
 }
@@ -68,9 +69,9 @@ static void run(struct group_rank *rank, void (*body)(struct group_rank *rank), 
     group_ranks_init(rank, RANKS, session);
     for (uint32_t r = 0; r < RANKS; r++)
         rank[r].arg = &flag;
-    pthread_barrier_init(&phase, NULL, RANKS);
+    meeting_begin(&phase, RANKS);
     group_ranks_run(rank, RANKS, body);
-    pthread_barrier_destroy(&phase);
+    meeting_end(&phase);
     for (uint32_t r = 0; r < RANKS; r++)
         assert_int_equal(rank[r].result, 0);
 }
@@ -115,12 +116,12 @@ static void post_and_forget(struct group_rank *rank)
     for (int i = 0; rank->rank == LATE_RANK && i < 2 * MT_RECORD_CALLS; i++)
         mt_record_end(record, mt_record_begin(record, &later), 0, mt_clock_now_ns());
     mt_control_set_record(control, record);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (*has_left && rank->rank == LATE_RANK) {
         mt_group_leave(rank->group);
         rank->group = NULL;
     }
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
     while (rank->group && rank->rank != LATE_RANK && asked(control) == 0 &&
            mt_clock_now_ns() < until_ns)
@@ -129,7 +130,7 @@ static void post_and_forget(struct group_rank *rank)
         rank->result = -100;
     if (rank->group)
         mt_control_failure(control, &rank->error);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->group)
         mt_control_set_record(control, NULL);
     mt_record_destroy(record);

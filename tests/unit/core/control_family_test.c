@@ -13,10 +13,11 @@
 #include "core/control.h"
 #include "core/session_own.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/meeting.h"
 
 enum { RANKS = 3 };
 
-static pthread_barrier_t phase;
+static struct meeting phase;
 static char sessions[2][512]; /* of the child, and of the child's child */
 
 static void run(struct group_rank *rank, void (*body)(struct group_rank *rank), int *arg)
@@ -28,9 +29,9 @@ static void run(struct group_rank *rank, void (*body)(struct group_rank *rank), 
     group_ranks_init(rank, RANKS, session);
     for (int r = 0; r < RANKS; r++)
         rank[r].arg = arg;
-    pthread_barrier_init(&phase, NULL, RANKS);
+    meeting_begin(&phase, RANKS);
     group_ranks_run(rank, RANKS, body);
-    pthread_barrier_destroy(&phase);
+    meeting_end(&phase);
     for (int i = 0; i < 2; i++)
         mt_session_forget(sessions[i]);
 }
@@ -66,12 +67,12 @@ static void join_without_rank_2(struct group_rank *rank)
     struct mt_group *child = NULL;
     const int *is_first = rank->arg;
     uint32_t child_rank = *is_first ? (rank->rank + 1) % RANKS : rank->rank;
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 2)
         rank_2_dies(rank->group);
     else
         rank->result = split_from(rank->group, 0, child_rank, RANKS, &child, &rank->error);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void death_of_one_who_should_join_ends_the_wait(void **state)
@@ -98,7 +99,7 @@ static void fail_after(struct group_rank *rank)
         if (rank->result == 0)
             mt_group_made(child);
     }
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 2 && *by_abort)
         mt_control_abort(rank->group->control, "enough");
     else if (rank->rank == 2)
@@ -108,7 +109,7 @@ static void fail_after(struct group_rank *rank)
         await(child, &rank->error);
     else if (child)
         mt_control_failure(child->control, &rank->error);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_group_leave(child);
 }
 
@@ -149,18 +150,18 @@ static void abort_the_failed(struct group_rank *rank)
         if (rank->result == 0)
             mt_group_made(child);
     }
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 2)
         rank_2_dies(rank->group);
     await(rank->group, &error);
     if (error.code != MANTA_EPEER || (child && mt_control_failed(child->control)))
         rank->result = -100;
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 2)
         mt_control_abort(rank->group->control, "give up");
     if (child)
         await(child, &rank->error);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_group_leave(child);
 }
 
@@ -187,14 +188,14 @@ static void abort_grandparent(struct group_rank *rank)
     }
     if (rank->result == 0)
         mt_group_made(grandchild);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_group_leave(child);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 0)
         mt_control_abort(rank->group->control, NULL);
     if (grandchild)
         await(grandchild, &rank->error);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_group_leave(grandchild);
 }
 

@@ -16,10 +16,11 @@
 #include "core/listener.h"
 #include "core/stream.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/meeting.h"
 
 enum { RANKS = 6, FAR = 0, LEAVING = 3 }; /* ranks 0 and 3 of 6 are no neighbours */
 
-static pthread_barrier_t phase;
+static struct meeting phase;
 static int far_end = -1; /* rank 0's end of the stream */
 static int comes_late;   /* 1: at the last moment */
 static _Thread_local const struct mt_group *leaving;
@@ -67,13 +68,13 @@ static void unlisten_after_stream(const struct mt_group *group, int kind)
 
 static void leave_alone(struct group_rank *rank)
 {
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == LEAVING) {
         leaving = rank->group;
         mt_group_leave(rank->group);
         rank->group = NULL;
     }
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void leave(int late)
@@ -83,9 +84,9 @@ static void leave(int late)
     comes_late = late;
     assert_int_equal(manta_session_create(session, sizeof session), 0);
     group_ranks_init(rank, RANKS, session);
-    pthread_barrier_init(&phase, NULL, RANKS);
+    meeting_begin(&phase, RANKS);
     group_ranks_run(rank, RANKS, leave_alone);
-    pthread_barrier_destroy(&phase);
+    meeting_end(&phase);
     for (int r = 0; r < RANKS; r++)
         assert_int_equal(rank[r].result, 0);
     assert_true(far_end >= 0);

@@ -18,8 +18,9 @@
 #include "core/wire.h"
 #include "tests/support/clock_shift.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/meeting.h"
 
-static pthread_barrier_t all, four, three; /* ranks that are there */
+static struct meeting all, four, three; /* ranks that are there */
 
 static int listen_as(struct mt_member *member)
 {
@@ -74,7 +75,7 @@ static void mend_slowly(struct group_rank *rank)
     char byte;
     if (rank->rank == 0)
         listener = listen_as(&rank->group->members[3]);
-    pthread_barrier_wait(&all);
+    meeting_wait(&all);
     if (rank->rank == 1 || rank->rank == 2)
         return;
     if (rank->rank == 0) {
@@ -84,7 +85,7 @@ static void mend_slowly(struct group_rank *rank)
         if (fd < 0 || is_readable(fd, 0) || is_readable(listener, 0))
             rank->result = -100;
     }
-    pthread_barrier_wait(&four);
+    meeting_wait(&four);
     if (rank->rank == 3)
         return;
     if (rank->rank == 0) {
@@ -95,7 +96,7 @@ static void mend_slowly(struct group_rank *rank)
     }
     if (mt_control_failed(rank->group->control))
         rank->result = -102;
-    pthread_barrier_wait(&three);
+    meeting_wait(&three);
 }
 
 static void a_slow_rank_is_dialled_once(void **state)
@@ -105,13 +106,13 @@ static void a_slow_rank_is_dialled_once(void **state)
     (void)state;
     assert_int_equal(manta_session_create(session, sizeof session), 0);
     group_ranks_init(rank, 6, session);
-    pthread_barrier_init(&all, NULL, 6);
-    pthread_barrier_init(&four, NULL, 4);
-    pthread_barrier_init(&three, NULL, 3);
+    meeting_begin(&all, 6);
+    meeting_begin(&four, 4);
+    meeting_begin(&three, 3);
     group_ranks_run(rank, 6, mend_slowly);
-    pthread_barrier_destroy(&three);
-    pthread_barrier_destroy(&four);
-    pthread_barrier_destroy(&all);
+    meeting_end(&three);
+    meeting_end(&four);
+    meeting_end(&all);
     for (int r = 0; r < 6; r++)
         assert_int_equal(rank[r].result, 0);
 }

@@ -17,17 +17,18 @@
 #include "core/clock.h"
 #include "core/control.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/meeting.h"
 
-static pthread_barrier_t phase;
+static struct meeting phase;
 
 static void run(uint32_t ranks, struct group_rank *rank, void (*body)(struct group_rank *rank))
 {
     char session[512];
     assert_int_equal(manta_session_create(session, sizeof session), 0);
     group_ranks_init(rank, ranks, session);
-    pthread_barrier_init(&phase, NULL, ranks);
+    meeting_begin(&phase, ranks);
     group_ranks_run(rank, ranks, body);
-    pthread_barrier_destroy(&phase);
+    meeting_end(&phase);
 }
 
 /* Until the group has failed here; the error goes to rank->error. */
@@ -41,7 +42,7 @@ static void await_failure(struct group_rank *rank)
 
 static void abort_by_one(struct group_rank *rank)
 {
-    pthread_barrier_wait(&phase); /* a rank that has not joined yet would fail to join */
+    meeting_wait(&phase); /* a rank that has not joined yet would fail to join */
     if (rank->rank == rank->ranks / 2)
         mt_control_abort(rank->group->control, "the loss is NaN");
     await_failure(rank);
@@ -98,7 +99,7 @@ static void stay_with_3(struct group_rank *rank)
 {
     struct mt_control *control = rank->group->control;
     uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank != 0 && rank->rank != 3)
         return;
     for (uint32_t r = 1; r < rank->ranks && rank->rank == 0; r++)
@@ -107,23 +108,23 @@ static void stay_with_3(struct group_rank *rank)
     if (rank->rank == 0)
         mt_control_abort(control, NULL);
     await_failure(rank);
-    pthread_barrier_wait(rank->arg);
+    meeting_wait(rank->arg);
 }
 
 static void those_that_stay_keep_in_touch(void **state)
 {
     (void)state;
     struct group_rank rank[8];
-    pthread_barrier_t both_failed;
+    struct meeting both_failed;
     char session[512];
     assert_int_equal(manta_session_create(session, sizeof session), 0);
     group_ranks_init(rank, 8, session);
     rank[0].arg = rank[3].arg = &both_failed;
-    pthread_barrier_init(&phase, NULL, 8);
-    pthread_barrier_init(&both_failed, NULL, 2);
+    meeting_begin(&phase, 8);
+    meeting_begin(&both_failed, 2);
     group_ranks_run(rank, 8, stay_with_3);
-    pthread_barrier_destroy(&both_failed);
-    pthread_barrier_destroy(&phase);
+    meeting_end(&both_failed);
+    meeting_end(&phase);
     assert_int_equal(rank[3].result, 0);
     assert_int_equal(rank[3].error.code, MANTA_EABORTED);
     assert_int_equal(rank[3].error.rank, 0);
@@ -132,7 +133,7 @@ static void those_that_stay_keep_in_touch(void **state)
 static void suspect_a_leaver(struct group_rank *rank)
 {
     struct mt_error cause;
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 2)
         return;
     mt_error_set_rank(&cause, MANTA_ETRANSPORT, 2, "tcp lost rank 2");
@@ -155,12 +156,12 @@ static void needing_a_rank_that_left(void **state)
 static void suspect_without_cause(struct group_rank *rank)
 {
     struct mt_error cause;
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_error_set_rank(&cause, MANTA_ETRANSPORT, 1, "tcp lost rank 1: checksum");
     if (rank->rank == 0)
         mt_control_suspect(rank->group->control, &cause);
     await_failure(rank);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void suspicion_becomes_failure(void **state)
@@ -222,11 +223,11 @@ static void play(struct group_rank *rank)
             mt_record_end(record, slot, 0, mt_clock_now_ns());
     }
     mt_control_set_record(rank->group->control, record);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank < scene->askers)
         mt_control_timeout(rank->group->control, &call);
     await_failure(rank);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_control_set_record(rank->group->control, NULL);
     mt_record_destroy(record);
 }
@@ -238,9 +239,9 @@ static void run_scene(uint32_t ranks, struct group_rank *rank, struct scene *sce
     group_ranks_init(rank, ranks, session);
     for (uint32_t r = 0; r < ranks; r++)
         rank[r].arg = scene;
-    pthread_barrier_init(&phase, NULL, ranks);
+    meeting_begin(&phase, ranks);
     group_ranks_run(rank, ranks, play);
-    pthread_barrier_destroy(&phase);
+    meeting_end(&phase);
     for (uint32_t r = 0; r < ranks; r++)
         assert_int_equal(rank[r].result, 0);
 }
@@ -339,11 +340,11 @@ static void mismatch_of_a_message(struct group_rank *rank)
         call = broadcast_call(5, 1024, 2);
     mt_record_begin(record, &call);
     mt_control_set_record(rank->group->control, record);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 0)
         mt_control_mismatch(rank->group->control, &call, 1);
     await_failure(rank);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_control_set_record(rank->group->control, NULL);
     mt_record_destroy(record);
 }
@@ -366,7 +367,7 @@ static void mismatch_with_a_leaver(struct group_rank *rank)
 {
     struct mt_record *record = mt_record_create();
     struct mt_call call = allreduce_call(0, 512);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     while (rank->rank == 0 && !mt_control_left(rank->group->control, 1, NULL))
         sched_yield();
     while (call.sequence < 5) {
@@ -404,11 +405,11 @@ static void receive_without_sender(struct group_rank *rank)
     struct mt_call last = allreduce_call(9, 1);
     mt_record_begin(record, rank->rank == 0 ? &recv : &last);
     mt_control_set_record(rank->group->control, record);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 0)
         mt_control_timeout(rank->group->control, &recv);
     await_failure(rank);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_control_set_record(rank->group->control, NULL);
     mt_record_destroy(record);
 }
@@ -463,12 +464,12 @@ static void exchanges_carry_64_kib(void **state)
 static void exchange_but_one(struct group_rank *rank)
 {
     struct group_parts out;
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 3)
         await_failure(rank);
     else
         rank->result = group_rank_exchange(rank, "x", 1, MT_SECOND, &out);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void exchange_names_who_is_missing(void **state)
@@ -488,14 +489,14 @@ static void exchange_names_who_is_missing(void **state)
 static void exchange_after_the_abort(struct group_rank *rank)
 {
     struct group_parts out;
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 0)
         mt_control_abort(rank->group->control, NULL);
     if (rank->rank != 1)
         await_failure(rank);
     rank->result = group_rank_exchange(rank, "x", 1, 20 * MT_SECOND, &out);
     free(out.storage);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void an_abort_may_overtake_the_last_pieces(void **state)
@@ -511,14 +512,14 @@ static void fail_everywhere_at_once(struct group_rank *rank)
 {
     struct mt_error error;
     mt_error_set_rank(&error, MANTA_ETRANSPORT, (int)rank->rank, "cause %u", rank->rank);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_control_fail(rank->group->control, &error);
     mt_control_fail(rank->group->control, &error);
     mt_control_abort(rank->group->control, NULL);
     await_failure(rank);
     if (rank->error.code != MANTA_ETRANSPORT)
         rank->result = -100;
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void first_failure_stays(void **state)

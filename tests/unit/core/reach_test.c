@@ -19,8 +19,9 @@
 #include "core/service.h"
 #include "core/stream.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/meeting.h"
 
-static pthread_barrier_t phase;
+static struct meeting phase;
 
 static void take_and_close(void *arg, int fd, uint32_t from, uint32_t index)
 {
@@ -105,10 +106,10 @@ static void reach_one_another(struct group_rank *rank)
 {
     struct mt_reach reach;
     rank->result = mt_stream_listen(rank->group, MT_STREAM_TCP, take_and_close, NULL, NULL);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 0 && rank->result == 0)
         rank->result = dial_the_second(rank);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     mt_reach_look(rank->group, 0, &reach);
     if (rank->rank == 1 && (reach.how != MT_REACH_CAME || !is_at(&reach.peer, "127.0.0.1")))
         rank->result = -105;
@@ -122,9 +123,9 @@ static void what_answered_is_known(void **state)
     (void)state;
     assert_int_equal(manta_session_create(session, sizeof session), 0);
     group_ranks_init(rank, 2, session);
-    pthread_barrier_init(&phase, NULL, 2);
+    meeting_begin(&phase, 2);
     group_ranks_run(rank, 2, reach_one_another);
-    pthread_barrier_destroy(&phase);
+    meeting_end(&phase);
     for (int r = 0; r < 2; r++) {
         if (rank[r].result)
             print_error("rank %d: %d %s\n", r, rank[r].result, rank[r].error.sentence);

@@ -24,8 +24,9 @@
 #include "core/stream.h"
 #include "core/wire.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/meeting.h"
 
-static pthread_barrier_t phase;
+static struct meeting phase;
 
 static void run(uint32_t ranks, struct group_rank *rank, void (*body)(struct group_rank *rank),
                 void *arg)
@@ -35,9 +36,9 @@ static void run(uint32_t ranks, struct group_rank *rank, void (*body)(struct gro
     group_ranks_init(rank, ranks, session);
     for (uint32_t r = 0; r < ranks; r++)
         rank[r].arg = arg;
-    pthread_barrier_init(&phase, NULL, ranks);
+    meeting_begin(&phase, ranks);
     group_ranks_run(rank, ranks, body);
-    pthread_barrier_destroy(&phase);
+    meeting_end(&phase);
     for (uint32_t r = 0; r < ranks; r++) {
         if (rank[r].result)
             print_error("rank %u: %d %s\n", r, rank[r].result, rank[r].error.sentence);
@@ -98,10 +99,10 @@ static void connect_0_to_1(struct group_rank *rank)
     struct both_ends *ends = rank->arg;
     if (rank->rank == 1 && !ends->early)
         rank->result = mt_stream_listen(rank->group, ends->kind, take, NULL, &ends->inbox);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 0)
         rank->result = dial(rank, 1, ends->kind, 7, &ends->dialled_fd);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 1 && ends->early)
         rank->result = mt_stream_listen(rank->group, ends->kind, take, NULL, &ends->inbox);
     if (rank->rank == 1 && rank->result == 0)
@@ -116,7 +117,7 @@ static void connect_0_to_1(struct group_rank *rank)
         mt_fd_close(fd);
         mt_fd_close(ends->dialled_fd);
     }
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void streams_connect(void **state)
@@ -139,7 +140,7 @@ static void say_early_and_close(struct group_rank *rank)
     int fd = -1, second_fd = -1;
     if (rank->rank == 1)
         mt_stream_unlisten(rank->group, MT_STREAM_CONTROL);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 0) {
         rank->result = dial(rank, 1, MT_STREAM_CONTROL, 7, &fd);
         if (rank->result == 0 && send(fd, "failed", 6, MSG_NOSIGNAL) != 6)
@@ -149,7 +150,7 @@ static void say_early_and_close(struct group_rank *rank)
             rank->result = dial(rank, 1, MT_STREAM_TCP, 0, &second_fd);
         mt_fd_close(second_fd);
     }
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     if (rank->rank == 1) {
         rank->result = mt_stream_listen(rank->group, MT_STREAM_CONTROL, take, NULL, &ends->inbox);
         if (rank->result == 0)
@@ -160,7 +161,7 @@ static void say_early_and_close(struct group_rank *rank)
             rank->result = -101;
         mt_fd_close(fd);
     }
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void a_control_link_is_heard_after_its_end(void **state)
@@ -185,13 +186,13 @@ static void connect_all_and_close(struct group_rank *rank)
 {
     struct inbox inbox = {0};
     rank->result = mt_stream_listen(rank->group, MT_STREAM_SHM, take_and_close, NULL, &inbox);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     for (uint32_t i = 0; i < 2 * rank->ranks && rank->result == 0; i++) {
         int fd;
         rank->result = dial(rank, i % rank->ranks, MT_STREAM_SHM, i, &fd);
         mt_fd_close(fd);
     }
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
     uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
     while (atomic_load(&inbox.count) < 2 * (int)rank->ranks && mt_clock_now_ns() < until_ns)
         sched_yield();
@@ -229,7 +230,7 @@ static void cancel_and_expire(struct group_rank *rank)
         if (rank->result == 0 && dial(rank, 1, MT_STREAM_SHM, 0, &fd) != MANTA_ETIMEOUT)
             rank->result = -2;
     }
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
 }
 
 static void dialling_ends(void **state)

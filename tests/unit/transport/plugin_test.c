@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "tests/support/meeting.h"
 #include "transport/plugin.h"
 #include "transport/registry.h"
 
@@ -174,7 +175,7 @@ static void test_writers(void **state)
 
 struct load {
     const char *path;
-    pthread_barrier_t *barrier;
+    struct meeting *barrier;
     const struct manta_transport *transport;
     int code;
 };
@@ -183,7 +184,7 @@ static void *load(void *arg)
 {
     struct load *own = arg;
     struct mt_error error;
-    pthread_barrier_wait(own->barrier);
+    meeting_wait(own->barrier);
     own->code = mt_plugin_load(own->path, &own->transport, &error);
     return NULL;
 }
@@ -193,20 +194,20 @@ static void test_once(void **state)
 {
     struct load loads[THREADS];
     pthread_t threads[THREADS];
-    pthread_barrier_t barrier;
+    struct meeting barrier;
     char path[PATH_BYTES], other[PATH_BYTES + 16];
     (void)state;
     strcpy(path, copy("reference", "once"));
     snprintf(other, sizeof other, "%s/link.so", folder);
     assert_int_equal(symlink(path, other), 0);
-    pthread_barrier_init(&barrier, NULL, THREADS);
+    meeting_begin(&barrier, THREADS);
     for (int i = 0; i < THREADS; i++) {
         loads[i] = (struct load){.path = i % 2 ? path : other, .barrier = &barrier};
         assert_int_equal(pthread_create(&threads[i], NULL, load, &loads[i]), 0);
     }
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    pthread_barrier_destroy(&barrier);
+    meeting_end(&barrier);
     for (int i = 0; i < THREADS; i++) {
         assert_int_equal(loads[i].code, 0);
         assert_ptr_equal(loads[i].transport, loads[0].transport);

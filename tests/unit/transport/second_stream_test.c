@@ -18,9 +18,10 @@
 #include "core/service.h"
 #include "core/stream.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/meeting.h"
 #include "transport/registry.h"
 
-static pthread_barrier_t phase;
+static struct meeting phase;
 
 struct second {
     const char *transport; /* NULL: the control plane */
@@ -59,16 +60,16 @@ static void dial_twice(struct group_rank *rank)
 {
     const struct second *second = rank->arg;
     int fds[3] = {-1, -1, -1};
-    pthread_barrier_wait(&phase); /* rank 1 listens, and does not look */
+    meeting_wait(&phase); /* rank 1 listens, and does not look */
     for (int i = second->transport == NULL; i < 2; i++)
         fds[i] = dial(rank, second->kind);
     if (!closes(fds[1]))
         rank->result = -100;
-    pthread_barrier_wait(&phase);
-    pthread_barrier_wait(&phase); /* rank 1 has looked */
+    meeting_wait(&phase);
+    meeting_wait(&phase); /* rank 1 has looked */
     fds[2] = dial(rank, second->kind);
-    pthread_barrier_wait(&phase);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
+    meeting_wait(&phase);
     if (!closes(fds[2]) || (second->transport && !is_open(fds[0])))
         rank->result = -101;
     for (int i = 0; i < 3; i++)
@@ -98,14 +99,14 @@ static void be_dialled(struct group_rank *rank)
     void *endpoint = NULL;
     if (transport)
         rank->result = transport->open(&params, &endpoint, &error);
-    pthread_barrier_wait(&phase);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
+    meeting_wait(&phase);
     look(transport, endpoint);
-    pthread_barrier_wait(&phase);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
+    meeting_wait(&phase);
     look(transport, endpoint);
-    pthread_barrier_wait(&phase);
-    pthread_barrier_wait(&phase);
+    meeting_wait(&phase);
+    meeting_wait(&phase);
     if (transport && endpoint)
         transport->close(endpoint);
 }
@@ -117,7 +118,7 @@ static void run_rank(struct group_rank *rank)
     else
         be_dialled(rank);
     if (rank->rank == 0)
-        pthread_barrier_wait(&phase); /* rank 1 closes only now */
+        meeting_wait(&phase); /* rank 1 closes only now */
     if (mt_control_failed(rank->group->control)) {
         mt_control_failure(rank->group->control, &rank->error);
         rank->result = rank->error.code;
@@ -135,9 +136,9 @@ static void the_first_stream_stays(void **state)
         assert_int_equal(manta_session_create(session, sizeof session), 0);
         group_ranks_init(rank, 2, session);
         rank[0].arg = rank[1].arg = &seconds[i];
-        pthread_barrier_init(&phase, NULL, 2);
+        meeting_begin(&phase, 2);
         group_ranks_run(rank, 2, run_rank);
-        pthread_barrier_destroy(&phase);
+        meeting_end(&phase);
         for (int r = 0; r < 2; r++) {
             if (rank[r].result)
                 print_error("kind %d, rank %d: %d %s\n", seconds[i].kind, r, rank[r].result,

@@ -18,6 +18,7 @@
 
 #include "core/clock.h"
 #include "core/group.h"
+#include "tests/support/meeting.h"
 #include "tests/support/ranks.h"
 #include "tests/support/scarce.h"
 #include "tests/support/traffic.h"
@@ -32,7 +33,7 @@ static uint8_t *sources[RANKS][SIZES];
 static struct scene {
     char session[512];
     int nth;
-    pthread_barrier_t barrier;
+    struct meeting barrier;
     _Atomic int failed;  /* ranks that cannot go on */
     _Atomic int told;    /* of them, those that lack memory */
     _Atomic int offered; /* bit of each rank that has opened its endpoint */
@@ -204,7 +205,7 @@ static void check(const struct actor *actor)
 static void play(struct actor *actor)
 {
     int code = open_endpoint(actor);
-    pthread_barrier_wait(&scene.barrier);
+    meeting_wait(&scene.barrier);
     if (code == 0) {
         know_peers(actor);
         if (actor->rank == RANKS - 1)
@@ -222,7 +223,7 @@ static void play(struct actor *actor)
         serve(actor);
     if (actor->endpoint)
         check(actor);
-    pthread_barrier_wait(&scene.barrier);
+    meeting_wait(&scene.barrier);
     if (actor->endpoint)
         actor->tcp->close(actor->endpoint);
 }
@@ -238,11 +239,11 @@ static void *be_rank(void *arg)
     int code = mt_group_join(&join, &actor->group, &error);
     if (code)
         complain(actor, error.sentence, code);
-    pthread_barrier_wait(&scene.barrier); /* the memory runs out in between */
-    pthread_barrier_wait(&scene.barrier);
+    meeting_wait(&scene.barrier); /* the memory runs out in between */
+    meeting_wait(&scene.barrier);
     if (code == 0)
         play(actor);
-    pthread_barrier_wait(&scene.barrier); /* and comes back */
+    meeting_wait(&scene.barrier); /* and comes back */
     mt_group_leave(actor->group);
     return NULL;
 }
@@ -253,7 +254,7 @@ static int run_all(void *failing, int nth, int in_a_row)
     memset(&scene, 0, sizeof(scene));
     scene.nth = nth;
     assert_int_equal(manta_session_create(scene.session, sizeof(scene.session)), 0);
-    pthread_barrier_init(&scene.barrier, NULL, RANKS + 1);
+    meeting_begin(&scene.barrier, RANKS + 1);
     for (uint32_t r = 0; r < RANKS; r++) {
         actors[r].rank = r;
         actors[r].group = NULL;
@@ -261,15 +262,15 @@ static int run_all(void *failing, int nth, int in_a_row)
         actors[r].tcp = mt_transport_find("tcp");
         assert_int_equal(pthread_create(&actors[r].thread, NULL, be_rank, &actors[r]), 0);
     }
-    pthread_barrier_wait(&scene.barrier);
+    meeting_wait(&scene.barrier);
     scarce_begin(failing, nth, in_a_row);
     for (int i = 0; i < 3; i++) /* opened; played; closed */
-        pthread_barrier_wait(&scene.barrier);
+        meeting_wait(&scene.barrier);
     int was_scarce = scarce_end();
-    pthread_barrier_wait(&scene.barrier);
+    meeting_wait(&scene.barrier);
     for (uint32_t r = 0; r < RANKS; r++)
         pthread_join(actors[r].thread, NULL);
-    pthread_barrier_destroy(&scene.barrier);
+    meeting_end(&scene.barrier);
     int is_told = scene.failed == 0 || scene.told > 0 || nth == SCARCE_ALL;
     return scene.wrong || !is_told || (scene.failed && !was_scarce) ? -1 : scene.failed;
 }

@@ -18,6 +18,7 @@
 #include "core/clock.h"
 #include "core/dtype.h"
 #include "core/reduce.h"
+#include "tests/support/meeting.h"
 #include "tests/unit/transport/shm/arena.h"
 #include "tests/unit/transport/shm/world.h"
 #include "transport/shm/team.h"
@@ -55,7 +56,7 @@ struct script {
     uint32_t count;
     uint64_t seed;
     int delays, sleeps, past_caches;
-    pthread_barrier_t barrier;
+    struct meeting barrier;
 };
 
 struct runner {
@@ -403,7 +404,7 @@ static inline void *run_rank(void *arg)
     if (self->failed)
         mt_transport_shm.abort(script->world.endpoints[self->rank], MANTA_EABORTED);
     /* A wired-up segment is read at the owner's address: nobody closes before all are done. */
-    pthread_barrier_wait(&script->barrier);
+    meeting_wait(&script->barrier);
     return NULL;
 }
 
@@ -412,7 +413,7 @@ static inline void run(struct script *script, uint32_t ranks)
     struct runner runners[WORLD_RANKS];
     int failed = 0;
     assert_int_equal(world_open(&script->world, ranks), 0);
-    pthread_barrier_init(&script->barrier, NULL, ranks);
+    meeting_begin(&script->barrier, ranks);
     for (uint32_t r = 0; r < ranks && script->past_caches; r++)
         script->world.endpoints[r]->past_caches_bytes = 0;
     for (uint32_t r = 0; r < ranks; r++) {
@@ -423,7 +424,7 @@ static inline void run(struct script *script, uint32_t ranks)
         pthread_join(runners[r].thread, NULL);
         failed |= runners[r].failed;
     }
-    pthread_barrier_destroy(&script->barrier);
+    meeting_end(&script->barrier);
     /* Are there groups where there should be? */
     uint32_t size = (uint32_t)atoi(world_shm_groups);
     for (uint32_t r = 0; r < ranks; r++) {
