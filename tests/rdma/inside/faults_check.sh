@@ -43,6 +43,13 @@ told() {
     [ "$(grep -c "\] ended with -.*$3" /run/job)" = "$2" ]
 }
 
+# outlasts COLLECTIVE CALLS FAULT ...: all ranks get through; or all are told, where libfabric's queue
+# pairs end first.
+outlasts() {
+    through "$@" && return
+    [[ $transport == *ofi* ]] && [ "$(grep -c '\] ended with -.* was not delivered' /run/job)" = $nodes ]
+}
+
 # saying WORDS FUNCTION ...: and the log says what happened.
 saying() { "${@:2}" && grep -q "$1" /run/job; }
 
@@ -57,8 +64,9 @@ both() { # FUNCTION NODE ...: on both rails
     "$1" "$wires" "$2" 1 "${@:3}"
 }
 
-# With vectors of 16 KiB, not 256.
-short() { elements=4096 "$@"; }
+# With vectors of 32 KiB, not 256: their blocks are still written, which is done over the first rail;
+# shorter ones go over whichever came up first.
+short() { elements=8192 "$@"; }
 
 # each_wire FUNCTION NODE ...: on all four.
 each_wire() {
@@ -138,7 +146,7 @@ scene() {
 
 any_transport() {
     scene "loss, corruption, duplication" through allreduce 20 both nic_netem 1 loss 1% corrupt 1% duplicate 1%
-    scene "ports down for a second" through allreduce 60 down_and_up
+    scene "ports down for a second" outlasts allreduce 60 down_and_up
     [[ $transport == *ofi* ]] || # whose ranks are in no namespace of their node
         scene "a rank is killed" told allreduce 2 "rank 1 is dead: its process ended" kill_rank 1
 }
