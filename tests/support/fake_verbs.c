@@ -415,6 +415,20 @@ void fake_verbs_end(void)
     assert_int_equal(counts->pds + counts->devices_open, 0);
 }
 
+int fake_verbs_setup(void **state)
+{
+    (void)state;
+    fake_verbs_begin(2);
+    return 0;
+}
+
+int fake_verbs_teardown(void **state)
+{
+    (void)state;
+    fake_verbs_end();
+    return 0;
+}
+
 void fake_verbs_refuse(struct fake_refusal refusal)
 {
     lock();

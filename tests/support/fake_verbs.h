@@ -33,6 +33,9 @@ struct fake_counts {
 void fake_verbs_begin(uint32_t devices);
 /* libibverbs again. Fails the test if anything of it was left open. */
 void fake_verbs_end(void);
+/* Before and after each test: a stand-in of two devices. */
+int fake_verbs_setup(void **state);
+int fake_verbs_teardown(void **state);
 
 void fake_verbs_refuse(struct fake_refusal refusal);
 void fake_verbs_counts(struct fake_counts *counts_out);

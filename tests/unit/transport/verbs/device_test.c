@@ -25,21 +25,6 @@ struct device {
     void *registration;
 };
 
-static int setup(void **state)
-{
-    (void)state;
-    fake_verbs_begin(2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fake_verbs_refuse((struct fake_refusal){NULL, 0, 0});
-    fake_verbs_end();
-    return 0;
-}
-
 static int device_open(struct endpoints_rank *self, uint32_t flags, struct device *device)
 {
     device->fd = memfd_create("device", MFD_CLOEXEC);
@@ -530,15 +515,18 @@ static void test_what_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_exchange, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_more_than_there_are_places, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_rail_dies, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_needs_no_read_is_not_read, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_sender_leaves, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_abort, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_read_fails, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_no_reads, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_exchange, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_more_than_there_are_places, fake_verbs_setup,
+                                        fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_rail_dies, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_what_needs_no_read_is_not_read, fake_verbs_setup,
+                                        fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_sender_leaves, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_abort, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_read_fails, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_no_reads, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_refused, fake_verbs_setup,
+                                        fake_verbs_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,18 +23,12 @@ static int has_cards(void)
 
 static int setup(void **state)
 {
-    (void)state;
-    if (!has_cards())
-        fake_verbs_begin(2);
-    return 0;
+    return has_cards() ? 0 : fake_verbs_setup(state);
 }
 
 static int teardown(void **state)
 {
-    (void)state;
-    if (!has_cards())
-        fake_verbs_end();
-    return 0;
+    return has_cards() ? 0 : fake_verbs_teardown(state);
 }
 
 static struct mt_verbs_peer *other(const struct endpoints_rank *self)

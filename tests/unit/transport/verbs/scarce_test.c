@@ -22,21 +22,6 @@
 
 enum { DOWN = 1, ACTIVE = 4 /* enum ibv_port_state */ };
 
-static int setup(void **state)
-{
-    (void)state;
-    fake_verbs_begin(1);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fake_verbs_refuse((struct fake_refusal){NULL, 0, 0});
-    fake_verbs_end();
-    return 0;
-}
-
 static void assert_refused(const char *part)
 {
     struct manta_transport_error error = {.size = sizeof(error)};
@@ -49,6 +34,7 @@ static void test_why_not(void **state)
 {
     struct manta_transport_error error = {.size = sizeof(error)};
     (void)state;
+    fake_verbs_port(1, DOWN, 1, 1);
     assert_int_equal(mt_transport_verbs.query(mt_transport_host(), &error), 0);
     fake_verbs_port(0, DOWN, 1, 1);
     assert_refused("no port of the RDMA devices is active");
@@ -111,8 +97,6 @@ static int open_as_named(struct endpoints_rank *self)
 static void test_what_is_named(void **state)
 {
     (void)state;
-    fake_verbs_end();
-    fake_verbs_begin(2);
     fake_verbs_port(1, DOWN, 1, 1);
     assert_int_equal(endpoints_run("verbs", 1, open_as_named, NULL), 0);
 }
@@ -172,7 +156,7 @@ static void test_memory_is_refused(void **state)
     struct traffic traffic = {sizes, 3, 3};
     struct fake_counts counts;
     (void)state;
-    fake_verbs_refuse((struct fake_refusal){"reg_mr", 4, ENOMEM}); /* but for the slots */
+    fake_verbs_refuse((struct fake_refusal){"reg_mr", 8, ENOMEM}); /* but for the slots */
     assert_int_equal(endpoints_run("verbs", 2, traffic_run, &traffic), 0);
     fake_verbs_counts(&counts);
     assert_true(counts.write_bytes < 300000);
@@ -230,8 +214,6 @@ static int register_device_memory(struct endpoints_rank *self)
 static void test_device_memory(void **state)
 {
     (void)state;
-    fake_verbs_end();
-    fake_verbs_begin(2);
     assert_int_equal(endpoints_run("verbs", 1, register_device_memory, NULL), 0);
 }
 
@@ -267,12 +249,15 @@ static void test_what_cannot_be_stopped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_why_not, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_is_named, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_queues_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_memory_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_device_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_cannot_be_stopped, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_why_not, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_named, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_queues_are_refused, fake_verbs_setup,
+                                        fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_memory_is_refused, fake_verbs_setup,
+                                        fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_device_memory, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_what_cannot_be_stopped, fake_verbs_setup,
+                                        fake_verbs_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

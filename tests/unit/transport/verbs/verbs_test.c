@@ -19,20 +19,6 @@
 
 enum { EAGER = 8192, LONG = 3 << 20 };
 
-static int setup(void **state)
-{
-    (void)state;
-    fake_verbs_begin(2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fake_verbs_end();
-    return 0;
-}
-
 static void test_random_exchange(void **state)
 {
     static const uint64_t sizes[] = {0, 1, 39, 4096, EAGER - 1, EAGER, EAGER + 1, 200000};
@@ -324,16 +310,20 @@ static void test_gid_is_probed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_random_exchange, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_long_messages, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_manners, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_no_copy, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_rail_dies, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_outage_of_the_only_rail, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_tcp_takes_over, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_from_tcp_back_to_a_rail, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_both_ends_are_told, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_gid_is_probed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_random_exchange, fake_verbs_setup,
+                                        fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_long_messages, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_manners, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_no_copy, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_rail_dies, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_outage_of_the_only_rail, fake_verbs_setup,
+                                        fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_tcp_takes_over, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_from_tcp_back_to_a_rail, fake_verbs_setup,
+                                        fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_both_ends_are_told, fake_verbs_setup,
+                                        fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_gid_is_probed, fake_verbs_setup, fake_verbs_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
