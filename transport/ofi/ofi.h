@@ -198,6 +198,9 @@ uint32_t mt_ofi_list(const struct mt_ofi_library *library, char *text, size_t te
 /* objects.c: libfabric's objects of an endpoint. */
 /* 0; or MANTA_ENOTSUP, MANTA_ENOMEM or MANTA_ESYSTEM, and what failed. */
 int mt_ofi_objects_open(struct mt_ofi_endpoint *endpoint, char *reason, size_t reason_bytes);
+/* The endpoint alone, after which libfabric touches nobody's memory. 0, or -1: it is still open.
+ * What had come and was not taken is lost. Again does nothing. */
+int mt_ofi_endpoint_close(struct mt_ofi_endpoint *endpoint);
 /* After this libfabric touches no memory of the endpoint any more. Again does nothing. */
 void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint);
 

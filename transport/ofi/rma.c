@@ -340,11 +340,10 @@ int mt_ofi_wire_cease(void *wire, uint32_t rank)
     (void)rank;
     if (endpoint->endpoint == NULL)
         return 0;
-    if (fi_close(&endpoint->endpoint->fid) != 0) {
+    if (mt_ofi_endpoint_close(endpoint) != 0) {
         endpoint->is_stuck = 1;
         return MANTA_EBUFFER;
     }
-    endpoint->endpoint = NULL;
     for (uint32_t r = 0; r < endpoint->ranks; r++) {
         struct mt_ofi_peer *peer = &endpoint->peers[r];
         for (uint32_t i = 0; peer->writes != NULL && i < MT_OFI_WRITES; i++) {
