@@ -73,8 +73,9 @@ static uint8_t *map(void *at, uint64_t bytes)
     return memory;
 }
 
-/* Memory where no other thread's can come to lie when it is let go of: the kernel gives out addresses
- * from the top down, and threads of the library and of the sanitizers map theirs at any time. */
+/* Memory where no other thread's can come to lie when it is let go of: the kernel gives out
+ * addresses from the top down, and threads of the library and of the sanitizers map theirs at any
+ * time. */
 static uint8_t *map_apart(void)
 {
     uint8_t *top = map(NULL, SPAN);
