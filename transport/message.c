@@ -11,31 +11,6 @@
 
 enum { CACHE_LINE = 64 };
 
-void mt_list_append(struct mt_request_list *list, struct manta_transport_request *request)
-{
-    struct mt_work *work = mt_work_of(request);
-    work->next = NULL;
-    work->previous = list->last;
-    if (list->last != NULL)
-        mt_work_of(list->last)->next = request;
-    else
-        list->first = request;
-    list->last = request;
-}
-
-void mt_list_remove(struct mt_request_list *list, struct manta_transport_request *request)
-{
-    struct mt_work *work = mt_work_of(request);
-    if (work->previous != NULL)
-        mt_work_of(work->previous)->next = work->next;
-    else
-        list->first = work->next;
-    if (work->next != NULL)
-        mt_work_of(work->next)->previous = work->previous;
-    else
-        list->last = work->previous;
-}
-
 int mt_messages_create(const struct mt_message_settings *settings, struct mt_messages **out)
 {
     const struct manta_transport_host *host = settings->host;
@@ -136,10 +111,8 @@ int mt_messages_open(struct mt_messages *messages, uint32_t peer)
     return 0;
 }
 
-struct mt_peer *mt_peer_find(struct mt_messages *messages, uint32_t peer, int *code_out)
+struct mt_peer *mt_peer_open(struct mt_messages *messages, uint32_t peer, int *code_out)
 {
-    if (peer < messages->settings.ranks && messages->peers[peer] != NULL)
-        return messages->peers[peer];
     *code_out = mt_messages_open(messages, peer);
     return *code_out == 0 ? messages->peers[peer] : NULL;
 }

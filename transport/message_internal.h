@@ -200,8 +200,32 @@ static inline int mt_id_conflict(const struct manta_transport_id *a,
     return a->call == b->call && a->epoch == b->epoch && a->hash != b->hash;
 }
 
-void mt_list_append(struct mt_request_list *list, struct manta_transport_request *request);
-void mt_list_remove(struct mt_request_list *list, struct manta_transport_request *request);
+static inline void mt_list_append(struct mt_request_list *list,
+                                  struct manta_transport_request *request)
+{
+    struct mt_work *work = mt_work_of(request);
+    work->next = NULL;
+    work->previous = list->last;
+    if (list->last != NULL)
+        mt_work_of(list->last)->next = request;
+    else
+        list->first = request;
+    list->last = request;
+}
+
+static inline void mt_list_remove(struct mt_request_list *list,
+                                  struct manta_transport_request *request)
+{
+    struct mt_work *work = mt_work_of(request);
+    if (work->previous != NULL)
+        mt_work_of(work->previous)->next = work->next;
+    else
+        list->first = work->next;
+    if (work->next != NULL)
+        mt_work_of(work->next)->previous = work->previous;
+    else
+        list->last = work->previous;
+}
 
 /* Give the request its status; the last thing done to it. */
 static inline void mt_request_end(struct manta_transport_request *request, int status)
@@ -224,7 +248,14 @@ void mt_work_scatter(const struct mt_work *work, uint64_t offset, const uint8_t 
                      uint64_t bytes);
 
 /* The opened peer, or NULL with the code in *code_out. */
-struct mt_peer *mt_peer_find(struct mt_messages *messages, uint32_t peer, int *code_out);
+struct mt_peer *mt_peer_open(struct mt_messages *messages, uint32_t peer, int *code_out);
+static inline struct mt_peer *mt_peer_find(struct mt_messages *messages, uint32_t peer,
+                                           int *code_out)
+{
+    if (__builtin_expect(peer < messages->settings.ranks && messages->peers[peer] != NULL, 1))
+        return messages->peers[peer];
+    return mt_peer_open(messages, peer, code_out);
+}
 
 /* message_send.c: hand over what can go; arriving answers. */
 int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer);

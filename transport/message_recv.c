@@ -254,13 +254,16 @@ void mt_recv_end(struct mt_messages *messages, struct mt_peer *peer,
                  struct manta_transport_request *request, int status)
 {
     struct mt_work *work = mt_work_of(request);
+    /* All frames of an eager message have ended with it. */
+    int may_be_sunk = status != 0 || work->asked;
     if (work->offer != 0 && status != 0)
         status = mt_peer_cease(messages, peer, status);
-    mt_recv_release(messages, peer, request);
+    if (work->offer != 0)
+        mt_recv_release(messages, peer, request);
     mt_list_remove(&peer->recvs, request);
     peer->owing -= work->owed;
     peer->unasked -= work->unasked;
-    for (uint32_t s = 0; s < MT_MESSAGE_STREAMS; s++) {
+    for (uint32_t s = 0; s < MT_MESSAGE_STREAMS && may_be_sunk; s++) {
         if (peer->sinks[s].request != request)
             continue;
         peer->sinks[s].request = NULL;

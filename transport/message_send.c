@@ -9,8 +9,20 @@ static struct mt_frame frame_of(const struct mt_work *work, uint32_t type)
     return (struct mt_frame){.type = type, .bytes = work->bytes, .id = work->id};
 }
 
-/* A whole message in one frame. 0: the request is off its list (NULL: it is on none) and complete,
- * or with the wire until that has flushed; else MANTA_EAGAIN. */
+/* The wire has taken all of a message; code: what it said. */
+static void end_put(struct mt_messages *messages, struct mt_peer *peer,
+                    struct manta_transport_request *request, uint64_t bytes, int code)
+{
+    mt_count(&messages->sent_messages, 1);
+    mt_count(&messages->sent_bytes, bytes);
+    if (code == MANTA_INPROGRESS)
+        mt_list_append(&peer->handed, request);
+    else
+        mt_request_end(request, 0);
+}
+
+/* A whole message in one frame. 0: the request is off its list and complete, or with the wire until
+ * that has flushed; else MANTA_EAGAIN. */
 static int put_whole(struct mt_messages *messages, struct mt_peer *peer,
                      struct mt_request_list *list, struct manta_transport_request *request,
                      uint32_t type)
@@ -24,14 +36,8 @@ static int put_whole(struct mt_messages *messages, struct mt_peer *peer,
         peer->sends_blocked = 1;
         return code;
     }
-    mt_count(&messages->sent_messages, 1);
-    mt_count(&messages->sent_bytes, work->bytes);
-    if (list != NULL)
-        mt_list_remove(list, request);
-    if (code == MANTA_INPROGRESS)
-        mt_list_append(&peer->handed, request);
-    else
-        mt_request_end(request, 0);
+    mt_list_remove(list, request);
+    end_put(messages, peer, request, work->bytes, code);
     return 0;
 }
 
@@ -281,6 +287,35 @@ static void place(struct mt_messages *messages, struct mt_peer *peer,
     peer->is_silent |= work->is_direct;
 }
 
+/* A small message of one piece that can go at once, when nothing is before it: 1 if it is on its
+ * way, and complete. What the request would have kept of it is not needed then. */
+static int send_now(struct mt_messages *messages, struct mt_peer *peer,
+                    const struct manta_transport_message *message,
+                    struct manta_transport_request *request)
+{
+    const struct manta_transport_buffer *buffer = message->buffers;
+    uint32_t chunks = mt_chunks_of(message->bytes);
+    if (message->buffer_count != 1 || buffer->bytes != message->bytes ||
+        message->bytes > messages->settings.eager_bytes || chunks > peer->credit ||
+        buffer->memory != MANTA_MEMORY_HOST || (message->flags & MANTA_MESSAGE_DIRECT) ||
+        peer->queued.first != NULL || peer->hint_count > 0)
+        return 0;
+    const struct mt_frame frame = {.type = MT_FRAME_EAGER,
+                                   .part = (uint32_t)message->bytes,
+                                   .bytes = message->bytes,
+                                   .id = message->id};
+    const struct iovec piece = {buffer->address, message->bytes};
+    int code =
+        messages->settings.wire->put(messages->settings.wire_arg, peer->rank, &frame, &piece, 1);
+    if (code < 0)
+        return 0; /* tried again, and kept */
+    peer->credit -= chunks;
+    request->peer = message->peer;
+    request->status = MANTA_INPROGRESS;
+    end_put(messages, peer, request, message->bytes, code);
+    return 1;
+}
+
 int mt_messages_send(struct mt_messages *messages, const struct manta_transport_message *message,
                      struct manta_transport_request *request)
 {
@@ -295,13 +330,11 @@ int mt_messages_send(struct mt_messages *messages, const struct manta_transport_
         messages->error = peer->sends_failure;
         return peer->sends_failure.code;
     }
+    if (send_now(messages, peer, message, request))
+        return 0;
     code = mt_work_begin(messages, message, request);
     if (code != 0)
         return code;
-    if (!mt_work_of(request)->is_long && peer->queued.first == NULL && peer->hint_count == 0 &&
-        mt_chunks_of(message->bytes) <= peer->credit &&
-        put_eager(messages, peer, NULL, request) == 0)
-        return 0;
     place(messages, peer, request);
     mt_peer_push(messages, peer);
     return 0;

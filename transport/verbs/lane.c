@@ -14,15 +14,6 @@ enum {
     FAILURES_MOST = 4 /* each doubles the time before it is made again */
 };
 
-/* peer | lane | queue, position, generation */
-uint64_t mt_verbs_work_id(const struct mt_verbs_lane *lane, uint32_t queue, uint32_t ahead)
-{
-    uint64_t place = (uint64_t)lane->peer * (MT_VERBS_LANES * MT_VERBS_QUEUES) +
-                     (uint64_t)lane->index * MT_VERBS_QUEUES + queue;
-    return place | (uint64_t)(uint16_t)(lane->queues[queue].posted + ahead) << 32 |
-           (uint64_t)lane->generation << 48;
-}
-
 static int fail_make(struct mt_verbs_lane *lane, const char *what, int error)
 {
     snprintf(lane->why, sizeof(lane->why), "%s: %s", what, strerror(error));
@@ -285,18 +276,21 @@ static struct mt_verbs_lane *lane_of(struct mt_verbs_endpoint *endpoint, uint64_
                                                                                           : NULL;
 }
 
-static void succeeded(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
-                      uint32_t queue, uint64_t what)
+/* 1: a frame, which is the caller's to say. */
+static int succeeded(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane, uint32_t queue,
+                     uint64_t what)
 {
     if (what == MT_VERBS_WHAT_TRY)
         mt_verbs_lane_tried(endpoint, lane);
     else if (queue == MT_VERBS_FRAME_QUEUE)
-        mt_verbs_frames_acked(endpoint, endpoint->peers[lane->peer], (uint32_t)what);
+        return 1;
     else
         mt_verbs_write_done(endpoint, (uint32_t)(what >> 8), what & 0xff);
+    return 0;
 }
 
-/* Work of a queue is done in its order: what was posted before what completes is done, too. */
+/* Work of a queue is done in its order: what was posted before what completes is done, too; of
+ * frames, the last says it of all. */
 void mt_verbs_lane_completed(struct mt_verbs_endpoint *endpoint, const struct ibv_wc *wc)
 {
     uint32_t q = 0;
@@ -309,11 +303,17 @@ void mt_verbs_lane_completed(struct mt_verbs_endpoint *endpoint, const struct ib
     uint16_t after = (uint16_t)(position + 1);
     if ((uint16_t)(after - queue->done) > MT_VERBS_DEPTH)
         return;
+    int has_frame = 0;
+    uint32_t frame = 0;
     while (queue->done != after && queue->qp != NULL) {
         uint64_t what = queue->what[queue->done++ % MT_VERBS_DEPTH];
-        if (is_good || queue->done != after)
-            succeeded(endpoint, lane, q, what);
+        if ((is_good || queue->done != after) && succeeded(endpoint, lane, q, what)) {
+            has_frame = 1;
+            frame = (uint32_t)what;
+        }
     }
+    if (has_frame)
+        mt_verbs_frames_acked(endpoint, endpoint->peers[lane->peer], frame);
     if (!is_good)
         mt_verbs_lane_fail(endpoint, lane, "%s", mt_verbs_status_words(wc->status));
     else if (q == MT_VERBS_BULK_QUEUE && lane->state == MT_VERBS_LANE_OPEN)

@@ -211,11 +211,6 @@ void mt_verbs_refill(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *r
     }
 }
 
-void mt_verbs_slot_free(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint32_t slot)
-{
-    endpoint->rails[rail].free_slots[endpoint->rails[rail].free_count++] = slot;
-}
-
 /* A slot was used: by a frame, or by the number of a write that is over. */
 static void received(struct mt_verbs_endpoint *endpoint, uint32_t rail, const struct ibv_wc *wc)
 {
@@ -242,7 +237,7 @@ static int poll_rail(struct mt_verbs_endpoint *endpoint, uint32_t index)
         else if (!mt_verbs_flush_completed(endpoint, &completions[i]))
             mt_verbs_lane_completed(endpoint, &completions[i]);
     }
-    if (count > 0)
+    if (rail->free_count >= REFILL)
         mt_verbs_refill(endpoint, rail, 0);
     if (count < 0)
         endpoint->failure = lacks(endpoint, rail, "completions", EIO);

@@ -361,7 +361,11 @@ int mt_verbs_start(struct mt_verbs_endpoint *endpoint);
 void mt_verbs_stop(struct mt_verbs_endpoint *endpoint);
 /* Give the card the slots that are free. */
 void mt_verbs_refill(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail, int all);
-void mt_verbs_slot_free(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint32_t slot);
+static inline void mt_verbs_slot_free(struct mt_verbs_endpoint *endpoint, uint32_t rail,
+                                      uint32_t slot)
+{
+    endpoint->rails[rail].free_slots[endpoint->rails[rail].free_count++] = slot;
+}
 /* Take completions; 1 if there were any. */
 int mt_verbs_poll(struct mt_verbs_endpoint *endpoint);
 /* All that there are, within bounds. */
@@ -398,8 +402,16 @@ static inline uint32_t mt_verbs_queue_room(const struct mt_verbs_queue *queue)
 {
     return MT_VERBS_DEPTH - (uint16_t)(queue->posted - queue->done);
 }
-/* Names a work request that will be the next of this queue. */
-uint64_t mt_verbs_work_id(const struct mt_verbs_lane *lane, uint32_t queue, uint32_t ahead);
+/* Names a work request that will be the next of this queue: peer | lane | queue, position,
+ * generation. */
+static inline uint64_t mt_verbs_work_id(const struct mt_verbs_lane *lane, uint32_t queue,
+                                        uint32_t ahead)
+{
+    uint64_t place = (uint64_t)lane->peer * (MT_VERBS_LANES * MT_VERBS_QUEUES) +
+                     (uint64_t)lane->index * MT_VERBS_QUEUES + queue;
+    return place | (uint64_t)(uint16_t)(lane->queues[queue].posted + ahead) << 32 |
+           (uint64_t)lane->generation << 48;
+}
 
 /* door.c: streams, dialled and accepted. */
 int mt_verbs_mailbox_open(struct mt_verbs_endpoint *endpoint);
