@@ -103,7 +103,8 @@ struct mt_wire {
      * message, cease was called before. */
     void (*release)(void *wire, uint32_t peer, uint32_t offer);
     /* Sender: write the pieces to what the peer offers. 0: begun, the memory is the wire's until it
-     * calls mt_messages_wrote() or mt_messages_again(); MANTA_EAGAIN: no room now; another error:
+     * calls mt_messages_wrote() or mt_messages_again(); MANTA_EAGAIN: no room now, or, if it is
+     * direct, no path, which others may do without, so that they are tried; another error:
      * cannot be written there: it goes as DATA, or, if it is direct, ends with this error. */
     int (*write)(void *wire, uint32_t peer, const struct mt_wire_place *place);
     /* Requests with this peer are about to fail, though memory of theirs is being written or

@@ -124,10 +124,20 @@ int mt_peer_write(struct mt_messages *messages, struct mt_peer *peer)
             return moved;
         moved = 1;
     }
-    while (peer->placed.first != NULL && may_begin(peer)) {
-        if (write_one(messages, peer, peer->placed.first) != 0)
+    /* Direct ones may wait for a path that others do without. */
+    int direct_waits = 0;
+    struct manta_transport_request *next = peer->placed.first;
+    while (next != NULL && may_begin(peer)) {
+        struct manta_transport_request *request = next;
+        int is_direct = mt_work_of(request)->is_direct;
+        next = mt_work_of(request)->next;
+        if (is_direct && direct_waits)
+            continue;
+        int code = write_one(messages, peer, request);
+        if (code != 0 && !is_direct)
             break;
-        moved = 1;
+        direct_waits |= code != 0;
+        moved |= code == 0;
     }
     return moved;
 }

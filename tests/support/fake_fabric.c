@@ -149,7 +149,7 @@ static enum ibv_wc_status check_memory(const struct fake_qp *qp, const struct fa
     return IBV_WC_SUCCESS;
 }
 
-/* 0: done, with *status_out; 1: the receiver is not ready. */
+/* 0: done, with *status_out; 1: the receiver is not ready, or it is held. */
 static int carry_out(struct fake_qp *qp, const struct fake_work *work,
                      enum ibv_wc_status *status_out)
 {
@@ -170,7 +170,8 @@ static int carry_out(struct fake_qp *qp, const struct fake_work *work,
         return fake_world.reads > 0;
     }
     struct fake_srq *srq = (struct fake_srq *)there->base.srq;
-    if (work->opcode == IBV_WR_RDMA_WRITE_WITH_IMM && srq->count == 0)
+    if ((bytes > 0 && fake_world.writes_stay) ||
+        (work->opcode == IBV_WR_RDMA_WRITE_WITH_IMM && srq->count == 0))
         return 1;
     struct fake_mr *mr = bytes == 0 ? NULL
                                     : find_mr(work->key, there->base.pd, work->remote, bytes,

@@ -393,7 +393,7 @@ void fake_verbs_begin(uint32_t devices)
     memset(&fake_world.devices, 0, sizeof(fake_world.devices));
     memset(&fake_world.counts, 0, sizeof(fake_world.counts));
     fake_world.refusal.function = NULL;
-    fake_world.misled = fake_world.is_silent = fake_world.reads = 0;
+    fake_world.misled = fake_world.is_silent = fake_world.reads = fake_world.writes_stay = 0;
     fake_world.device_count = devices;
     for (uint32_t i = 0; i < devices; i++) {
         struct fake_device *device = &fake_world.devices[i];
@@ -470,6 +470,14 @@ void fake_verbs_mislead(int ipv4, int silent)
 {
     fake_world.misled = ipv4;
     fake_world.is_silent = silent;
+}
+
+void fake_verbs_writes(int stay)
+{
+    lock();
+    fake_world.writes_stay = stay;
+    fake_run_all();
+    unlock();
 }
 
 void fake_verbs_reads(int how)

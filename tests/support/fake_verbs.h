@@ -45,6 +45,8 @@ void fake_verbs_cut(uint32_t device, uint64_t after, int arrives);
 void fake_verbs_mend(uint32_t device);
 /* Reads do not come back (1), come back as errors (-1), or do (0). */
 void fake_verbs_reads(int how);
+/* Writes of any bytes stay under way (1), or go on (0). */
+void fake_verbs_writes(int stay);
 /* Which ports there are, and their GIDs: state (enum ibv_port_state), and 1 if it has one of that
  * kind: IPv4, link-local. */
 void fake_verbs_port(uint32_t device, int state, int has_ipv4, int has_link_local);

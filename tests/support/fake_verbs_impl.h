@@ -89,7 +89,7 @@ struct fake_world {
     uint32_t next_number, next_key;
     struct fake_refusal refusal;
     struct fake_counts counts;
-    int misled, is_silent, reads;
+    int misled, is_silent, reads, writes_stay;
 };
 extern struct fake_world fake_world;
 

@@ -231,9 +231,9 @@ void mt_verbs_put_downs(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer
     }
 }
 
-static void feed_starved(struct mt_verbs_endpoint *endpoint)
+void mt_verbs_feed(struct mt_verbs_endpoint *endpoint)
 {
-    endpoint->is_starving = 0;
+    endpoint->is_starving = endpoint->has_room = 0;
     for (struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open) {
         if (!peer->starved)
             continue;
@@ -255,14 +255,13 @@ void mt_verbs_frames_acked(struct mt_verbs_endpoint *endpoint, struct mt_verbs_p
     }
     if ((int32_t)(peer->posted - peer->acked) < 0)
         peer->posted = peer->acked;
+    endpoint->has_room |= freed;
     if (!freed || peer->link != MT_VERBS_LINK_OPEN)
         return;
     mt_verbs_put_downs(endpoint, peer);
     mt_verbs_post_frames(endpoint, peer);
     if (mt_messages_waiting(endpoint->messages, peer->rank, MT_MESSAGE_BOTH))
         mt_messages_writable(endpoint->messages, peer->rank);
-    if (endpoint->is_starving)
-        feed_starved(endpoint);
 }
 
 /* 0, or why the peer is lost. */

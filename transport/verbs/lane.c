@@ -195,6 +195,8 @@ void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane
     va_end(arguments);
     name_lane(endpoint, lane, name, sizeof(name));
     int was_open = lane->state == MT_VERBS_LANE_OPEN;
+    if (was_open)
+        lane->lost_ns = endpoint->host->clock_ns();
     snprintf(sentence, sizeof(sentence), "%s %s: %s", name, was_open ? "has died" : "does not work",
              lane->why);
     endpoint->host->log(was_open              ? MT_LOG_WARN

@@ -111,8 +111,10 @@ static int make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
 void mt_verbs_link_opened(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
     peer->without_lane_ns = endpoint->host->clock_ns();
-    for (uint32_t i = 0; i < peer->lane_count; i++)
+    for (uint32_t i = 0; i < peer->lane_count; i++) {
+        peer->lanes[i].lost_ns = peer->without_lane_ns;
         make(endpoint, &peer->lanes[i]);
+    }
 }
 
 /* The same pair of GIDs as before if it led there, else the next. */

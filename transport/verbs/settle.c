@@ -38,6 +38,27 @@ static int are_dead(const struct mt_verbs_peer *peer, int *tried_out)
     return 1;
 }
 
+int mt_verbs_may_come(const struct mt_verbs_peer *peer, uint32_t remote_rails, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < peer->lane_count; i++) {
+        const struct mt_verbs_lane *lane = &peer->lanes[i];
+        if (lane->remote_rail < remote_rails &&
+            (lane->state == MT_VERBS_LANE_OPEN || now_ns < lane->lost_ns + MT_VERBS_PATIENCE_NS))
+            return 1;
+    }
+    return 0;
+}
+
+/* Direct messages that have waited for a lane in vain: the next try tells them. */
+static void end_waiting(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                        uint64_t now_ns)
+{
+    if (peer->waiting_rails == 0 || mt_verbs_may_come(peer, peer->waiting_rails, now_ns))
+        return;
+    peer->waiting_rails = 0;
+    mt_messages_writable(endpoint->messages, peer->rank);
+}
+
 /* No lane, none under way, and none for so long: there is no path, or only the stream. */
 static void judge(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer, uint64_t now_ns)
 {
@@ -73,7 +94,8 @@ static int settle_lane(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
         mt_verbs_lane_fail(endpoint, lane, "the peer did not answer in time");
         return 1;
     }
-    if (lane->state != MT_VERBS_LANE_DEAD || peer->link != MT_VERBS_LINK_OPEN || peer->cut)
+    if (lane->state != MT_VERBS_LANE_DEAD || peer->link != MT_VERBS_LINK_OPEN || peer->cut ||
+        !mt_verbs_takes_notes(peer))
         return 0;
     if (lane->is_remade || (endpoint->rank < peer->rank && now_ns > lane->until_ns)) {
         mt_verbs_lane_remake(endpoint, lane);
@@ -103,6 +125,8 @@ static int settle_peer(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
                            peer->rank);
     if (peer->link == MT_VERBS_LINK_OPEN)
         judge(endpoint, peer, now_ns);
+    if (peer->link == MT_VERBS_LINK_OPEN)
+        end_waiting(endpoint, peer, now_ns);
     return moved;
 }
 

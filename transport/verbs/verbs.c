@@ -249,6 +249,8 @@ static int progress(void *handle)
     }
     if (endpoint->is_unsettled)
         moved |= mt_verbs_settle(endpoint);
+    if (__builtin_expect(endpoint->is_starving && endpoint->has_room, 0) && !endpoint->aborted)
+        mt_verbs_feed(endpoint);
     if (endpoint->failure && !endpoint->aborted)
         return endpoint->failure;
     return mt_messages_round(endpoint->messages, moved);

@@ -182,6 +182,7 @@ struct mt_verbs_lane {
     int given_up;          /* it is dead, which the connector does not know */
     struct mt_verbs_endpoint *endpoint; /* for the connector */
     uint64_t until_ns;                  /* deadline of the state; DEAD: when it is made again */
+    uint64_t lost_ns; /* when it was open for the last time, or might have been for the first */
     struct mt_verbs_turn turns[MT_MESSAGE_WRITES];
     uint32_t turn_first, turn_count;
     char why[160]; /* it died */
@@ -239,7 +240,8 @@ struct mt_verbs_peer {
     uint32_t expected;
     struct mt_verbs_held held[MT_VERBS_HELD];
     uint64_t without_lane_ns; /* since when */
-    int starved;              /* it waits for a slot */
+    int starved;              /* it waits for a slot, or for a place among the writes */
+    uint32_t waiting_rails;   /* direct messages wait for a lane to one of so many; 0: none do */
     struct mt_verbs_peer *next_open;
     enum mt_verbs_stream_state stream;
     uint32_t in_bytes, out_at, out_end;
@@ -320,7 +322,7 @@ struct mt_verbs_endpoint {
     uint8_t *send_memory;
     uint32_t *free_sends; /* slots */
     uint32_t free_send_count;
-    int is_starving; /* some peer waits for a slot */
+    int is_starving, has_room; /* some peer is starved; what it waits for may be there */
     struct mt_verbs_offer *offers;
     struct mt_verbs_write *writes;
     struct mt_verbs_import *imports;
@@ -453,6 +455,8 @@ void mt_verbs_stream_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_pe
 void mt_verbs_stream_write(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
 void mt_verbs_tell(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_lane *lane,
                    enum mt_verbs_note_kind kind);
+/* Does the stream take notes? A peer that computes takes nothing for as long as it likes. */
+int mt_verbs_takes_notes(const struct mt_verbs_peer *peer);
 /* A note that is of no lane. */
 void mt_verbs_tell_number(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
                           enum mt_verbs_note_kind kind, uint32_t number);
@@ -485,6 +489,9 @@ void mt_verbs_unsettle(struct mt_verbs_endpoint *endpoint);
 int mt_verbs_settle(struct mt_verbs_endpoint *endpoint);
 /* The peer is lost, for no rail leads there. */
 void mt_verbs_no_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
+/* 1: a message that only lanes to the peer's first rails can carry may find one: it is open, or was
+ * not long ago. */
+int mt_verbs_may_come(const struct mt_verbs_peer *peer, uint32_t remote_rails, uint64_t now_ns);
 /* How long a rank may sleep before it must look again; 0: as long as it likes. */
 uint64_t mt_verbs_settle_within_ns(const struct mt_verbs_endpoint *endpoint);
 
@@ -510,6 +517,8 @@ int mt_verbs_try(struct mt_verbs_lane *lane);
 void mt_verbs_post_last(struct mt_verbs_lane *lane);
 /* Post what is not posted yet on the current lane, after one was chosen. */
 void mt_verbs_post_frames(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
+/* There is room again: peers that were starved go on. */
+void mt_verbs_feed(struct mt_verbs_endpoint *endpoint);
 /* Frames up to this number have arrived. */
 void mt_verbs_frames_acked(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
                            uint32_t number);

@@ -189,20 +189,40 @@ static void queue_part(struct mt_verbs_lane *lane, uint32_t write, uint32_t part
         (struct mt_verbs_turn){(uint16_t)write, (uint8_t)part};
 }
 
+/* No lane can carry it now. What is direct waits for one that may come, and has no other way. */
+static int wait_for_lane(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                         uint32_t rails)
+{
+    if (mt_verbs_may_come(peer, rails, endpoint->host->clock_ns())) {
+        if (peer->waiting_rails == 0 || rails < peer->waiting_rails)
+            peer->waiting_rails = rails;
+        return MANTA_EAGAIN;
+    }
+    return mt_messages_error_set(
+        endpoint->messages, MANTA_ETRANSPORT, peer->rank, 0,
+        "no rail leads to rank %u any more (%s: %s), and a message of memory of devices goes no "
+        "other way; see manta doctor at both ends, or copy it to host memory",
+        peer->rank, endpoint->rails[peer->lanes[0].rail].name, peer->lanes[0].why);
+}
+
 int mt_verbs_write(void *wire, uint32_t rank, const struct mt_wire_place *place)
 {
     struct mt_verbs_endpoint *endpoint = wire;
     struct mt_verbs_peer *peer = endpoint->peers[rank];
-    uint32_t index;
+    uint32_t index = 0;
     struct mt_verbs_write *write = free_write(endpoint, &index);
-    if (write == NULL || peer == NULL ||
-        (peer->current < 0 && peer->stream == MT_VERBS_STREAM_IDLE))
+    if (peer == NULL || (peer->current < 0 && peer->stream == MT_VERBS_STREAM_IDLE))
         return MANTA_EAGAIN;
+    if (write == NULL) {
+        peer->starved = endpoint->is_starving = 1;
+        return MANTA_EAGAIN;
+    }
     if (decode(place, write) != 0)
         return MANTA_ENOTSUP;
     write->part_count = cut(endpoint, peer, place->bytes, write);
-    if (write->part_count == 0) /* what is direct waits: a lane has no turn left, or makes one */
-        return place->is_direct ? MANTA_EAGAIN : MANTA_ENOTSUP;
+    if (write->part_count == 0)
+        return place->is_direct ? wait_for_lane(endpoint, peer, write->remote_rails)
+                                : MANTA_ENOTSUP;
     int code = mt_registrations_take_all(endpoint->registrations, place->pieces, place->count,
                                          place->devices, write->registrations);
     if (code != 0)
@@ -233,6 +253,7 @@ static void end_write(struct mt_verbs_endpoint *endpoint, struct mt_verbs_write 
     struct manta_transport_request *request = write->request;
     mt_registrations_give_all(endpoint->registrations, write->registrations, write->count);
     write->request = NULL;
+    endpoint->has_room = 1;
     if (write->is_lost)
         mt_messages_again(endpoint->messages, write->peer, request);
     else
@@ -282,6 +303,7 @@ void mt_verbs_writes_drop(struct mt_verbs_endpoint *endpoint, uint32_t rank)
             continue;
         mt_registrations_give_all(endpoint->registrations, write->registrations, write->count);
         write->request = NULL;
+        endpoint->has_room = 1;
     }
 }
 
