@@ -119,6 +119,7 @@ static int cut_topology(const struct mt_topology *cluster, const struct seats *s
     memcpy((*topology_out)->links, cluster->links, sizeof(cluster->links));
     memcpy((*topology_out)->uplink_ps_per_byte, cluster->uplink_ps_per_byte,
            sizeof(cluster->uplink_ps_per_byte));
+    (*topology_out)->is_rdma = cluster->is_rdma;
     return 0;
 }
 

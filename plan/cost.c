@@ -24,7 +24,7 @@ static int is_network_unknown(const struct mt_topology *topology)
             memcmp(link, mt_topology_assumed((enum mt_level)level), sizeof(*link)) != 0)
             return 0;
     }
-    return topology->groups[MT_LEVEL_NODE] > 1;
+    return topology->groups[MT_LEVEL_NODE] > 1 && !topology->is_rdma;
 }
 
 static uint64_t default_segment(const struct mt_topology *topology)
@@ -45,24 +45,16 @@ void mt_cost_defaults(struct mt_cost_model *model, const struct mt_topology *top
         .crowd = 1,
         .turn_ns = 1200,
         .eager_bytes = 32 << 10,
+        .rdma_eager_bytes = 8 << 10,
+        .is_rdma = topology->is_rdma && topology->groups[MT_LEVEL_NODE] > 1,
         .segment_bytes = segment_bytes ? segment_bytes : default_segment(topology),
         .slow_ps_per_byte = is_network_unknown(topology) ? SLOW_PS_PER_BYTE : 0,
     };
 }
 
-/* Of a network of 100 Gbit/s. */
-static const struct mt_topology_link rdma = {
-    .alpha_ns = 1500, .core_ns = 1000, .beta_ps_per_byte = 80};
-enum { RDMA_EAGER_BYTES = 8 << 10 };
-
 void mt_cost_rdma(struct mt_cost_model *model, struct mt_topology *topology)
 {
-    for (int level = MT_LEVEL_NODE + 1; level < MT_LEVELS; level++) {
-        struct mt_topology_link *link = &topology->links[level];
-        if (memcmp(link, mt_topology_assumed((enum mt_level)level), sizeof(*link)) == 0)
-            *link = rdma;
-    }
-    model->eager_bytes = RDMA_EAGER_BYTES;
+    mt_topology_use_rdma(topology);
     model->is_rdma = 1;
     model->slow_ps_per_byte = 0;
 }

@@ -19,7 +19,8 @@ struct mt_cost_model {
     uint32_t crowd;                     /* of the fullest node: ranks for each CPU, rounded up */
     uint64_t turn_ns;     /* how long a rank keeps a CPU that others wait for, and gives it away */
     uint64_t eager_bytes; /* longer messages wait for word of their receive */
-    uint32_t is_rdma;     /* between nodes no core moves what is longer */
+    uint64_t rdma_eager_bytes; /* the same between nodes where cards write into memory */
+    uint32_t is_rdma;          /* they do: no core moves what is longer */
     uint64_t segment_bytes;
     uint64_t slow_ps_per_byte; /* of a node's uplink, which may be as slow as that where nobody
                                 * knows its speed; 0: it is known */
@@ -30,8 +31,7 @@ struct mt_cost_model {
  * topology says anything of it. */
 void mt_cost_defaults(struct mt_cost_model *model, const struct mt_topology *topology,
                       uint64_t segment_bytes);
-/* Between nodes cards write into memory, and no core copies: what is assumed of such a network
- * takes the place of what is assumed of any. What the topology says of it otherwise stays. */
+/* It has turned out that the topology is one with RDMA. */
 void mt_cost_rdma(struct mt_cost_model *model, struct mt_topology *topology);
 /* Price the plans of the topology's first `ranks` ranks for a vector of `bytes` (per rank's part
  * for the RANKS layout). */

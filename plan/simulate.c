@@ -54,7 +54,9 @@ static const struct mt_topology_link *link_of(const struct mt_simulating *s,
 
 static int waits_for_word(const struct mt_simulating *s, const struct mt_links_way *way)
 {
-    return way->bytes > s->what->model->eager_bytes;
+    const struct mt_cost_model *model = s->what->model;
+    int is_written = model->is_rdma && way->meet > MT_LEVEL_NODE;
+    return way->bytes > (is_written ? model->rdma_eager_bytes : model->eager_bytes);
 }
 
 /* Where ranks share CPUs, who waits for another waits until all others of its CPU had a turn. */

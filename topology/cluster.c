@@ -335,5 +335,6 @@ int mt_cluster_topology(const struct mt_cluster *cluster, struct mt_topology **t
     memcpy((*topology_out)->links, cluster->links, sizeof cluster->links);
     memcpy((*topology_out)->uplink_ps_per_byte, cluster->uplink_ps_per_byte,
            sizeof cluster->uplink_ps_per_byte);
+    (*topology_out)->is_rdma = cluster->is_rdma;
     return 0;
 }

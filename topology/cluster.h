@@ -34,6 +34,7 @@ struct mt_cluster {
     struct mt_box root; /* of level cluster; one of it */
     struct mt_topology_link links[MT_LEVELS];
     uint64_t uplink_ps_per_byte[MT_LEVELS];
+    int is_rdma;             /* between nodes cards write into memory, and no core copies */
     uint32_t ranks_per_node; /* 0: one for each GPU, without GPUs one for each core, without cores
                               * one for each of the nearest boxes */
     uint32_t size;           /* ranks in all; 0: as many as there is room for */

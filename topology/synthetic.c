@@ -288,14 +288,26 @@ static int parse_place(struct parser *parser, struct piece word, struct piece or
     return 0;
 }
 
+static int parse_net(struct parser *parser, struct piece word, struct piece net)
+{
+    if (parser->cluster->is_rdma)
+        return refuse(parser, word, "net= is said twice");
+    if (!is_word(net, "rdma"))
+        return refuse(parser, net, "is not rdma");
+    parser->cluster->is_rdma = 1;
+    return 0;
+}
+
 static int parse_word(struct parser *parser)
 {
     struct piece word = {parser->word, parser->word_length}, order;
     const char *colon = memchr(word.text, ':', word.length);
     if (value_of(word, "place=", &order))
         return parse_place(parser, word, order);
+    if (value_of(word, "net=", &order))
+        return parse_net(parser, word, order);
     if (!colon)
-        return refuse(parser, word, "it must be NAME:COUNT, e.g. node:16, or place=ORDER");
+        return refuse(parser, word, "it must be NAME:COUNT, e.g. node:16, place=ORDER or net=rdma");
     return parse_counted(parser, word, colon);
 }
 
@@ -340,7 +352,8 @@ static void set_links(struct parser *parser)
     for (int level = MT_LEVEL_CORE; level < MT_LEVEL_CLUSTER; level++) {
         const struct link_words *given = &parser->links[level];
         if (level == MT_LEVEL_NODE)
-            link = *mt_topology_assumed(MT_LEVEL_RACK);
+            link = *(parser->cluster->is_rdma ? mt_topology_assumed_of_rdma
+                                              : mt_topology_assumed)(MT_LEVEL_RACK);
         if (level == MT_LEVEL_NODE && parser->nic_ps)
             link.beta_ps_per_byte = parser->nic_ps;
         link.beta_ps_per_byte = given->has_rate ? given->rate_ps : link.beta_ps_per_byte;

@@ -13,6 +13,8 @@
  *   size:COUNT          of ranks in all, when they do not fill the cluster
  *   place=ORDER         packed (default: node by node), roundrobin (a rank to each node in turn),
  *                       random or random:SEED (the same on every machine; default seed 1)
+ *   net=rdma            between nodes cards write into memory, as with the transports verbs and ofi:
+ *                       plans are chosen by that, and what is not given is as with 100 Gbit/s
  * The ranks of a node are spread evenly over its cores, in order; where core is not named, each has
  * one of its own.
  *
@@ -25,7 +27,7 @@
  *   oversub=NUMBER      node, rack, zone: what leaves the group is at most this part (one half for
  *                       2) of what its nodes' cards carry together. Without: no limit but theirs
  * It counts also between the groups of the levels above, as far as those have no link of their own.
- * What is not given is as mt_topology_of_nodes assumes it.
+ * What is not given is as mt_topology_of_nodes assumes it, or as net= says.
  */
 #ifndef MT_TOPOLOGY_SYNTHETIC_H
 #define MT_TOPOLOGY_SYNTHETIC_H

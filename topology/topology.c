@@ -11,9 +11,29 @@ static const struct mt_topology_link on_node = {
 static const struct mt_topology_link on_network = {
     .alpha_ns = 1000, .core_ns = 2000, .beta_ps_per_byte = 200, .copy_ps_per_byte = 180};
 
+/* Of 100 Gbit/s. */
+static const struct mt_topology_link on_rdma = {
+    .alpha_ns = 1500, .core_ns = 1000, .beta_ps_per_byte = 80};
+
 const struct mt_topology_link *mt_topology_assumed(enum mt_level level)
 {
     return level <= MT_LEVEL_NODE ? &on_node : &on_network;
+}
+
+const struct mt_topology_link *mt_topology_assumed_of_rdma(enum mt_level level)
+{
+    return level <= MT_LEVEL_NODE ? &on_node : &on_rdma;
+}
+
+void mt_topology_use_rdma(struct mt_topology *topology)
+{
+    topology->is_rdma = 1;
+    for (int at = MT_LEVEL_NODE + 1; at < MT_LEVELS; at++) {
+        enum mt_level level = (enum mt_level)at;
+        struct mt_topology_link *link = &topology->links[level];
+        if (memcmp(link, mt_topology_assumed(level), sizeof(*link)) == 0)
+            *link = *mt_topology_assumed_of_rdma(level);
+    }
 }
 
 static struct mt_topology *allocate(uint32_t ranks)

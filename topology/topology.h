@@ -38,10 +38,15 @@ struct mt_topology {
     /* What a group's ranks share when they send to, or receive from, others outside of it: the NICs
      * of a node, the uplink of a rack. Each direction by itself; 0: no limit. */
     uint64_t uplink_ps_per_byte[MT_LEVELS];
+    int is_rdma; /* between nodes cards write into memory, and no core copies */
 };
 
 /* A link of this machine class: shared memory within a node, else TCP. */
 const struct mt_topology_link *mt_topology_assumed(enum mt_level level);
+/* The same where cards write into memory: level is above node. */
+const struct mt_topology_link *mt_topology_assumed_of_rdma(enum mt_level level);
+/* Cards write into memory: of links between nodes that are as assumed, what is assumed then. */
+void mt_topology_use_rdma(struct mt_topology *topology);
 
 /* Ranks that are told apart by keys, level by level from far to near: those of one group whose keys
  * at the next level are equal share a group there too, so that groups are nested whatever the keys

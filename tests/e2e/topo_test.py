@@ -71,7 +71,8 @@ def test_a_ring_over_scattered_ranks_enters_each_node_once():
 
 
 @pytest.mark.parametrize("line", [CLUSTER, "node:1", "zone:2 rack:3 node:2 core:2 place=random:9 size:7",
-                                  "node:3@12.5GB/s,oversub=1.5 ranks:5 place=roundrobin"])
+                                  "node:3@12.5GB/s,oversub=1.5 ranks:5 place=roundrobin",
+                                  "rack:2 net=rdma node:2 core:2"])
 def test_json_there_and_back(tmp_path, line):
     file = tmp_path / "cluster.json"
     file.write_text(topo(line, "--json"))

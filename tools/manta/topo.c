@@ -26,6 +26,7 @@ static const char help[] =
     "  ranks:COUNT         of a node (default: one for each GPU, without GPUs for each core)\n"
     "  size:COUNT          ranks in all, if they do not fill it\n"
     "  place=ORDER         packed (default), roundrobin, random, random:SEED\n"
+    "  net=rdma            between nodes cards write into memory: transports verbs and ofi\n"
     "LINK is how one of the level is tied to its siblings, with commas between:\n"
     "  RATE                100Gbit/s, 12.5GB/s: for one rank; at node: of each card\n"
     "  TIME                5us, 300ns: latency; core=TIME: work of a core at each end\n"

@@ -128,6 +128,8 @@ int topo_json_write(const struct mt_cluster *cluster, const struct mt_topology *
     set_links(object, cluster);
     set_count(object, "ranks_per_node", cluster->ranks_per_node);
     set_count(object, "size", cluster->size);
+    if (cluster->is_rdma)
+        set_text(object, "net", "rdma");
     set_text(object, "place", topo_placements[cluster->placement]);
     json_object_set_new(object, "seed", json_integer((json_int_t)cluster->seed));
     if (topology)

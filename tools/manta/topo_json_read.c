@@ -8,6 +8,7 @@
  *   boxes                [{level, count, name, cpus, usable, bytes, nics, gpus, boxes}]
  *   links                {LEVEL: {alpha_ns, core_ns, beta_ps_per_byte, copy_ps_per_byte}}
  *   uplinks_ps_per_byte  {LEVEL: number}
+ *   net                  rdma, or nothing
  *   ranks_per_node, size, place (packed, roundrobin, random), seed
  */
 #include <jansson.h>
@@ -321,18 +322,30 @@ static int get_placement(struct reader *reader, const json_t *object, struct mt_
     return rc ? rc : get_u32(reader, object, "size", MT_RANKS_MAX, &cluster->size);
 }
 
+static int get_net(struct reader *reader, const json_t *object, struct mt_cluster *cluster)
+{
+    char net[16] = "";
+    int rc = get_text(reader, object, "net", net, sizeof net);
+    if (rc == 0 && net[0] && strcmp(net, "rdma") != 0)
+        rc = refuse(reader, "net", "must be rdma");
+    cluster->is_rdma = net[0] != 0;
+    return rc;
+}
+
 static int get_cluster(struct reader *reader, const json_t *object, struct mt_cluster *cluster)
 {
     const json_t *version = json_object_get(object, "manta_topology");
     int rc = check_keys(reader, object,
-                        "manta_topology boxes links uplinks_ps_per_byte ranks_per_node size place "
-                        "seed ranks");
+                        "manta_topology boxes links uplinks_ps_per_byte net ranks_per_node size "
+                        "place seed ranks");
     if (rc == 0 && (!json_is_integer(version) || json_integer_value(version) != 1))
         rc = refuse(reader, "manta_topology", "must be 1");
     if (rc == 0)
         rc = get_boxes(reader, object, &cluster->root);
     if (rc == 0)
         rc = get_links(reader, object, cluster);
+    if (rc == 0)
+        rc = get_net(reader, object, cluster);
     return rc ? rc : get_placement(reader, object, cluster);
 }
 

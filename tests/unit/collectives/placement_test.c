@@ -50,6 +50,19 @@ static void near_is_cheaper(void **state)
     assert_int_equal(price(&near), price(&far));
 }
 
+/* Where cards write, calls are priced as the library prices its plans there. */
+static void rdma_is_cheaper(void **state)
+{
+    const uint32_t nodes[2] = {0, 1};
+    struct manta_placement plain = placement_of(nodes, 2), rdma = plain, said = plain;
+    (void)state;
+    plain.cluster = "node:4 ranks:4";
+    rdma.cluster = "node:4 ranks:4 net=rdma";
+    said.cluster = "net=rdma node:4@100Gbit/s,1500ns,core=1000ns ranks:4";
+    assert_true(price(&rdma) < price(&plain));
+    assert_true(price(&said) >= price(&rdma)); /* whose nodes have as much, but for an uplink */
+}
+
 static void the_sum_of_calls_counts(void **state)
 {
     const uint32_t nodes[2] = {3, 7};
@@ -118,6 +131,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(near_is_cheaper),
+        cmocka_unit_test(rdma_is_cheaper),
         cmocka_unit_test(the_sum_of_calls_counts),
         cmocka_unit_test(what_does_not_exist_is_refused),
     };

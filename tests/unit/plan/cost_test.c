@@ -202,14 +202,18 @@ static void test_rdma_takes_the_place_of_what_is_assumed(void **state)
     topology->links[MT_LEVEL_RACK].alpha_ns = 7;
     const struct mt_topology_link said = topology->links[MT_LEVEL_RACK];
     const struct mt_topology_link near = topology->links[MT_LEVEL_NODE];
-    uint64_t eager_bytes = model.eager_bytes;
     mt_cost_rdma(&model, topology);
     assert_memory_equal(&topology->links[MT_LEVEL_RACK], &said, sizeof(said));
     assert_memory_equal(&topology->links[MT_LEVEL_NODE], &near, sizeof(near));
     assert_int_equal(topology->links[MT_LEVEL_CLUSTER].copy_ps_per_byte, 0);
     assert_true(topology->links[MT_LEVEL_CLUSTER].beta_ps_per_byte > 0);
-    assert_true(model.eager_bytes < eager_bytes);
+    assert_true(model.rdma_eager_bytes < model.eager_bytes);
     assert_int_equal(model.slow_ps_per_byte, 0);
+    /* A topology that was one from the beginning gives the same. */
+    struct mt_cost_model again;
+    mt_cost_defaults(&again, topology, model.segment_bytes);
+    assert_int_equal(again.is_rdma, model.is_rdma);
+    assert_int_equal(again.slow_ps_per_byte, 0);
 }
 
 /* One long message between two ranks is not cut where cores gain nothing by that. */

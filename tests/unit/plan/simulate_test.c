@@ -162,6 +162,23 @@ static void long_messages_wait_for_word(void **state)
     assert_int_equal(time_of(MANTA_SEND, "direct", 500), 1000 + 10 + 500 + 1000 + 10);
 }
 
+/* What cards write between nodes is shorter when it does so than what is sent on a node. */
+static void cards_wait_for_word_between_nodes_only(void **state)
+{
+    const uint64_t nodes[2] = {1, 2};
+    (void)state;
+    near_and_far(2, nodes);
+    model.is_rdma = 1;
+    model.eager_bytes = 500;
+    model.rdma_eager_bytes = 499;
+    assert_int_equal(time_of(MANTA_SEND, "direct", 500), 50000 + 100 + 5000 + 50000 + 100);
+    near_and_far(2, NULL);
+    model.is_rdma = 1;
+    model.eager_bytes = 500;
+    model.rdma_eager_bytes = 499;
+    assert_int_equal(time_of(MANTA_SEND, "direct", 500), 10 + 500 + 1000 + 10);
+}
+
 /* Each end's core copies while the bytes are on their way, and does nothing else meanwhile. */
 static void cores_copy_at_both_ends(void **state)
 {
@@ -498,6 +515,7 @@ int main(void)
         cmocka_unit_test(shared_uplinks_by_hand),
         cmocka_unit_test(a_core_does_one_thing_at_a_time),
         cmocka_unit_test(long_messages_wait_for_word),
+        cmocka_unit_test(cards_wait_for_word_between_nodes_only),
         cmocka_unit_test(cores_copy_at_both_ends),
         cmocka_unit_test(memory_is_shared_by_a_node),
         cmocka_unit_test(slow_links_are_slower),

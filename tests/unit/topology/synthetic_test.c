@@ -207,6 +207,8 @@ static const char *const wrong[][2] = {
     {"place=", "\"\" is none of packed"},
     {"place=packed place=packed", "word 2, \"place=packed\": place= is said twice"},
     {"place=Random", "\"Random\" is none of"},
+    {"net=tcp", "\"tcp\" is not rdma"},
+    {"net=rdma net=rdma", "word 2, \"net=rdma\": net= is said twice"},
     {"place=random:", "\"random:\" is none of"},
     {"place=random:0", "\"random:0\" is none of"},
     {"place=random:-1", "is none of"},
