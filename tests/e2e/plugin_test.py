@@ -135,7 +135,8 @@ def test_the_manual_s_plugin(plugins):
     subprocess.run(["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-I",
                     plugins / "usr/include", "mine.c", "-o", "mine.so"], check=True, cwd=plugins)
     result = manta("plugin", "check", plugins / "mine.so", "--only", "open")
-    assert result.returncode == 1 and "it is not written yet" in result.stdout
+    assert result.returncode == 77
+    assert "nothing was checked: it cannot be used on this host: it is not written yet" in result.stdout
     result = perf("--coll", "barrier", "--iters", "20", ranks=2, MANTA_TRANSPORTS=f"{plugins}/mine.so,tcp")
     assert result.returncode == 0 and "it is not written yet" in result.stderr
 
@@ -220,6 +221,15 @@ def test_list(plugins):
     assert result.returncode == 1
     assert listed["shm"]["usable"] and not listed[""]["usable"]
     assert "there is no plugin at /no/such.so" in listed[""]["why"]
+
+
+def test_nothing_to_check(plugins):
+    """That nothing was found wrong, since nothing could be tried, is no success."""
+    result = manta("plugin", "check", "ofi", MANTA_OFI_PROVIDER="pigeon")
+    assert result.returncode == 77
+    assert "ofi: nothing was checked: it cannot be used on this host: libfabric has no provider pigeon" in result.stdout
+    result = manta("plugin", "check", plugins / "reference.so", "--only", "registration")
+    assert result.returncode == 77 and "nothing was checked: it registers no memory" in result.stdout
 
 
 def test_refused_files(plugins, tmp_path):

@@ -28,7 +28,8 @@ static const char help[] =
     "  --only TOPIC     of the topics, these only (default: all)\n"
     "  --limit SECONDS  what a topic may take before it counts as hung (default: 60)\n"
     "  --json           print JSON\n"
-    "Exit codes: 0 all is well, 1 a topic failed or a plugin is refused, 2 wrong usage.\n"
+    "Exit codes: 0 all is well, 1 a topic failed or a plugin is refused, 2 wrong usage, 77\n"
+    "nothing was checked, for the transport cannot be used here, or lacks all that was asked for.\n"
     "Topics:\n";
 
 const struct check_topic check_topics[] = {
@@ -143,9 +144,41 @@ static int check_only(const char *only)
     return 0;
 }
 
+/* What has become of the topics. */
+struct check_sum {
+    uint32_t passed, failed, skipped;
+    char why[768]; /* the first was skipped */
+};
+
+static void count_result(struct check_sum *sum, const struct check_result *result)
+{
+    if (result->outcome == CHECK_SKIPPED && sum->skipped == 0)
+        snprintf(sum->why, sizeof sum->why, "%s", result->sentence);
+    sum->passed += result->outcome == CHECK_PASSED;
+    sum->skipped += result->outcome == CHECK_SKIPPED;
+    sum->failed += result->outcome == CHECK_FAILED;
+}
+
+static int is_unchecked(const struct check_sum *sum)
+{
+    return sum->passed == 0 && sum->failed == 0;
+}
+
+static void print_sum(const char *target, const struct check_options *options,
+                      const struct check_sum *sum)
+{
+    int is_cut = options->only == NULL && sum->passed == 0 && sum->failed + sum->skipped == 1;
+    if (is_unchecked(sum))
+        printf("%s: nothing was checked: %s\n", target, sum->why);
+    else
+        printf("%s: %u passed, %u failed, %u skipped%s\n", target, sum->passed, sum->failed,
+               sum->skipped, is_cut ? "; without that topic the others were not tried" : "");
+}
+
 /* A file is loaded by its absolute path. */
 static int run_check(const char *asked, const struct check_options *options)
 {
+    struct check_sum sum = {0};
     char real[PATH_MAX];
     int is_file = strchr(asked, '/') != NULL || access(asked, F_OK) == 0;
     const char *target = is_file && realpath(asked, real) != NULL ? real : asked;
@@ -153,40 +186,34 @@ static int run_check(const char *asked, const struct check_options *options)
         fprintf(stderr, "manta plugin: %s: %s\n", asked, strerror(errno));
         return EXIT_PROBLEM;
     }
-    uint32_t passed = 0, failed = 0, skipped = 0;
     json_t *results = json_array();
     for (uint32_t i = 0; i < check_topic_count; i++) {
         struct check_result result;
         if (!is_meant(options->only, check_topics[i].name))
             continue;
-        if (failed == 1 && passed == 0 && i > 0 && options->only == NULL)
+        if (i > 0 && sum.passed == 0 && options->only == NULL)
             break; /* nothing works without the first */
         if (check_run(&check_topics[i], target, options->limit_s, &result) != 0) {
             perror("manta plugin: cannot start a process");
             json_decref(results);
             return EXIT_PROBLEM;
         }
-        passed += result.outcome == CHECK_PASSED;
-        skipped += result.outcome == CHECK_SKIPPED;
-        failed += result.outcome == CHECK_FAILED;
+        count_result(&sum, &result);
         add_result(results, &check_topics[i], &result);
         if (!options->json)
             print_result(&check_topics[i], &result);
     }
     json_t *all = json_pack("{s:s, s:i, s:o, s:i, s:i, s:i}", "transport", target, "abi",
-                            MANTA_TRANSPORT_ABI, "results", results, "passed", (int)passed,
-                            "failed", (int)failed, "skipped", (int)skipped);
+                            MANTA_TRANSPORT_ABI, "results", results, "passed", (int)sum.passed,
+                            "failed", (int)sum.failed, "skipped", (int)sum.skipped);
     if (options->json) {
         json_dumpf(all, stdout, JSON_INDENT(2));
         putchar('\n');
     } else {
-        printf("%s: %u passed, %u failed, %u skipped%s\n", target, passed, failed, skipped,
-               passed + failed + skipped == 1 && failed && options->only == NULL
-                   ? "; without that topic the others were not tried"
-                   : "");
+        print_sum(target, options, &sum);
     }
     json_decref(all);
-    return failed ? EXIT_PROBLEM : 0;
+    return is_unchecked(&sum) ? EXIT_UNCHECKED : sum.failed ? EXIT_PROBLEM : 0;
 }
 
 static void add_listed(json_t *list, const struct mt_transport_listed *listed, int json)

@@ -124,6 +124,9 @@ int check_address(struct check_rank *self, void *blob, size_t blob_bytes, size_t
 int check_peers(struct check_rank *self, const void *const *addresses, const size_t *bytes);
 int check_probe(struct check_rank *self, uint32_t peer,
                 struct manta_transport_properties *properties);
+/* The same; a transport that does not reach it cannot be checked. */
+void check_reach(struct check_rank *self, uint32_t peer,
+                 struct manta_transport_properties *properties);
 int check_connect(struct check_rank *self, uint32_t peer, uint64_t deadline_ns);
 int check_register(struct check_rank *self, const struct manta_transport_buffer *buffer,
                    void **registration_out);

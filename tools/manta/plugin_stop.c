@@ -139,7 +139,6 @@ void topic_close(struct check_rank *self)
     struct check_message messages[UNDER_WAY * CHECK_RANKS];
     uint32_t count = post_many(self, messages, 0);
     struct manta_transport_error error = {.size = sizeof error};
-    uint64_t until_ns = mt_clock_now_ns() + FD_WAIT_S * MT_SECOND;
     check_barrier(self);
     if (self->rank == 0) {
         (void)check_progress(self);
@@ -158,6 +157,7 @@ void topic_close(struct check_rank *self)
         check_fail(self, "a second endpoint cannot be opened: %s", error.sentence);
     check_close(self);
     check_barrier(self);
+    uint64_t until_ns = mt_clock_now_ns() + FD_WAIT_S * MT_SECOND;
     while (count_descriptors() > before)
         if (usleep(1000) != 0 || mt_clock_now_ns() > until_ns)
             check_fail(self, "close leaves descriptors behind: there are %u, before there were %u",

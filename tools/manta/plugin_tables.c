@@ -14,7 +14,7 @@ void topic_open(struct check_rank *self)
         struct manta_transport_properties properties = {.size = sizeof properties};
         if (peer == self->rank)
             continue;
-        check_answer(self, CHECK_PROBE, check_probe(self, peer, &properties), 0);
+        check_reach(self, peer, &properties);
         if (properties.interface[0] == '\0')
             check_fail(self, "probe does not say by which interface rank %u is reached", peer);
         if (properties.size != sizeof properties)

@@ -54,6 +54,13 @@ void check_fail(const struct check_rank *self, const char *format, ...)
     end(self->world, CHECK_FAILED, sentence);
 }
 
+static void __attribute__((noreturn)) skip_here(const struct check_world *world, const char *why)
+{
+    char sentence[320];
+    snprintf(sentence, sizeof sentence, "it cannot be used on this host: %s", why);
+    end(world, CHECK_SKIPPED, sentence);
+}
+
 void check_skip(const struct check_rank *self, const char *sentence)
 {
     end(self->world, CHECK_SKIPPED, sentence);
@@ -272,6 +279,25 @@ uint64_t check_eager_bytes(struct check_rank *self)
     return least;
 }
 
+void check_reach(struct check_rank *self, uint32_t peer,
+                 struct manta_transport_properties *properties)
+{
+    struct manta_transport_error why = {.size = sizeof why};
+    char sentence[400];
+    int code = check_probe(self, peer, properties);
+    if (code != MANTA_ENOTSUP) {
+        check_answer(self, CHECK_PROBE, code, 0);
+        return;
+    }
+    check_error(self, &why);
+    why.sentence[sizeof why.sentence - 1] = '\0';
+    snprintf(
+        sentence, sizeof sentence,
+        "it does not reach the other ranks of the check, which are threads of this process: %s",
+        why.sentence);
+    check_skip(self, sentence);
+}
+
 static void join(struct check_rank *self)
 {
     struct mt_error error = {0};
@@ -291,6 +317,8 @@ static void open_endpoint(struct check_rank *self)
     struct manta_transport_error error = {.size = sizeof error};
     const void *addresses[CHECK_RANKS];
     int code = check_open(self, &error);
+    if (code == MANTA_ENOTSUP)
+        skip_here(self->world, error.sentence);
     if (code != 0)
         check_fail(self, "open answered %d: %s", code, error.sentence);
     check_answer(self, CHECK_ADDRESS,
@@ -312,7 +340,7 @@ static void connect_all(struct check_rank *self)
         struct manta_transport_properties properties = {.size = sizeof properties};
         if (peer == self->rank)
             continue;
-        check_answer(self, CHECK_PROBE, check_probe(self, peer, &properties), 0);
+        check_reach(self, peer, &properties);
         while ((code = check_connect(self, peer, until_ns)) == MANTA_INPROGRESS &&
                mt_clock_now_ns() < until_ns)
             look(self);
@@ -353,11 +381,8 @@ static void find_transport(struct check_world *world, const char *target)
         world->transport = &world->guard.table;
     }
     atomic_store(&world->shared->op[0], CHECK_QUERY);
-    if (mt_transport_query(world->transport, &reason) != 0) {
-        char sentence[320];
-        snprintf(sentence, sizeof sentence, "it cannot be used on this host: %s", reason.sentence);
-        end(world, CHECK_SKIPPED, sentence);
-    }
+    if (mt_transport_query(world->transport, &reason) != 0)
+        skip_here(world, reason.sentence);
     atomic_store(&world->shared->op[0], CHECK_NONE);
 }
 
