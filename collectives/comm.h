@@ -38,7 +38,7 @@
 #include "topology/topology.h"
 
 enum {
-    MT_ENDPOINTS = 4,     /* transports of one communicator, at most */
+    MT_ENDPOINTS = 6,     /* transports of one communicator, at most */
     MT_PLANS = 256,       /* compiled plans kept, at least: large groups keep more (cache.c) */
     MT_SIZE_CLASSES = 65, /* of mt_select_class() */
     MT_SHAPES = 128,      /* calls remembered; a power of two */
@@ -178,8 +178,9 @@ struct manta_request {
 struct mt_settings {
     uint64_t timeout_ns, segment_bytes, spin_ns, yield_ns, shm_max_bytes;
     int reproducible;
-    int feedback;       /* measure before an algorithm is chosen for good */
-    int oversubscribed; /* more ranks than cores on this node */
+    int feedback;              /* measure before an algorithm is chosen for good */
+    int oversubscribed;        /* more ranks than cores on this node */
+    int transports_by_default; /* nobody has named any */
     char transports[512];
     char trace_dir[256];
     struct mt_select_override overrides[MANTA_COLLECTIVE_COUNT];

@@ -74,7 +74,11 @@ static int open_endpoint(struct manta_comm *comm, const struct mt_transport_list
     struct mt_endpoint *endpoint = &comm->endpoints[comm->endpoint_count];
     struct manta_transport_error reason = {.size = sizeof(reason), .peer = MANTA_PLAN_NONE};
     size_t bytes = 0;
-    int rc = transport ? mt_transport_open(&params, &endpoint->handle, &reason) : listed->why.code;
+    int rc = listed->why.code;
+    if (comm->settings.transports_by_default && mt_transport_is_left_out(transport, &reason))
+        rc = reason.code;
+    else if (transport)
+        rc = mt_transport_open(&params, &endpoint->handle, &reason);
     if (rc == MANTA_EINVAL && transport)
         return mt_error_set(error, rc, "%s", reason.sentence);
     if (rc) {
@@ -97,11 +101,6 @@ static int open_endpoint(struct manta_comm *comm, const struct mt_transport_list
     return 0;
 }
 
-static int is_default_list(const struct manta_comm *comm)
-{
-    return strcmp(comm->settings.transports, mt_config_entry(MT_VAR(TRANSPORTS))->fallback) == 0;
-}
-
 /* Open the transports of the list. One that cannot be opened here keeps its place with an empty
  * offer, so that places mean the same on all ranks. */
 static int open_all(struct manta_comm *comm, const struct mt_transport_listed *listed,
@@ -117,7 +116,8 @@ static int open_all(struct manta_comm *comm, const struct mt_transport_listed *l
         if (rc == MANTA_EINVAL)
             return rc;
         if (rc) /* what nobody has asked for by name may well be absent */
-            mt_log(rc == MANTA_ENOTSUP && is_default_list(comm) ? MT_LOG_INFO : MT_LOG_WARN,
+            mt_log(rc == MANTA_ENOTSUP && comm->settings.transports_by_default ? MT_LOG_INFO
+                                                                               : MT_LOG_WARN,
                    (int)comm->rank, "transport %.*s is not used: %s", (int)listed[i].name_length,
                    listed[i].name, offer->text[i]);
         else

@@ -7,7 +7,6 @@
 #include "collectives/comm.h"
 #include "core/config.h"
 #include "core/dtype.h"
-#include "transport/ofi/present.h"
 
 /* "No limit": 73 years, so that a time plus a timeout never wraps around. */
 #define TIMEOUT_NS_MAX (UINT64_C(1) << 61)
@@ -111,8 +110,8 @@ int mt_settings_read(const struct manta_config *config, struct mt_settings *sett
         transports = config->transports;
     else if (mt_config_is_set(MT_VAR(FAULT)) && !mt_config_is_set(MT_VAR(TRANSPORTS)))
         transports = "sim"; /* faults are asked for: let them happen */
-    else if (!mt_config_is_set(MT_VAR(TRANSPORTS)) && mt_ofi_is_present(""))
-        transports = "shm,ofi,tcp";
+    else
+        settings->transports_by_default = !mt_config_is_set(MT_VAR(TRANSPORTS));
     rc = copy_text(settings->transports, sizeof(settings->transports), transports,
                    "MANTA_TRANSPORTS", error);
     if (!rc)

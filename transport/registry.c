@@ -9,6 +9,8 @@
 #include "core/config.h"
 #include "core/log.h"
 #include "core/service.h"
+#include "transport/answer.h"
+#include "transport/ofi/present.h"
 #include "transport/plugin.h"
 
 static const struct manta_transport *const built_in[] = {
@@ -143,7 +145,7 @@ static const struct {
     {&mt_transport_verbs, MT_VAR(VERBS_GID)}, {&mt_transport_ofi, MT_VAR(OFI_PROVIDER)},
     {&mt_transport_ofi, MT_VAR(OFI_DOMAIN)},
 };
-enum { CHOICES = sizeof(choices) / sizeof(choices[0]) };
+enum { CHOICES = sizeof(choices) / sizeof(choices[0]), CHOICE_BYTES = 80 };
 
 /* "MANTA_VERBS_DEVICE=mlx5_0 and MANTA_VERBS_GID=3"; 0: the user has named nothing. */
 static int choice_of(const struct manta_transport *transport, char *text, size_t text_bytes)
@@ -159,10 +161,23 @@ static int choice_of(const struct manta_transport *transport, char *text, size_t
     return used > 0;
 }
 
+/* libfabric has ways to every host, and others are better where none of its own networks is. */
+int mt_transport_is_left_out(const struct manta_transport *transport,
+                             struct manta_transport_error *why)
+{
+    char choice[CHOICE_BYTES];
+    if (transport != &mt_transport_ofi || mt_ofi_is_present("") ||
+        choice_of(transport, choice, sizeof(choice)))
+        return 0;
+    mt_transport_refuse(why, MANTA_ENOTSUP, 0,
+                        "this host has neither EFA nor Slingshot; MANTA_TRANSPORTS may name it");
+    return 1;
+}
+
 int mt_transport_open(const struct manta_transport_open *params, void **endpoint_out,
                       struct manta_transport_error *error)
 {
-    char choice[80], why[156];
+    char choice[CHOICE_BYTES], why[156];
     const struct manta_transport *transport = params->transport;
     int code = mt_transport_query(transport, error);
     if (code == 0)

@@ -39,6 +39,11 @@ int mt_transport_list(const char *names, struct mt_transport_listed *listed, uin
 int mt_transport_query(const struct manta_transport *transport,
                        struct manta_transport_error *error);
 
+/* 1: a transport of the list that counts where the user gives none is not for this host, and why.
+ * Cheap. What the user has named something for is for every host. */
+int mt_transport_is_left_out(const struct manta_transport *transport,
+                             struct manta_transport_error *why);
+
 /* Query and open params->transport: what open answers. Where the user has named what it is to use
  * (MANTA_INTERFACE, MANTA_VERBS_DEVICE, ...) and it cannot be used, that is MANTA_EINVAL, and the
  * sentence says so: a communicator without it is not what was asked for. */

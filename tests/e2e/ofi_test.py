@@ -28,6 +28,22 @@ def test_collectives_are_right(tmp_path, provider, collectives, sizes):
     assert all(row["wrong"] == 0 and row["transport"] == "ofi" for row in seen)
 
 
+def test_some_nodes_have_no_such_network(tmp_path):
+    """By default ofi is for nodes that have a network of libfabric's, or are told of one. Pairs of others use tcp,
+    and the log of each rank says so."""
+    shell = ('export MANTA_NODE=$MANTA_RANK; [ "$MANTA_RANK" = 2 ] || export MANTA_OFI_PROVIDER=tcp; '
+             'exec "$@" 2>"$0.$MANTA_RANK"')
+    result = mantarun("-n", 3, "sh", "-c", shell, tmp_path / "log", binary("manta-perf"), "--check", "--coll",
+                      "allreduce,broadcast", "--max", "256k", "--factor", "256", "--iters", "3", MANTA_LOG="info")
+    logs = [(tmp_path / f"log.{rank}").read_text() for rank in range(3)]
+    assert result.returncode == 0, result.stdout + "".join(logs)
+    for log in logs[:2]:
+        assert "ofi to 1 rank (tcp" in log, log
+        assert "tcp to 1 rank (" in log and "; not ofi: rank 2 does not offer ofi)" in log, log
+    assert "transport ofi is not used: this host has neither EFA nor Slingshot" in logs[2], logs[2]
+    assert "tcp to 2 ranks (" in logs[2], logs[2]
+
+
 def test_conformance():
     topics = "matching,ordering,mismatch,abort,close,drain,lost,full,sleep,registration,random"
     result = manta("plugin", "check", "ofi", "--only", topics, MANTA_OFI_PROVIDER="tcp")

@@ -466,6 +466,12 @@ void fake_verbs_port(uint32_t device, int state, int has_ipv4, int has_link_loca
     fake_world.devices[device].has[1] = has_ipv4;
 }
 
+void fake_verbs_language(int transport_type)
+{
+    for (uint32_t i = 0; i < FAKE_DEVICES; i++)
+        fake_world.devices[i].base.transport_type = (enum ibv_transport_type)transport_type;
+}
+
 void fake_verbs_mislead(int ipv4, int silent)
 {
     fake_world.misled = ipv4;

@@ -50,6 +50,8 @@ void fake_verbs_writes(int stay);
 /* Which ports there are, and their GIDs: state (enum ibv_port_state), and 1 if it has one of that
  * kind: IPv4, link-local. */
 void fake_verbs_port(uint32_t device, int state, int has_ipv4, int has_link_local);
+/* What all devices speak: enum ibv_transport_type; at the beginning it is InfiniBand's. */
+void fake_verbs_language(int transport_type);
 /* GIDs of this kind lead nowhere: connecting fails, or, if silent, nothing that is sent arrives. */
 void fake_verbs_mislead(int ipv4, int silent);
 

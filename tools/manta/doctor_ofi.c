@@ -12,7 +12,8 @@
 /* Is it said that ofi is to be used? */
 static int is_wanted(void)
 {
-    return strstr(mt_config_string(MT_VAR(TRANSPORTS)), "ofi") != NULL ||
+    return (mt_config_is_set(MT_VAR(TRANSPORTS)) &&
+            strstr(mt_config_string(MT_VAR(TRANSPORTS)), "ofi") != NULL) ||
            mt_config_is_set(MT_VAR(OFI_PROVIDER)) || mt_config_is_set(MT_VAR(OFI_DOMAIN));
 }
 

@@ -132,8 +132,9 @@ static int drop_completions(struct mt_ofi_endpoint *endpoint)
 }
 
 /* ofi_rxm frees a connection and only then looks at what has come over it, for which it posts
- * memory to the connection again (rxm_close_conn, rxm_flush_msg_cq, rxm_post_recv: libfabric's issue
- * 11828). So nothing should be there, or come. Peers that get no answers stop by themselves. */
+ * memory to the connection again (rxm_close_conn, rxm_flush_msg_cq, rxm_post_recv: libfabric's
+ * issue 11828). So nothing should be there, or come. Peers that get no answers stop by themselves.
+ */
 static void wait_for_quiet(struct mt_ofi_endpoint *endpoint)
 {
     const struct timespec look = {.tv_nsec = QUIET_LOOK_NS};

@@ -86,19 +86,35 @@ int mt_ofi_peers_keep(struct mt_ofi_endpoint *endpoint, const void *const *blobs
     return code;
 }
 
-static int is_loopback(const struct told *told)
+static int is_loopback(uint32_t form, const void *at, size_t bytes)
 {
     struct sockaddr_in address;
     struct sockaddr_in6 address6;
-    if (told->form == FI_SOCKADDR_IN && told->bytes >= sizeof(address)) {
-        memcpy(&address, told->address, sizeof(address));
+    if (at != NULL && form == FI_SOCKADDR_IN && bytes >= sizeof(address)) {
+        memcpy(&address, at, sizeof(address));
         return ntohl(address.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
     }
-    if (told->form == FI_SOCKADDR_IN6 && told->bytes >= sizeof(address6)) {
-        memcpy(&address6, told->address, sizeof(address6));
+    if (at != NULL && form == FI_SOCKADDR_IN6 && bytes >= sizeof(address6)) {
+        memcpy(&address6, at, sizeof(address6));
         return IN6_IS_ADDR_LOOPBACK(&address6.sin6_addr);
     }
     return 0;
+}
+
+/* An address that is its host's own leads nowhere else, whichever end has it: both must say the
+ * same. */
+static int refuse_loopback(struct mt_ofi_endpoint *endpoint, uint32_t rank, const struct told *told)
+{
+    const struct fi_info *info = endpoint->info;
+    int is_theirs = is_loopback(told->form, told->address, told->bytes);
+    int is_mine = is_loopback(info->addr_format, info->src_addr, info->src_addrlen);
+    if ((!is_theirs && !is_mine) || mt_group_same_network(endpoint->group, endpoint->rank, rank))
+        return 0;
+    return mt_messages_error_set(
+        endpoint->messages, MANTA_ENOTSUP, rank, 0,
+        "the address of rank %u (provider %s) is its host's own; MANTA_OFI_DOMAIN may name an "
+        "interface that leads to others",
+        is_theirs ? rank : endpoint->rank, endpoint->provider);
 }
 
 /* A provider that goes through shared memory reaches ranks of one node; and of other processes, for
@@ -130,13 +146,8 @@ int mt_ofi_peer_suits(struct mt_ofi_endpoint *endpoint, uint32_t rank)
             "rank %u has libfabric's provider %.40s (form of address %u), this rank %s (%u); give "
             "all ranks the same MANTA_OFI_PROVIDER",
             rank, told.provider, told.form, endpoint->provider, endpoint->info->addr_format);
-    if (is_loopback(&told) && !mt_group_same_network(endpoint->group, endpoint->rank, rank))
-        return mt_messages_error_set(
-            endpoint->messages, MANTA_ENOTSUP, rank, 0,
-            "the address of rank %u (provider %s) is its host's own; MANTA_OFI_DOMAIN may name an "
-            "interface that leads to others",
-            rank, endpoint->provider);
-    return refuse_local(endpoint, rank);
+    int code = refuse_loopback(endpoint, rank, &told);
+    return code != 0 ? code : refuse_local(endpoint, rank);
 }
 
 /* Slots are given out from the front. */

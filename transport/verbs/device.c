@@ -140,7 +140,7 @@ struct found {
 struct search {
     struct found found[2 * MT_VERBS_RAILS];
     uint32_t count;
-    uint32_t devices, named, ports_down, closed;
+    uint32_t devices, others, named, ports_down, closed; /* others: neither InfiniBand nor RoCE */
     int open_errno;
     uint32_t seen, active; /* bit of each place of the user's list that is there, and active */
     char there[96];        /* names of devices */
@@ -173,6 +173,10 @@ static void search_device(const struct mt_verbs_library *library, struct ibv_dev
     const char *name = library->get_device_name(device);
     struct ibv_device_attr attr;
     size_t used = strlen(search->there);
+    if (device->transport_type != IBV_TRANSPORT_IB) {
+        search->others++;
+        return;
+    }
     snprintf(search->there + used, sizeof(search->there) - used, "%s%s", used ? ", " : "", name);
     errno = 0;
     struct ibv_context *context = library->open_device(device);
@@ -211,6 +215,9 @@ static int explain(const struct search *search, const char *names, char *why, si
             why, why_bytes,
             "the kernel has RDMA devices (/sys/class/infiniband), but none can be opened: give "
             "the container /dev/infiniband, and install ibverbs-providers");
+    else if (search->others == search->devices)
+        snprintf(why, why_bytes,
+                 "this host's RDMA devices speak neither InfiniBand nor RoCE; ofi may reach them");
     else if (search->named == 0 && search->closed > 0)
         snprintf(why, why_bytes,
                  "RDMA devices cannot be opened: %s; give the container "

@@ -56,7 +56,8 @@ static int call(struct manta_comm *comm, struct comm_process *self)
 /* A transport of the default list that this host lacks: there may be a line of it, or none. */
 static int is_of_unused(const char *line)
 {
-    return strncmp(line, "transport verbs is not used: ", 29) == 0;
+    return strncmp(line, "transport verbs is not used: ", 29) == 0 ||
+           strncmp(line, "transport ofi is not used: ", 27) == 0;
 }
 
 /* The line at level info that has `beginning` after its head; how many lines there are, but for
@@ -104,7 +105,7 @@ static void assert_logged(const struct comm_job *job, const char *size, const ch
 static void ranks_of_a_node_share_memory(void **state)
 {
     static const char *const parts[] = {
-        "MANTA_TRANSPORTS=shm,verbs,tcp): shm to 2 ranks (memfd; rank 1 on "
+        "MANTA_TRANSPORTS=shm,ofi,verbs,tcp): shm to 2 ranks (memfd; rank 1 on "
         "this host, of the same user); fused steps by shm",
         NULL};
     const struct comm_job job = {.ranks = 3, .log_level = MT_LOG_INFO, .body = call};

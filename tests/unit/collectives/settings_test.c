@@ -83,10 +83,10 @@ static void a_difference_names_the_variable(void **state)
     config.timeout_ns = 0;
     config.transports = "tcp";
     fingerprint(&config, other);
-    expect_difference(
-        one, other,
-        "MANTA_TRANSPORTS is \"shm,verbs,tcp\" on rank 0 and \"tcp\" on rank 1; give all ranks the "
-        "same");
+    expect_difference(one, other,
+                      "MANTA_TRANSPORTS is \"shm,ofi,verbs,tcp\" on rank 0 and \"tcp\" on rank 1; "
+                      "give all ranks the "
+                      "same");
     setenv("MANTA_SEGMENT", "64k", 1);
     fingerprint(NULL, other);
     expect_difference(

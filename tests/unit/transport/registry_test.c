@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/log.h"
+#include "transport/ofi/present.h"
 #include "transport/registry.h"
 
 static void test_lists(void **state)
@@ -125,7 +126,20 @@ static void test_what_is_named(void **state)
     mt_transport_warn_of_unused(listed, 1);
     mt_log_sink(NULL, NULL);
     assert_int_equal(warnings, 1);
+    assert_int_equal(mt_transport_is_left_out(&mt_transport_ofi, &error), 0); /* it is wanted */
     unsetenv("MANTA_OFI_DOMAIN");
+}
+
+/* Without a network of libfabric's others are better, unless it is asked for. */
+static void test_what_is_left_out(void **state)
+{
+    struct manta_transport_error error = {.size = sizeof(error)};
+    (void)state;
+    assert_int_equal(mt_transport_is_left_out(&mt_transport_tcp, &error), 0);
+    assert_int_equal(mt_transport_is_left_out(NULL, &error), 0); /* a plugin that is not there */
+    int is_out = mt_transport_is_left_out(&mt_transport_ofi, &error);
+    assert_int_equal(is_out, !mt_ofi_is_present(""));
+    assert_true(!is_out || strstr(error.sentence, "neither EFA nor Slingshot") != NULL);
 }
 
 int main(void)
@@ -133,7 +147,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lists),         cmocka_unit_test(test_refused_lists),
         cmocka_unit_test(test_tables),        cmocka_unit_test(test_host),
-        cmocka_unit_test(test_what_is_named),
+        cmocka_unit_test(test_what_is_named), cmocka_unit_test(test_what_is_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

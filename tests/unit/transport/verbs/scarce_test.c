@@ -39,6 +39,9 @@ static void test_why_not(void **state)
     fake_verbs_port(0, DOWN, 1, 1);
     assert_refused("no port of the RDMA devices is active");
     fake_verbs_port(0, ACTIVE, 1, 1);
+    fake_verbs_language(IBV_TRANSPORT_UNSPECIFIED); /* as EFA's */
+    assert_refused("speak neither InfiniBand nor RoCE; ofi may reach them");
+    fake_verbs_language(IBV_TRANSPORT_IB);
     fake_verbs_refuse((struct fake_refusal){"open_device", 0, EACCES});
     assert_refused("Permission denied");
     fake_verbs_refuse((struct fake_refusal){"get_device_list", 0, ENOSYS});
