@@ -145,7 +145,8 @@ static void list_add(struct mt_cache *cache, struct mt_entry *entry)
 
 void mt_cache_touch(struct manta_comm *comm, struct mt_entry *entry)
 {
-    if (entry == comm->cache.newest)
+    const struct mt_entry *newest = comm->cache.newest;
+    if (entry == newest || entry == newest->older) /* two in turn stay where they are */
         return;
     list_remove(&comm->cache, entry);
     list_add(&comm->cache, entry);

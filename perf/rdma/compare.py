@@ -23,7 +23,8 @@ ROWS = "/run/rows.json"
 PORT = "18600"
 
 LAT, BW = (8,), (65536, 1 << 20)
-TRIPS, MESSAGES = "500", "200"
+TRIPS, MESSAGES, WAKES = "500", "200", "15"
+SENT = 64  # bytes of an 8-byte message with what Manta puts before it: what ib_send_lat sends beside it
 CELLS = {"allreduce": (8, 4096, 65536, 1 << 20), "broadcast": (8, 4096, 65536, 1 << 20)}
 
 # With the GID of the IPv4 address UCX's first contact, by datagrams, gets no answer over rxe.
@@ -93,14 +94,16 @@ def mpi_collectives(name):
     return read_rows()
 
 
+def rows_of(output):
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+
+
 def manta_points(transports):
     point = os.path.join(BUILD, "bin", "point-perf")
     found = {}
-    for what, count, sizes in (("lat", TRIPS, LAT), ("bw", MESSAGES, BW)):
-        for line in manta(transports, point, what, count, *map(str, sizes)).splitlines():
-            if line.startswith("{"):
-                row = json.loads(line)
-                found[what, row["bytes"]] = row["us" if what == "lat" else "MBs"]
+    for what, count, sizes in (("lat", TRIPS, LAT), ("bw", MESSAGES, BW), ("wake", WAKES, ())):
+        for row in rows_of(manta(transports, point, what, count, *map(str, sizes))):
+            found[what, row["bytes"]] = row["MBs" if what == "bw" else "us"]
     return found
 
 
@@ -123,10 +126,13 @@ def perftest(program, size, count):
 
 
 def perftest_points():
-    """Typical latency in us; bandwidth in MB/s: perftest's are MiB/s."""
+    """Typical latency in us; bandwidth in MB/s: perftest's are MiB/s. And how fast who sleeps on a
+    completion channel wakes: no program of perftest tells."""
     found = {("lat", size): perftest("ib_write_lat", size, TRIPS)[4] for size in LAT}
+    found["send lat", SENT] = perftest("ib_send_lat", SENT, TRIPS)[4]
     found |= {("bw", size): perftest("ib_write_bw", size, MESSAGES)[3] * 1.048576 for size in BW}
-    return found
+    bare = manta("verbs", os.path.join(BUILD, "bin", "point-perf"), "wake-bare", WAKES)
+    return found | {("wake", row["bytes"]): row["us"] for row in rows_of(bare)}
 
 
 class Subjects:
@@ -198,8 +204,15 @@ def main():
         points.measure()
         collectives.measure()
         print(f"round {number + 1} ended after {time.monotonic() - begin:.0f} s", flush=True)
-    cells = [("lat", size) for size in LAT] + [("bw", size) for size in BW]
-    report("Messages between two nodes: lat in us one way, bw in MB/s", points, cells, mine, ("bw",))
+    cells = [("lat", size) for size in LAT] + [("send lat", SENT)] + [("bw", size) for size in BW]
+    cells.append(("wake", 8))
+    report(
+        "Messages between two nodes: lat in us one way, bw in MB/s, wake in us from send to who slept",
+        points,
+        cells,
+        mine,
+        ("bw",),
+    )
     cells = [(coll, size) for coll, sizes in CELLS.items() for size in sizes]
     report("Collectives of two nodes, p50 in us", collectives, cells, mine)
     return 0
