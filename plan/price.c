@@ -19,6 +19,19 @@ static uint64_t count_messages(struct manta_plan *const *plans, uint32_t ranks)
     return messages;
 }
 
+static uint64_t count_combined(struct manta_plan *const *plans, uint32_t ranks)
+{
+    uint64_t combined = 0;
+    for (uint32_t r = 0; r < ranks; r++)
+        for (uint32_t i = 0; plans[r] && i < plans[r]->step_count; i++) {
+            const struct manta_plan_step *step = &plans[r]->steps[i];
+            if (step->kind == MANTA_PLAN_REDUCE)
+                combined += UINT64_C(1024) * plans[r]->locations[step->location_first].count /
+                            plans[r]->blocks;
+        }
+    return combined;
+}
+
 /* Price one algorithm on the first `ranks` ranks. */
 static int price_exactly(const struct mt_cost_model *cost, const struct mt_plan_request *request,
                          uint64_t bytes, struct mt_select_candidate *candidate,
@@ -34,6 +47,7 @@ static int price_exactly(const struct mt_cost_model *cost, const struct mt_plan_
         rc = mt_plan_cost(cost, (const struct manta_plan *const *)plans, request->ranks, bytes,
                           &candidate->predicted_ns, error);
         candidate->messages = count_messages(plans, request->ranks);
+        candidate->combined = count_combined(plans, request->ranks);
         mt_plan_free_all(plans, request->ranks);
     }
     free(plans);
@@ -168,5 +182,6 @@ int mt_price(const struct mt_cost_model *cost, const struct mt_plan_request *req
         return error->code;
     candidate->predicted_ns = extrapolate(&sample, request->ranks);
     candidate->messages = candidate->messages * request->ranks / sample.ranks;
+    candidate->combined = candidate->combined * request->ranks / sample.ranks;
     return 0;
 }

@@ -14,6 +14,9 @@ enum { PART_BYTES = 96 };
 /* Prices that differ by less than a 20th are equal, and of long ones, where the network is not
  * known, by less than a 10th. */
 enum { TIE = 20, SLOW_TIE = 10 };
+/* Where cards move the bytes: by less than an 8th. Of long ones, a rank's part of which has so many
+ * bytes, cores have little else to do than to combine. */
+enum { RDMA_TIE = 8, RDMA_LONG_BYTES = 128 << 10 };
 /* Where the network's speed is not known: of shorter vectors it does not matter, and an algorithm
  * that takes so many times the least at one speed is not made good by the other. */
 enum { SLOW_BYTES = 4096, HOPELESS = 4 };
@@ -167,9 +170,17 @@ static void sort(struct mt_select_candidate *candidates, uint32_t count)
     }
 }
 
-/* Of two that are as good, which one? Of short ones that of fewer messages, and of all where cards
- * move what is long. Where cores do, and even a rank's part is long, that of more: the shorter ones
- * are better spread over time, and stay in caches. But
+/* Of two that are as good, which one, where cards move the bytes? */
+static int is_preferred_by_cards(const struct mt_select_candidate *x,
+                                 const struct mt_select_candidate *y, int are_long)
+{
+    if (are_long && x->combined != y->combined)
+        return x->combined < y->combined;
+    return x->messages != y->messages ? x->messages < y->messages : x->place < y->place;
+}
+
+/* The same where cores do. Of short ones that of fewer messages; where even a rank's part is long,
+ * that of more: the shorter ones are better spread over time, and stay in caches. But
  * on a network that nobody knows, of short ones the one that is faster if it is slow, where there
  * is more time to lose; and of long ones one that goes one way, which suffers the least when
  * acknowledgements wait behind data, or when peers are not in step. */
@@ -187,16 +198,18 @@ static int is_preferred(const struct mt_select_candidate *x, const struct mt_sel
 }
 
 /* The preferred one of those that are as good as the first becomes the first. */
-static void break_tie(struct mt_select_candidate *candidates, uint32_t count, int are_long)
+static void break_tie(struct mt_select_candidate *candidates, uint32_t count, uint64_t tie,
+                      int (*is_better)(const struct mt_select_candidate *x,
+                                       const struct mt_select_candidate *y, int are_long),
+                      int are_long)
 {
     uint32_t best = 0;
     if (count == 0)
         return;
     uint64_t least = candidates[0].score_ns;
-    uint64_t tie = least / (are_long && candidates[0].slow_ns ? SLOW_TIE : TIE);
     for (uint32_t i = 1; i < count && !candidates[i].excluded; i++) {
-        if (candidates[i].score_ns - least <= tie &&
-            is_preferred(&candidates[i], &candidates[best], are_long))
+        if (candidates[i].score_ns - least <= least / tie &&
+            is_better(&candidates[i], &candidates[best], are_long))
             best = i;
     }
     struct mt_select_candidate first = candidates[best];
@@ -274,9 +287,14 @@ int mt_select(const struct mt_select_context *context, const struct mt_plan_requ
             return error->code;
         sort(candidates, count);
     }
-    break_tie(candidates, count,
-              !context->cost->is_rdma &&
-                  priced_bytes / request->ranks >= context->cost->eager_bytes);
+    uint64_t part = priced_bytes / request->ranks;
+    int are_long = part >= context->cost->eager_bytes;
+    if (context->cost->is_rdma)
+        break_tie(candidates, count, RDMA_TIE, is_preferred_by_cards, part >= RDMA_LONG_BYTES);
+    else
+        break_tie(candidates, count,
+                  are_long && count > 0 && candidates[0].slow_ns ? SLOW_TIE : TIE, is_preferred,
+                  are_long);
     *count_out = count;
     return 0;
 }

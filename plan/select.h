@@ -33,6 +33,7 @@ struct mt_select_candidate {
     uint64_t score_ns;    /* the least is best */
     const char *excluded; /* NULL, or why it cannot be used */
     uint64_t messages;    /* of all ranks */
+    uint64_t combined;    /* by all ranks, in 1,024ths of a vector */
     uint32_t place;       /* in the catalogue */
 };
 /* Which of the candidates runs: the one an override names (forced), else the best. -1: that one
@@ -63,7 +64,9 @@ static inline uint64_t mt_select_class_least(uint64_t bytes)
  * the least times longer than the fastest, be the network as fast as is assumed or slow. Of those
  * within a twentieth of the best, for prices are not as exact as that, the one of the fewest
  * messages comes first, of long ones of the most; on such a network the one that is best if it is
- * slow, and, of long ones within a tenth, one that goes one way. */
+ * slow, and, of long ones within a tenth, one that goes one way. Where cards move the bytes, those
+ * within an eighth are as good, as what a message costs is known the least there; of long ones that
+ * in which cores combine the least comes first, and of all others that of the fewest messages. */
 int mt_select(const struct mt_select_context *context, const struct mt_plan_request *request,
               uint64_t bytes, struct mt_select_candidate *candidates, uint32_t capacity,
               uint32_t *count_out, struct mt_error *error);

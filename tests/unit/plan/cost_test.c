@@ -239,6 +239,34 @@ static void test_rdma_prefers_few_messages(void **state)
     }
 }
 
+static struct mt_select_candidate best_allreduce(const struct mt_cost_model *model, uint64_t bytes)
+{
+    const struct mt_select_context context = {.ranks = 2, .cost = model, .catalogue = mt_catalogue};
+    const struct mt_plan_request request = {
+        .collective = MANTA_ALLREDUCE, .ranks = 2, .topology = topology};
+    struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
+    struct mt_error error;
+    uint32_t count;
+    assert_int_equal(
+        mt_select(&context, &request, bytes, candidates, MT_SELECT_CANDIDATES, &count, &error), 0);
+    return candidates[0];
+}
+
+/* Of what takes about as long: few messages, and of long vectors little for cores to combine. */
+static void test_rdma_spares_cores(void **state)
+{
+    const uint64_t apart[2] = {1, 2};
+    struct mt_cost_model model;
+    (void)state;
+    model_of(&model, 2, apart, 0);
+    mt_cost_rdma(&model, topology);
+    topology->links[MT_LEVEL_CLUSTER].beta_ps_per_byte = 800; /* 10 Gbit/s */
+    assert_int_equal(best_allreduce(&model, 64 << 10).messages, 2);
+    const struct mt_select_candidate best = best_allreduce(&model, 1 << 20);
+    assert_int_equal(best.combined, 1024); /* each rank its half */
+    assert_int_equal(best.messages, 4);
+}
+
 static void test_plans_that_wait_for_ever(void **state)
 {
     struct mt_cost_model model = round_model(2, NULL);
@@ -274,6 +302,7 @@ int main(void)
         cmocka_unit_test(test_crowded_ranks_share_cores),
         cmocka_unit_test(test_rdma_takes_the_place_of_what_is_assumed),
         cmocka_unit_test(test_rdma_prefers_few_messages),
+        cmocka_unit_test(test_rdma_spares_cores),
         cmocka_unit_test(test_plans_that_wait_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, free_topology);
