@@ -114,7 +114,8 @@ static int write_memory(struct writer *w, struct manta_comm *comm,
         mt_comm_set_error(comm, &error);
         return rc;
     }
-    if (entry->direct == MT_DIRECT_FUSED && comm->endpoints[comm->fused_endpoint].transport->fused_memory)
+    if (entry->direct == MT_DIRECT_FUSED &&
+        comm->endpoints[comm->fused_endpoint].transport->fused_memory)
         rc = describe_fused(comm, arguments, entry, text, sizeof(text));
     else if (entry->plan->fused_count > 0)
         snprintf(text, sizeof(text), "symmetric memory may be read in place, in fused steps");
