@@ -218,15 +218,31 @@ static void received_goodbye(struct mt_control *control, struct mt_neighbour *ne
     mt_service_signal();
 }
 
+/* It is this rank that others hold for dead: nothing from here has come to them. */
+static void word_own_death(const struct mt_control *control, uint32_t origin,
+                           struct mt_error *error)
+{
+    char said[400];
+    snprintf(said, sizeof said, "%.*s", (int)sizeof said - 1, error->sentence);
+    mt_error_set_rank(
+        error, error->code, error->rank,
+        "rank %u has given this one up, rank %u: \"%s\"; look for what goes from here "
+        "and does not arrive",
+        origin, control->group->rank, said);
+}
+
 static void received_failure(struct mt_control *control, struct mt_link *link,
                              const struct mt_wire_frame *frame, const uint8_t *payload)
 {
     struct mt_error error;
     if (!is_first_copy(control, link, frame, payload))
         return;
-    if (mt_failure_decode(payload, frame->bytes, &error) == 0 &&
-        error.rank < (int)control->group->ranks)
-        fail_here(control, &error);
+    if (mt_failure_decode(payload, frame->bytes, &error) ||
+        error.rank >= (int)control->group->ranks)
+        return;
+    if (error.code == MANTA_EPEER && error.rank == (int)control->group->rank)
+        word_own_death(control, frame->origin, &error);
+    fail_here(control, &error);
 }
 
 static void received_query(struct mt_control *control, struct mt_neighbour *neighbour,
@@ -309,12 +325,13 @@ static void word_death(const struct mt_control *control, uint32_t rank, int errn
                        struct mt_error *error)
 {
     int is_closed = errno_or_0 == 0 || errno_or_0 == ECONNRESET || errno_or_0 == EPIPE;
+    const char *or_else = "";
+    if (is_closed && !control->is_made)
+        or_else = ", or it gave up while the communicator was made and says why";
+    else if (is_closed && !control->watches[rank].is_watched)
+        or_else = ", or it heard nothing from here and gave up";
     mt_error_set_rank(error, MANTA_EPEER, (int)rank, "rank %u is dead: %s%s (pid %d)", rank,
-                      how_lost(errno_or_0),
-                      is_closed && !control->is_made
-                          ? ", or it gave up while the communicator was made and says why"
-                          : "",
-                      (int)control->group->members[rank].pid);
+                      how_lost(errno_or_0), or_else, (int)control->group->members[rank].pid);
     error->system_errno = errno_or_0;
 }
 

@@ -30,6 +30,7 @@ struct mt_watch {
     struct mt_service_timer grace;   /* it ended, and its goodbye may still be on its way */
     struct mt_control *control;
     uint32_t rank;
+    int is_watched; /* this host knows of its process's end */
 };
 
 /* One exchange under way. Two at a time: a fast rank may be one ahead. */

@@ -77,6 +77,7 @@ static int watch_rank(struct mt_watch *watch, const struct mt_member *member)
         return 0;
     }
     watch->source = (struct mt_service_source){.fd = fd, .ready = process_ended, .arg = watch};
+    watch->is_watched = 1;
     if (mt_service_watch(&watch->source, EPOLLIN) == 0)
         return 0;
     mt_fd_close(fd);

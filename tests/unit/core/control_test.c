@@ -66,6 +66,37 @@ static void abort_reaches_all(void **state)
     }
 }
 
+enum { GIVEN_UP = 3 };
+
+static void give_one_up(struct group_rank *rank)
+{
+    struct mt_error error;
+    meeting_wait(&phase);
+    mt_error_set_rank(&error, MANTA_EPEER, GIVEN_UP, "rank 3 is dead: its host is silent");
+    if (rank->rank == 0)
+        mt_control_fail(rank->group->control, &error);
+    await_failure(rank);
+    meeting_wait(&phase);
+}
+
+/* A rank that is heard of no more, but hears: it is not told that it is dead and no more. */
+static void who_is_given_up_is_told(void **state)
+{
+    struct group_rank rank[5];
+    (void)state;
+    run(5, rank, give_one_up);
+    for (uint32_t r = 0; r < 5; r++) {
+        assert_int_equal(rank[r].result, 0);
+        assert_int_equal(rank[r].error.code, MANTA_EPEER);
+        assert_int_equal(rank[r].error.rank, GIVEN_UP);
+        assert_string_equal(rank[r].error.sentence,
+                            r != GIVEN_UP ? "rank 3 is dead: its host is silent"
+                                          : "rank 0 has given this one up, rank 3: \"rank 3 is "
+                                            "dead: its host is silent\"; look for what goes from "
+                                            "here and does not arrive");
+    }
+}
+
 static void leave_in_turn(struct group_rank *rank)
 {
     struct mt_control *control = rank->group->control;
@@ -535,6 +566,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(abort_reaches_all),
+        cmocka_unit_test(who_is_given_up_is_told),
         cmocka_unit_test(goodbye_is_no_failure),
         cmocka_unit_test(those_that_stay_keep_in_touch),
         cmocka_unit_test(needing_a_rank_that_left),
