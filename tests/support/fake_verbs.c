@@ -429,6 +429,21 @@ int fake_verbs_teardown(void **state)
     return 0;
 }
 
+static int is_named(void)
+{
+    return getenv("MANTA_VERBS_DEVICE") != NULL;
+}
+
+int fake_verbs_unless_named(void **state)
+{
+    return is_named() ? 0 : fake_verbs_setup(state);
+}
+
+int fake_verbs_teardown_unless_named(void **state)
+{
+    return is_named() ? 0 : fake_verbs_teardown(state);
+}
+
 void fake_verbs_refuse(struct fake_refusal refusal)
 {
     lock();

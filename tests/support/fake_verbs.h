@@ -36,6 +36,9 @@ void fake_verbs_end(void);
 /* Before and after each test: a stand-in of two devices. */
 int fake_verbs_setup(void **state);
 int fake_verbs_teardown(void **state);
+/* The same, but real cards where MANTA_VERBS_DEVICE names some. */
+int fake_verbs_unless_named(void **state);
+int fake_verbs_teardown_unless_named(void **state);
 
 void fake_verbs_refuse(struct fake_refusal refusal);
 void fake_verbs_counts(struct fake_counts *counts_out);

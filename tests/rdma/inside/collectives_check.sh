@@ -36,6 +36,10 @@ spent() { # PATTERN MOST COUNT WORDS...: so many such numbers, none above that
     awk -v most="$2" -v count="$3" "/$1/"'{ seen++; if ($NF > most) over = 1 } END { exit over || seen != count }' \
         /run/spent
 }
+# Host memory that is to be flushed by reads, as that of devices is: the cards do it.
+flushed() {
+    MANTA_VERBS_DEVICE=rxe_n0r0,rxe_n0r1 timeout 60 build/tests/unit/transport/verbs/flush_test
+}
 sizes=(--min 4 --max 256k --factor 256)
 
 fabric 4 2
@@ -43,6 +47,7 @@ check "what verbs promises" promises verbs --only $of_verbs
 check "what ofi promises" promises ofi --only $of_ofi
 check "1 MiB over verbs is not copied, and registered once" spent 'copied|registrations' 0 8 copies 1048576
 check "a rank that waits over verbs sleeps" spent idle_permille 150 1 idle 10
+check "what cards have written is flushed by their reads" flushed
 for transport in $transports; do
     counts="2 3 4"
     [ "$transport" != ofi ] || counts=3

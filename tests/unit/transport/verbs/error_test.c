@@ -16,21 +16,6 @@
 
 enum { LONG = 1 << 20, SENDER = 0, RECEIVER = 1 };
 
-static int has_cards(void)
-{
-    return getenv("MANTA_VERBS_DEVICE") != NULL;
-}
-
-static int setup(void **state)
-{
-    return has_cards() ? 0 : fake_verbs_setup(state);
-}
-
-static int teardown(void **state)
-{
-    return has_cards() ? 0 : fake_verbs_teardown(state);
-}
-
 static struct mt_verbs_peer *other(const struct endpoints_rank *self)
 {
     return ((struct mt_verbs_endpoint *)self->endpoint)->peers[!self->rank];
@@ -125,7 +110,8 @@ static void test_queue_pair_in_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_queue_pair_in_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_queue_pair_in_error, fake_verbs_unless_named,
+                                        fake_verbs_teardown_unless_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
