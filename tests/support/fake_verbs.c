@@ -363,9 +363,11 @@ static int destroy_qp(struct ibv_qp *base)
 
 static int get_async_event(struct ibv_context *context, struct ibv_async_event *event)
 {
-    (void)context;
-    (void)event;
-    return -1;
+    uint64_t number;
+    if (read(context->async_fd, &number, sizeof(number)) != sizeof(number))
+        return -1;
+    event->event_type = (enum ibv_event_type)(number - 1);
+    return 0;
 }
 
 static void ack_async_event(struct ibv_async_event *event)

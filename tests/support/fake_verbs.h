@@ -8,6 +8,8 @@
  * Memory of a device is a file: its descriptor is the dma-buf, cards reach it through that, and the
  * program's addresses of it may be forbidden to the CPU. What a card has written there is not in
  * place before the same card has read from there: as on hardware that needs it.
+ *
+ * An event of a device is 1 + its enum ibv_event_type, written to its async_fd.
  */
 #ifndef TESTS_SUPPORT_FAKE_VERBS_H
 #define TESTS_SUPPORT_FAKE_VERBS_H

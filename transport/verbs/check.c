@@ -82,7 +82,7 @@ static void try_gid(struct check *check, uint32_t index, uint32_t gid)
             rail->port.gids[gid].index, gid == 0 ? ", the first that is tried" : "");
     else
         say(check, MT_VERBS_WEAK, "%s: GID %s (place %u of its table) cannot be used: %s",
-            rail->name, text, rail->port.gids[gid].index, lane->why);
+            rail->name, text, rail->port.gids[gid].index, lane->refused);
     mt_verbs_lane_end(endpoint, lane);
     free(lane);
 }

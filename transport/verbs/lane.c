@@ -16,7 +16,7 @@ enum {
 
 static int fail_make(struct mt_verbs_lane *lane, const char *what, int error)
 {
-    snprintf(lane->why, sizeof(lane->why), "%s: %s", what, strerror(error));
+    snprintf(lane->refused, sizeof(lane->refused), "%s: %s", what, strerror(error));
     return -1;
 }
 

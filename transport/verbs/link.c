@@ -80,9 +80,8 @@ void mt_verbs_lane_ready(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lan
 {
     lane->state = MT_VERBS_LANE_READY;
     if (failed || lane->given_up) {
-        char why[sizeof(lane->why)];
-        memcpy(why, lane->why, sizeof(why));
-        mt_verbs_lane_fail(endpoint, lane, "%s", failed ? why : "the peer says that it is dead");
+        mt_verbs_lane_fail(endpoint, lane, "%s",
+                           failed ? lane->refused : "the peer says that it is dead");
         return;
     }
     mt_verbs_tell(endpoint, lane, MT_VERBS_NOTE_READY);
@@ -96,10 +95,8 @@ static int make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
     lane->ready_there = lane->works_there = lane->was_open = lane->is_remade = 0;
     lane->until_ns = endpoint->host->clock_ns() + endpoint->timeout_ns;
     if (mt_verbs_lane_make(endpoint, lane) != 0) {
-        char why[sizeof(lane->why)];
-        memcpy(why, lane->why, sizeof(why));
         lane->state = MT_VERBS_LANE_MADE;
-        mt_verbs_lane_fail(endpoint, lane, "%s", why);
+        mt_verbs_lane_fail(endpoint, lane, "%s", lane->refused);
         return -1;
     }
     lane->state = MT_VERBS_LANE_MADE;

@@ -281,16 +281,37 @@ void mt_verbs_channel_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_r
     }
 }
 
+/* A card that is broken owes nobody completions any more. */
+static int is_end(enum ibv_event_type event)
+{
+    return event == IBV_EVENT_DEVICE_FATAL || event == IBV_EVENT_CQ_ERR ||
+           event == IBV_EVENT_SRQ_ERR;
+}
+
+static void fail_lanes(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail,
+                       const char *why)
+{
+    for (struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open) {
+        for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++) {
+            struct mt_verbs_lane *lane = &peer->lanes[i];
+            if (&endpoint->rails[lane->rail] == rail && lane->state != MT_VERBS_LANE_NONE)
+                mt_verbs_lane_fail(endpoint, lane, "the card has failed: %s", why);
+        }
+    }
+}
+
 /* What the card says of itself. A lane that has died with its port is found by its completions. */
 void mt_verbs_async_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
 {
     struct ibv_async_event event;
     char sentence[160];
     while (endpoint->library->get_async_event(rail->context, &event) == 0) {
-        snprintf(sentence, sizeof(sentence), "%s: %s", rail->name,
-                 endpoint->library->event_type_str(event.event_type));
+        const char *what = endpoint->library->event_type_str(event.event_type);
+        snprintf(sentence, sizeof(sentence), "%s: %s", rail->name, what);
         endpoint->host->log(event.event_type == IBV_EVENT_COMM_EST ? MT_LOG_DEBUG : MT_LOG_INFO,
                             "verbs", sentence);
+        if (is_end(event.event_type))
+            fail_lanes(endpoint, rail, what);
         endpoint->library->ack_async_event(&event);
     }
 }

@@ -178,7 +178,8 @@ struct mt_verbs_lane {
     uint32_t next_remotes[MT_VERBS_QUEUES];
     pthread_t connector;
     _Atomic int connected; /* 0: the connector is at work; 1: it has ended; pairs with its end */
-    int connect_result;    /* the connector's, until it is joined; as queues and why are */
+    int connect_result;    /* the connector's, until it is joined; as queues and refused are */
+    char refused[160];     /* what could not be made or connected */
     int given_up;          /* it is dead, which the connector does not know */
     struct mt_verbs_endpoint *endpoint; /* for the connector */
     uint64_t until_ns;                  /* deadline of the state; DEAD: when it is made again */
@@ -378,9 +379,9 @@ void mt_verbs_channel_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_r
 void mt_verbs_async_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail);
 
 /* lane.c: the life of queue pairs. */
-/* Make its queue pairs. 0 or -1 with lane->why. */
+/* Make its queue pairs. 0 or -1 with lane->refused. */
 int mt_verbs_lane_make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
-/* The peer's are known: make them able to receive and send. 0 or -1 with lane->why. The kernel may
+/* The peer's are known: make them able to receive and send. 0 or -1 with lane->refused. The kernel may
  * look for the way to the peer for seconds (ARP). */
 int mt_verbs_lane_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
 /* The same by a thread of its own; its state is CONNECTING until mt_verbs_lane_connected(). */

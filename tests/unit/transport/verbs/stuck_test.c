@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -288,6 +289,50 @@ static void test_direct_without_rail(void **state)
     }
 }
 
+/* A card that has failed tells so, and nothing more: what is under way over it goes elsewhere. */
+static int is_writing(struct endpoints_rank *self)
+{
+    uint32_t open = 0;
+    for (uint32_t i = 0; i < MT_VERBS_WRITES; i++)
+        open += endpoint_of(self)->writes[i].request != NULL;
+    return open > 0;
+}
+
+static int has_left_first_lane(struct endpoints_rank *self)
+{
+    return peer_of(self, 1)->lanes[0].failures > 0;
+}
+
+static int card_fails(struct endpoints_rank *self)
+{
+    const uint64_t event = 1 + IBV_EVENT_DEVICE_FATAL;
+    struct manta_transport_request request;
+    uint8_t *memory = self->rank == 0 ? traffic_filled(LONG, 0, 1) : malloc(LONG + 1);
+    int failed = greet(self);
+    if (self->rank == 0) {
+        fake_verbs_writes(1);
+        failed = failed || endpoints_send(self, 1, 2, 0, memory, LONG, &request) ||
+                 await(self, is_writing, "a write") ||
+                 write(endpoint_of(self)->rails[0].context->async_fd, &event, sizeof(event)) < 0 ||
+                 await(self, has_left_first_lane, "a lane's end");
+        fake_verbs_writes(0);
+    } else {
+        memset(memory, 0xee, LONG + 1);
+        failed = failed || endpoints_recv(self, 0, 2, 0, memory, LONG, &request);
+    }
+    failed = failed || endpoints_wait(self, &request, 1) || request.status != 0 ||
+             (self->rank == 1 && traffic_differs(memory, LONG, 0, 1));
+    failed |= endpoints_part(self);
+    free(memory);
+    return failed ? endpoints_fail(self, "a message did not find its way") : 0;
+}
+
+static void test_card_fails(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", 2, card_fails, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +342,7 @@ int main(void)
                                         fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_direct_without_rail, fake_verbs_setup,
                                         fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_card_fails, fake_verbs_setup, fake_verbs_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
