@@ -13,8 +13,8 @@
  *   size:COUNT          of ranks in all, when they do not fill the cluster
  *   place=ORDER         packed (default: node by node), roundrobin (a rank to each node in turn),
  *                       random or random:SEED (the same on every machine; default seed 1)
- *   net=rdma            between nodes cards write into memory, as with the transports verbs and ofi:
- *                       plans are chosen by that, and what is not given is as with 100 Gbit/s
+ *   net=rdma            between nodes cards write into memory, as with verbs and ofi: plans are
+ *                       chosen by that, and what is not given is as with 100 Gbit/s
  * The ranks of a node are spread evenly over its cores, in order; where core is not named, each has
  * one of its own.
  *

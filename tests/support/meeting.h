@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where threads of a test wait for each other, as at a barrier of pthreads, but not for ever: when one
- * does not come, the program ends and says where the others are. */
+/* Where threads of a test wait for each other, as at a barrier of pthreads, but not for ever: when
+ * one does not come, the program ends and says where the others are. */
 #ifndef TESTS_SUPPORT_MEETING_H
 #define TESTS_SUPPORT_MEETING_H
 

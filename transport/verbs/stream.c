@@ -75,8 +75,8 @@ int mt_verbs_takes_notes(const struct mt_verbs_peer *peer)
     return peer->out_end - peer->out_at <= MT_VERBS_IN_BYTES;
 }
 
-/* Lanes are only made while there is room, so notes are few: one that finds none means a stream that
- * is no more. */
+/* Lanes are only made while there is room, so notes are few: one that finds none means a stream
+ * that is no more. */
 static void tell(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
                  struct mt_verbs_note *note)
 {

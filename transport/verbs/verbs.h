@@ -381,8 +381,8 @@ void mt_verbs_async_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rai
 /* lane.c: the life of queue pairs. */
 /* Make its queue pairs. 0 or -1 with lane->refused. */
 int mt_verbs_lane_make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
-/* The peer's are known: make them able to receive and send. 0 or -1 with lane->refused. The kernel may
- * look for the way to the peer for seconds (ARP). */
+/* The peer's are known: make them able to receive and send. 0 or -1 with lane->refused. The kernel
+ * may look for the way to the peer for seconds (ARP). */
 int mt_verbs_lane_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
 /* The same by a thread of its own; its state is CONNECTING until mt_verbs_lane_connected(). */
 void mt_verbs_lane_begin_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);

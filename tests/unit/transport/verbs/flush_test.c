@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads that flush what a card has written, here of host memory that says that it needs them: so they
- * cross a card that has no memory of devices. Over cards in memory; over real ones where
+/* Reads that flush what a card has written, here of host memory that says that it needs them: so
+ * they cross a card that has no memory of devices. Over cards in memory; over real ones where
  * MANTA_VERBS_DEVICE names some. */
 #include <setjmp.h>
 #include <stdarg.h>
