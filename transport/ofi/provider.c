@@ -102,8 +102,9 @@ static enum reach reach_of(const struct fi_info *info)
     return REACH_NETWORK;
 }
 
-/* shm writes by process_vm_writev, and goes on when its peer has given up. The tcp provider below
- * ofi_rxm (libfabric 1.17) crashes when an endpoint is closed into which a peer is writing. */
+/* shm writes by process_vm_writev, and goes on when its peer has given up. ofi_rxm over tcp
+ * (libfabric 1.17) crashes when an endpoint is closed into which a peer is writing, half of the time
+ * without the wait in objects.c; with frames alone it does not, and tcp itself is better there. */
 static int writes_safely(const char *provider)
 {
     return !mt_ofi_is_local(provider) && strcmp(provider, "tcp;ofi_rxm") != 0;
