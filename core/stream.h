@@ -31,7 +31,7 @@ typedef void mt_stream_accept_fn(void *arg, int fd, uint32_t from, uint32_t inde
 typedef int mt_stream_misses_fn(void *arg, uint32_t from, uint32_t index);
 
 /* Accept streams of this kind for this group from now on. Streams that came early wait (bounded).
- * misses: NULL: `accept` takes all. */
+ * misses: NULL: `accept` takes all. 0; or MANTA_ENOMEM, and none has come. */
 int mt_stream_listen(const struct mt_group *group, int kind, mt_stream_accept_fn *accept,
                      mt_stream_misses_fn *misses, void *arg);
 /* Stop; after the return the callback is not running and will not be called again. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/counter.h"
+#include "transport/endpoint.h"
 #include "transport/memory.h"
 #include "transport/unmapped.h"
 
@@ -50,10 +51,9 @@ int mt_registrations_create(const struct mt_registration_settings *settings,
     *out = NULL;
     if (settings->most == 0 || settings->most > MT_REGISTRATIONS)
         return MANTA_EINVAL;
-    struct mt_registrations *cache = settings->host->alloc(bytes, 64);
+    struct mt_registrations *cache = mt_endpoint_alloc(settings->host, bytes);
     if (cache == NULL)
         return MANTA_ENOMEM;
-    memset(cache, 0, bytes);
     cache->settings = *settings;
     cache->watches = mt_unmapped_acquire() == 0;
     *out = cache;

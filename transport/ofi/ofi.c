@@ -10,6 +10,7 @@
 #include "core/counter.h"
 #include "topology/place.h"
 #include "transport/answer.h"
+#include "transport/endpoint.h"
 #include "transport/registry.h"
 
 enum { LATENCY_FABRIC_NS = 3000, LATENCY_SOCKETS_NS = 30000 };
@@ -44,22 +45,20 @@ static void endpoint_free(struct mt_ofi_endpoint *endpoint)
 static struct mt_ofi_endpoint *endpoint_create(const struct manta_transport_open *params)
 {
     const struct manta_transport_host *host = params->host;
-    struct mt_ofi_endpoint *endpoint = host->alloc(sizeof(*endpoint), 64);
+    struct mt_ofi_endpoint *endpoint = mt_endpoint_alloc(host, sizeof(*endpoint));
     if (endpoint == NULL)
         return NULL;
-    memset(endpoint, 0, sizeof(*endpoint));
     endpoint->host = host;
     endpoint->group = params->group;
     endpoint->rank = params->rank;
     endpoint->ranks = params->ranks;
     endpoint->own_address = FI_ADDR_UNSPEC;
     endpoint->queue_fd = endpoint->epoll_fd = endpoint->timer_fd = -1;
-    endpoint->peers = host->alloc(params->ranks * sizeof(*endpoint->peers), 64);
+    endpoint->peers = mt_endpoint_alloc(host, params->ranks * sizeof(*endpoint->peers));
     if (endpoint->peers == NULL) {
         host->free(endpoint);
         return NULL;
     }
-    memset(endpoint->peers, 0, params->ranks * sizeof(*endpoint->peers));
     for (uint32_t peer = 0; peer < params->ranks; peer++)
         endpoint->peers[peer].address = FI_ADDR_UNSPEC;
     return endpoint;
@@ -68,33 +67,22 @@ static struct mt_ofi_endpoint *endpoint_create(const struct manta_transport_open
 static int make_messages(struct mt_ofi_endpoint *endpoint,
                          const struct manta_transport_open *params)
 {
-    const struct mt_message_settings settings = {
-        .transport = "ofi",
-        .host = params->host,
-        .rank = params->rank,
-        .ranks = params->ranks,
-        .epoch = params->epoch,
-        .eager_bytes = MT_OFI_EAGER_BYTES,
-        .window_bytes = MT_OFI_WINDOW_BYTES,
-        .call_state = params->call_state,
-        .host_arg = params->host_arg,
-        .wire = endpoint->offers != NULL ? &mt_ofi_writing_wire : &mt_ofi_wire,
-        .wire_arg = endpoint,
-    };
+    struct mt_message_settings settings = mt_endpoint_messages(params);
+    settings.transport = "ofi";
+    settings.eager_bytes = MT_OFI_EAGER_BYTES;
+    settings.window_bytes = MT_OFI_WINDOW_BYTES;
+    settings.wire = endpoint->offers != NULL ? &mt_ofi_writing_wire : &mt_ofi_wire;
+    settings.wire_arg = endpoint;
     return mt_messages_create(&settings, &endpoint->messages);
 }
 
 static int make_offers(struct mt_ofi_endpoint *endpoint)
 {
-    const size_t bytes = MT_OFI_OFFERS * sizeof(struct mt_ofi_offer);
     int code = mt_ofi_registrations_create(endpoint);
     if (code != 0 || !mt_ofi_can_write(endpoint->info))
         return code;
-    endpoint->offers = endpoint->host->alloc(bytes, 64);
-    if (endpoint->offers == NULL)
-        return MANTA_ENOMEM;
-    memset(endpoint->offers, 0, bytes);
-    return 0;
+    endpoint->offers = mt_endpoint_alloc(endpoint->host, MT_OFI_OFFERS * sizeof(*endpoint->offers));
+    return endpoint->offers == NULL ? MANTA_ENOMEM : 0;
 }
 
 /* How many lower ranks are on this rank's node. */

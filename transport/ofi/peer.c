@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/auth.h"
+#include "transport/endpoint.h"
 #include "transport/ofi/ofi.h"
 
 /* "ofi1", the form of the address, the provider's name with its NUL, the address. */
@@ -178,13 +179,12 @@ static int make_slots(struct mt_ofi_endpoint *endpoint, uint32_t rank)
     struct mt_ofi_peer *peer = &endpoint->peers[rank];
     if (peer->memory == NULL)
         peer->memory = endpoint->host->alloc(bytes, 4096);
-    struct mt_ofi_slot *slots = endpoint->host->alloc(slots_bytes, 64);
+    struct mt_ofi_slot *slots = mt_endpoint_alloc(endpoint->host, slots_bytes);
     if (peer->memory == NULL || slots == NULL) {
         endpoint->host->free(slots);
         return mt_messages_error_set(endpoint->messages, MANTA_ENOMEM, rank, 0,
                                      "no memory for frames to rank %u", rank);
     }
-    memset(slots, 0, slots_bytes);
     int code = mt_ofi_local_register(endpoint, peer->memory, bytes, FI_SEND, &peer->region);
     if (code != 0) {
         endpoint->host->free(slots);
@@ -204,11 +204,10 @@ static int make_writes(struct mt_ofi_endpoint *endpoint, uint32_t rank)
     struct mt_ofi_peer *peer = &endpoint->peers[rank];
     if (peer->writes != NULL)
         return 0;
-    peer->writes = endpoint->host->alloc(bytes, 64);
+    peer->writes = mt_endpoint_alloc(endpoint->host, bytes);
     if (peer->writes == NULL)
         return mt_messages_error_set(endpoint->messages, MANTA_ENOMEM, rank, 0,
                                      "no memory for writes to rank %u", rank);
-    memset(peer->writes, 0, bytes);
     for (uint32_t i = 0; i < MT_OFI_WRITES; i++) {
         struct mt_ofi_write *write = &peer->writes[i];
         write->peer = rank;

@@ -4,6 +4,7 @@
 
 #include "core/auth.h"
 #include "core/counter.h"
+#include "transport/endpoint.h"
 #include "transport/ofi/ofi.h"
 
 int mt_ofi_inboxes_create(struct mt_ofi_endpoint *endpoint)
@@ -15,11 +16,10 @@ int mt_ofi_inboxes_create(struct mt_ofi_endpoint *endpoint)
     if (count > MT_OFI_INBOXES_MOST)
         count = MT_OFI_INBOXES_MOST;
     size_t bytes = (size_t)count * MT_OFI_FRAME_BYTES;
-    endpoint->inboxes = host->alloc(count * sizeof(*endpoint->inboxes), 64);
+    endpoint->inboxes = mt_endpoint_alloc(host, count * sizeof(*endpoint->inboxes));
     endpoint->inbox_memory = host->alloc(bytes, 4096);
     if (endpoint->inboxes == NULL || endpoint->inbox_memory == NULL)
         return -FI_ENOMEM;
-    memset(endpoint->inboxes, 0, count * sizeof(*endpoint->inboxes));
     endpoint->inbox_count = count;
     int code = mt_ofi_local_register(endpoint, endpoint->inbox_memory, bytes, FI_RECV,
                                      &endpoint->inbox_region);

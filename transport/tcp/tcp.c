@@ -16,6 +16,7 @@
 #include "core/clock.h"
 #include "transport/answer.h"
 #include "transport/descriptors.h"
+#include "transport/endpoint.h"
 #include "transport/registry.h"
 
 enum { EVENTS = 32 };
@@ -41,22 +42,20 @@ static int query(const struct manta_transport_host *host, struct manta_transport
 static struct mt_tcp_endpoint *endpoint_create(const struct manta_transport_open *params)
 {
     const struct manta_transport_host *host = params->host;
-    struct mt_tcp_endpoint *endpoint = host->alloc(sizeof(*endpoint), 64);
+    struct mt_tcp_endpoint *endpoint = mt_endpoint_alloc(host, sizeof(*endpoint));
     if (endpoint == NULL)
         return NULL;
-    memset(endpoint, 0, sizeof(*endpoint));
     endpoint->host = host;
     endpoint->group = params->group;
     endpoint->rank = params->rank;
     endpoint->ranks = params->ranks;
     endpoint->timeout_ns = params->timeout_ns;
     endpoint->epoll_fd = endpoint->mail_fd = endpoint->timer_fd = -1;
-    endpoint->peers = host->alloc(params->ranks * sizeof(*endpoint->peers), 64);
+    endpoint->peers = mt_endpoint_alloc(host, params->ranks * sizeof(*endpoint->peers));
     if (endpoint->peers == NULL) {
         host->free(endpoint);
         return NULL;
     }
-    memset(endpoint->peers, 0, params->ranks * sizeof(*endpoint->peers));
     for (uint32_t peer = 0; peer < params->ranks; peer++) {
         mt_tcp_socket_init(&endpoint->peers[peer].link, peer, 0, 1, 1);
         atomic_init(&endpoint->peers[peer].origin, MT_TCP_NOWHERE);
@@ -104,29 +103,19 @@ static int open_endpoint(const struct manta_transport_open *params, void **endpo
     if (endpoint == NULL)
         return mt_transport_refuse(error, MANTA_ENOMEM, 0, "no memory for the tcp endpoint");
     endpoint->sockets = sockets;
-    const struct mt_message_settings settings = {
-        .transport = "tcp",
-        .host = params->host,
-        .rank = params->rank,
-        .ranks = params->ranks,
-        .epoch = params->epoch,
-        .eager_bytes = MT_TCP_EAGER_BYTES,
-        .window_bytes = MT_TCP_WINDOW_BYTES,
-        .stretch_bytes = MT_TCP_STRETCH_BYTES,
-        .call_state = params->call_state,
-        .host_arg = params->host_arg,
-        .wire = &mt_tcp_wire,
-        .wire_arg = endpoint,
-    };
+    struct mt_message_settings settings = mt_endpoint_messages(params);
+    settings.transport = "tcp";
+    settings.eager_bytes = MT_TCP_EAGER_BYTES;
+    settings.window_bytes = MT_TCP_WINDOW_BYTES;
+    settings.stretch_bytes = MT_TCP_STRETCH_BYTES;
+    settings.wire = &mt_tcp_wire;
+    settings.wire_arg = endpoint;
     int code = mt_messages_create(&settings, &endpoint->messages);
     if (code == 0 && mt_descriptors_open(&endpoint->epoll_fd, &endpoint->mail_fd,
                                          &endpoint->timer_fd, EPOLLIN | EPOLLET) != 0)
         code = MANTA_ESYSTEM;
-    if (code == 0) {
+    if (code == 0)
         code = mt_tcp_mailbox_open(endpoint);
-        if (code != 0)
-            mt_tcp_mailbox_close(endpoint);
-    }
     if (code != 0) {
         mt_transport_refuse(error, code, code == MANTA_ESYSTEM ? errno : 0,
                             "the tcp endpoint could not be opened");

@@ -12,6 +12,7 @@
 #include "core/counter.h"
 #include "transport/answer.h"
 #include "transport/descriptors.h"
+#include "transport/endpoint.h"
 #include "transport/registry.h"
 
 enum { EVENTS = 32, WHY_BYTES = 200, LOOK_EVERY = 512 };
@@ -29,26 +30,23 @@ static int query(const struct manta_transport_host *host, struct manta_transport
 static struct mt_verbs_endpoint *endpoint_create(const struct manta_transport_open *params)
 {
     const struct manta_transport_host *host = params->host;
-    struct mt_verbs_endpoint *endpoint = host->alloc(sizeof(*endpoint), 64);
+    struct mt_verbs_endpoint *endpoint = mt_endpoint_alloc(host, sizeof(*endpoint));
     if (endpoint == NULL)
         return NULL;
-    memset(endpoint, 0, sizeof(*endpoint));
     endpoint->host = host;
     endpoint->group = params->group;
     endpoint->rank = params->rank;
     endpoint->ranks = params->ranks;
     endpoint->timeout_ns = params->timeout_ns;
     endpoint->epoll_fd = endpoint->mail_fd = endpoint->timer_fd = -1;
-    endpoint->doors = host->alloc(params->ranks * sizeof(*endpoint->doors), 64);
-    endpoint->peers = host->alloc(params->ranks * sizeof(*endpoint->peers), 64);
+    endpoint->doors = mt_endpoint_alloc(host, params->ranks * sizeof(*endpoint->doors));
+    endpoint->peers = mt_endpoint_alloc(host, params->ranks * sizeof(*endpoint->peers));
     if (endpoint->doors == NULL || endpoint->peers == NULL) {
         host->free(endpoint->doors);
         host->free(endpoint->peers);
         host->free(endpoint);
         return NULL;
     }
-    memset(endpoint->doors, 0, params->ranks * sizeof(*endpoint->doors));
-    memset(endpoint->peers, 0, params->ranks * sizeof(*endpoint->peers));
     for (uint32_t rank = 0; rank < params->ranks; rank++) {
         atomic_init(&endpoint->doors[rank].accepted, -1);
         atomic_init(&endpoint->doors[rank].origin, MT_VERBS_NOWHERE);
@@ -77,19 +75,12 @@ static void endpoint_free(struct mt_verbs_endpoint *endpoint)
 static int open_parts(struct mt_verbs_endpoint *endpoint, const struct manta_transport_open *params,
                       char *why, size_t why_bytes)
 {
-    const struct mt_message_settings settings = {
-        .transport = "verbs",
-        .host = params->host,
-        .rank = params->rank,
-        .ranks = params->ranks,
-        .epoch = params->epoch,
-        .eager_bytes = MT_VERBS_EAGER_BYTES,
-        .window_bytes = MT_VERBS_WINDOW_BYTES,
-        .call_state = params->call_state,
-        .host_arg = params->host_arg,
-        .wire = &mt_verbs_wire,
-        .wire_arg = endpoint,
-    };
+    struct mt_message_settings settings = mt_endpoint_messages(params);
+    settings.transport = "verbs";
+    settings.eager_bytes = MT_VERBS_EAGER_BYTES;
+    settings.window_bytes = MT_VERBS_WINDOW_BYTES;
+    settings.wire = &mt_verbs_wire;
+    settings.wire_arg = endpoint;
     int code = mt_verbs_settings_read(endpoint, why, why_bytes);
     if (code == 0)
         code = mt_verbs_devices_open(endpoint, why, why_bytes);
@@ -102,12 +93,7 @@ static int open_parts(struct mt_verbs_endpoint *endpoint, const struct manta_tra
     if (code == 0 && mt_descriptors_open(&endpoint->epoll_fd, &endpoint->mail_fd,
                                          &endpoint->timer_fd, EPOLLIN) != 0)
         code = MANTA_ESYSTEM;
-    if (code == 0) {
-        code = mt_verbs_mailbox_open(endpoint);
-        if (code != 0)
-            mt_verbs_mailbox_close(endpoint);
-    }
-    return code;
+    return code == 0 ? mt_verbs_mailbox_open(endpoint) : code;
 }
 
 static int open_endpoint(const struct manta_transport_open *params, void **endpoint_out,
