@@ -103,8 +103,8 @@ static enum reach reach_of(const struct fi_info *info)
 }
 
 /* shm writes by process_vm_writev, and goes on when its peer has given up. ofi_rxm over tcp
- * (libfabric 1.17) crashes when an endpoint is closed into which a peer is writing, half of the time
- * without the wait in objects.c; with frames alone it does not, and tcp itself is better there. */
+ * (libfabric 1.17) crashes when an endpoint is closed into which a peer is writing: every other
+ * time without the wait in objects.c, and not with frames alone; tcp itself is better there. */
 static int writes_safely(const char *provider)
 {
     return !mt_ofi_is_local(provider) && strcmp(provider, "tcp;ofi_rxm") != 0;
