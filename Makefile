@@ -236,20 +236,20 @@ run = BUILD=$(abspath $(BUILD)) tests/run --suite $(1) --limit $(2) --jobs $(JOB
 
 .PHONY: unit plan e2e fault style python
 unit: $(UNIT_BINS) ## unit tests
-	@$(call run,unit,120,$(UNIT_BINS))
+	@$(call run,unit,300,$(UNIT_BINS))
 plan: $(PLAN_BINS) ## every algorithm proved for 1..64 ranks, and the mutation test
-	@$(call run,plan,300,$(PLAN_BINS))
+	@$(call run,plan,600,$(PLAN_BINS))
 e2e: all $(TEST_BINS) $(HELPER_BINS) $(PEER_DIR)/openmpi4/mpi-perf $(PERF_HELPERS) ## whole programs, run as users run them
-	@$(call run,e2e,180,$(E2E_TESTS))
+	@$(call run,e2e,400,$(E2E_TESTS))
 fault: all $(TEST_BINS) $(HELPER_BINS) ## dead, stopped, late and disagreeing ranks
-	@$(call run,fault,240,$(FAULT_TESTS))
+	@$(call run,fault,400,$(FAULT_TESTS))
 .PHONY: abi
 abi: lib ## put the ABI on file as it is now (tests/abi/*.abi), when it was meant to change
 	tests/abi/dump.sh tests/abi
 style: lib ## what the conventions say and a program can check
 	@$(call run,style,300,$(STYLE_TESTS))
 python: all $(PACKAGE) $(PERF_HELPERS) ## the Python package and Ray
-	@$(call run,python,300,$(PYTHON_TESTS))
+	@$(call run,python,600,$(PYTHON_TESTS))
 
 # In emulated machines with RDMA devices. Each takes all CPUs, so one test at a time.
 RDMA_TESTS := $(sort $(wildcard tests/rdma/*_test.sh))

@@ -143,8 +143,10 @@ def test_nothing_stays_behind(number):
     try:
         for _ in range(3):
             assert b"here" in tool.stdout.readline()
+        # The tool, its first process, 3 nodes, mantarun, 3 ranks; one that turns into another
+        # program has no environment for a moment.
+        wait_until(lambda: len(processes_with(mark)) == 9)
         pids = processes_with(mark)
-        assert len(pids) == 9  # the tool, its first process, 3 nodes, mantarun, 3 ranks
         own = namespaces_of(pids) - namespaces_of(["self"])
         assert len(own) == 5 + 2 * 3  # of the tool, and two of each node
     finally:

@@ -128,7 +128,7 @@ static void run(const char *transports, int nodes)
         pour(flood);
     }
     int failed = rank_processes_run(&options, work_while_flooded, flood);
-    int status = rank_process_end(stranger, mt_clock_now_ns() + MT_SECOND);
+    int status = rank_process_end(stranger, mt_clock_now_ns() + 30 * MT_SECOND);
     print_message("%s: %d connections, %d of them refused\n", transports, flood->made,
                   flood->refused);
     assert_int_equal(failed, 0);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "collectives/comm.h"
+#include "core/service.h"
 #include "topology/topology.h"
 
 struct rank_thread {
@@ -27,6 +29,14 @@ int rank_fail(struct manta_comm *comm, const char *format, ...)
     va_end(arguments);
     fprintf(stderr, "rank %d of %d: %s\n", manta_comm_rank(comm), manta_comm_size(comm), text);
     return 1;
+}
+
+void ranks_hurry(struct manta_comm *comm, uint64_t timeout_ns)
+{
+    comm->settings.timeout_ns = timeout_ns;
+    mt_service_lock();
+    comm->group->timeout_ns = timeout_ns;
+    mt_service_unlock();
 }
 
 static int node_of(const struct ranks_options *options, int rank)

@@ -31,6 +31,9 @@ int ranks_run(const struct ranks_options *options, rank_fn *fn, void *arg);
 int rank_run(const struct ranks_options *options, const char *session, int rank, rank_fn *fn,
              void *arg);
 
+/* A short deadline for the calls of a communicator that has been created with time enough. */
+void ranks_hurry(struct manta_comm *comm, uint64_t timeout_ns);
+
 /* Say why (stderr, one line) and return 1. */
 int rank_fail(struct manta_comm *comm, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

