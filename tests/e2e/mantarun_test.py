@@ -77,6 +77,19 @@ def test_kills_who_ignores_term_and_its_children(tmp_path):
         wait_until(lambda pid=pid: not is_alive(pid))
 
 
+def test_the_others_may_say_why(tmp_path):
+    """They are not stopped at once. They have two seconds, which a host that is busy may take from them now and then."""
+    script = ("if [ $MANTA_RANK = 0 ]; then touch gone; exit 3; fi;"
+              " while [ ! -e gone ]; do sleep 0.01; done; sleep 0.2; echo reason >&2; exit 4")
+    for _ in range(5):
+        result = mantarun("-n", 2, "--no-prefix", "sh", "-c", f"cd {tmp_path}; {script}")
+        assert result.returncode == 3 and "rank 0" in result.stderr, result.stderr
+        if "reason" in result.stderr:
+            return
+        (tmp_path / "gone").unlink()
+    pytest.fail("nobody said a reason")
+
+
 def test_keep_going():
     result = mantarun("-n", 2, "--keep-going", "--no-prefix", "sh", "-c",
                       "test $MANTA_RANK = 1 && exit 5; read line; echo done", stdin="go\n")

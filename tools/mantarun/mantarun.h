@@ -48,6 +48,7 @@ struct job {
     int running;
     int exit_code;
     int stopping;     /* TERM has been sent to all */
+    uint64_t stop_ns; /* when the others are stopped after a failure; 0: nobody has failed */
     uint64_t kill_ns; /* when KILL follows; 0: not armed */
     uint64_t end_ns;  /* when --timeout strikes; 0: never */
     int signal_fd;

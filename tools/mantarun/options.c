@@ -28,9 +28,10 @@ static const char help[] =
     "  -h, --help         this text\n"
     "      --version      the version of the library\n\n"
     "Standard input goes to rank 0. SIGINT, SIGTERM and SIGHUP are passed on to all ranks. When a\n"
-    "rank fails, the others get SIGTERM and two seconds later SIGKILL, whole process groups; the\n"
-    "exit code is that of the first failure (128 + signal for a signal). What the ranks left\n"
-    "running is killed when the job ends.\n";
+    "rank fails, the others have two seconds to end by themselves and say why; then they get\n"
+    "SIGTERM, and two seconds later SIGKILL, whole process groups. The exit code is that of the\n"
+    "first failure (128 + signal for a signal), 124 after --timeout, 2 for wrong usage, 127 for a\n"
+    "program that cannot be started. What the ranks left running is killed when the job ends.\n";
 
 enum {
     OPTION_NODES = 256,

@@ -13,7 +13,7 @@
 
 #include "core/clock.h"
 
-enum { KILL_AFTER_S = 2 };
+enum { STOP_AFTER_S = 2, KILL_AFTER_S = 2 };
 
 /* To the process groups of all ranks, also of those that ended: they stay unreaped until
  * job_free(), so that their process group ids stay theirs. */
@@ -58,7 +58,7 @@ static int has_ended(struct job *job, int number)
     rank->ended = 1;
     rank->status = info.si_code == CLD_EXITED ? info.si_status : EXIT_SIGNAL + info.si_status;
     job->running--;
-    if (rank->status != 0 && !job->stopping)
+    if (rank->status != 0 && !job->stopping && job->stop_ns == 0)
         report(job, number, &info);
     return 1;
 }
@@ -79,8 +79,9 @@ static void look_for_ends(struct job *job)
         return;
     if (job->exit_code == 0)
         job->exit_code = failure;
-    if (!job->options->keep_going)
-        stop(job, failure);
+    /* The others may know more about it, and are let tell. */
+    if (!job->options->keep_going && job->stop_ns == 0)
+        job->stop_ns = mt_clock_now_ns() + STOP_AFTER_S * MT_SECOND;
 }
 
 static void take_signals(struct job *job)
@@ -135,6 +136,8 @@ static void strike_deadlines(struct job *job)
         fputc('\n', stderr);
         stop(job, EXIT_TIMEOUT);
     }
+    if (job->stop_ns > 0 && now >= job->stop_ns)
+        stop(job, job->exit_code);
     if (job->kill_ns > 0 && now >= job->kill_ns) {
         job->kill_ns = 0;
         signal_all(job, SIGKILL);
@@ -146,6 +149,8 @@ static int poll_timeout_ms(const struct job *job)
     uint64_t due = job->kill_ns;
     if (!job->stopping && job->end_ns > 0)
         due = job->end_ns;
+    if (!job->stopping && job->stop_ns > 0 && (due == 0 || job->stop_ns < due))
+        due = job->stop_ns;
     if (due == 0)
         return -1;
     uint64_t now = mt_clock_now_ns();
