@@ -84,9 +84,13 @@ static void give_up(struct mt_dial *dial)
     double waited = (double)(mt_clock_now_ns() - dial->start_ns) / 1e9;
     close_attempt(dial);
     const char *last = dial->plan.address_count ? "no time was left to try" : "no address to try";
+    const char *advice = dial->plan.hello.kind == MT_STREAM_JOIN
+                             ? "; was it started, with this session? `manta doctor --session` here "
+                               "tells whether it can be reached"
+                             : "";
     mt_error_set_rank(&dial->error, MANTA_ETIMEOUT, (int)dial->plan.hello.to,
-                      "rank %u could not be reached within %.1f s (%s)", dial->plan.hello.to,
-                      waited, dial->last_failure[0] ? dial->last_failure : last);
+                      "rank %u could not be reached within %.1f s (%s)%s", dial->plan.hello.to,
+                      waited, dial->last_failure[0] ? dial->last_failure : last, advice);
     finish(dial);
 }
 

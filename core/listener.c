@@ -240,11 +240,15 @@ static int open_all(struct mt_error *error)
     return MANTA_ESYSTEM;
 }
 
-/* The others are used, so a wrong name would be noticed by nothing but slow calls. */
+/* The others are used, so a wrong name would be noticed by nothing but slow calls. Where there are
+ * no others, an error follows. */
 static void warn_of_missing_interfaces(void)
 {
     const char *names = mt_config_string(MT_VAR(INTERFACE)), *name;
+    struct mt_address any;
     size_t at = 0, length;
+    if (mt_address_local(names, &any, 1) == 0)
+        return;
     while ((name = mt_address_missing(names, &at, &length)))
         mt_log(MT_LOG_WARN, -1,
                "MANTA_INTERFACE names '%.*s', and no interface of that name is up with an address "

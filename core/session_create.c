@@ -68,7 +68,8 @@ static int no_address(struct mt_error *error)
         return mt_error_set(error, MANTA_ESYSTEM, "cannot list the network interfaces: %s",
                             strerror(errno));
     return mt_error_set(error, MANTA_ESYSTEM,
-                        "no network interface is up that MANTA_INTERFACE=\"%s\" allows",
+                        "no network interface is up that MANTA_INTERFACE=\"%s\" allows; "
+                        "`ip -brief address` lists those that are",
                         mt_config_string(MT_VAR(INTERFACE)));
 }
 

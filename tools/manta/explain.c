@@ -99,6 +99,15 @@ static const char *why_first(const struct mt_select_candidate *candidates, uint3
     return "within 5 % of the cost model's best, and picked by its number of messages";
 }
 
+/* Where the network's speed is not known, plans are weighed at 1 Gbit/s, too. */
+static int is_weighed_twice(const struct mt_select_candidate *candidates, uint32_t count)
+{
+    int is_sorted = 1;
+    for (uint32_t i = 2; i < count && candidates[i].excluded == NULL; i++)
+        is_sorted &= candidates[i].predicted_ns >= candidates[i - 1].predicted_ns;
+    return !is_sorted && candidates[0].slow_ns != 0;
+}
+
 static int print_verdict(const struct mt_select_candidate *candidates, uint32_t count,
                          const char *forced, const uint64_t *measured_ns)
 {
@@ -110,6 +119,9 @@ static int print_verdict(const struct mt_select_candidate *candidates, uint32_t 
     else if (chosen < 0)
         printf("Nothing can run this call: it would fail with MANTA_EALGORITHM.\n\n");
     print_table(candidates, count, chosen, measured_ns);
+    if (is_weighed_twice(candidates, count))
+        printf("\nin the order of how many times slower than the best they are, as predicted or at "
+               "1 Gbit/s,\nwhichever is more: nobody knows the network's speed\n");
     if (chosen >= 0)
         printf("\n* runs: %s\n", forced != NULL ? "named by the override in the environment"
                                                 : why_first(candidates, count));

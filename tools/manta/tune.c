@@ -110,6 +110,9 @@ static int report(const struct tune *tune, const struct files *files)
     char about[256];
     describe(tune->comm, about, sizeof about);
     int rc = write_file(files->out, tune->found, about, write_lines);
+    if (tune->ranks == 1)
+        fprintf(stderr, "manta tune: one rank has no links to measure: only reductions are told; "
+                        "run it with the ranks of a job (mantarun -n 2 or more)\n");
     if (files->out == NULL)
         write_lines(tune->found, about, stdout);
     else if (rc == 0)

@@ -184,7 +184,7 @@ static void missing_rank_0_is_named(void **state)
     struct group_rank rank[2];
     prepare_session("127.0.0.1", session);
     group_ranks_init(rank, 2, session);
-    rank[1].timeout_ns = 200 * (uint64_t)MT_MS;
+    rank[1].timeout_ns = MT_SECOND;
     group_ranks_run(rank + 1, 1, NULL);
     assert_int_equal(rank[1].result, MANTA_ETIMEOUT);
     assert_int_equal(rank[1].error.rank, 0);
