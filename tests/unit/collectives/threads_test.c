@@ -263,7 +263,7 @@ static void test_short_wait(void **state)
     }
 }
 
-/* A rank that destroyed its communicator is named, before the deadline, by those that still call. */
+/* A rank that destroyed its communicator is named by those that still call. */
 static int leaves(struct manta_comm *comm, void *arg)
 {
     (void)arg;
