@@ -246,7 +246,8 @@ static struct manta_transport_request *expects(const struct mt_messages *message
         return NULL;
     const struct mt_work *work = mt_work_of(request);
     return mt_id_equal(&work->id, &frame->id) && work->id.hash == frame->id.hash &&
-                   work->bytes == frame->bytes && !work->is_long && work->taken == 0 &&
+                   work->bytes == frame->bytes && frame->part == frame->bytes && !work->is_long &&
+                   !work->is_direct && work->taken == 0 &&
                    mt_chunks_of(frame->bytes) <= peer->granted
                ? request
                : NULL;

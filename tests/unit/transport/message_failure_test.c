@@ -159,10 +159,17 @@ static void test_peer_lost(void **state)
     pair_destroy(pair);
 }
 
-static void assert_violation(struct pair *pair, const struct mt_frame *frame)
+/* The frame comes alone, or whole with its payload, beyond which there is nothing. */
+static void assert_violation(struct pair *pair, const struct mt_frame *frame, int is_whole)
 {
     struct manta_transport_error error = {.size = sizeof(error)};
-    assert_int_equal(mt_messages_begin(pair->ends[1].messages, 0, 0, frame), MANTA_ETRANSPORT);
+    struct mt_messages *messages = pair->ends[1].messages;
+    uint8_t *payload = calloc(1, frame->part);
+    assert_true(payload != NULL || frame->part == 0);
+    assert_int_equal(is_whole ? mt_messages_whole(messages, 0, frame, payload)
+                              : mt_messages_begin(messages, 0, 0, frame),
+                     MANTA_ETRANSPORT);
+    free(payload);
     mt_messages_error(pair->ends[1].messages, &error);
     assert_int_equal(error.code, MANTA_ETRANSPORT);
     assert_int_equal(error.peer, 0);
@@ -184,17 +191,18 @@ static void test_violations(void **state)
         frame_make(MT_FRAME_DATA, 1, 100, 100),
         frame_make(MT_FRAME_EAGER, 1, PAIR_EAGER + 1, PAIR_EAGER + 1),
         frame_make(MT_FRAME_EAGER, 1, 5, 6),
+        frame_make(MT_FRAME_EAGER, 9, 5, 10), /* the one that is waited for, cut short */
         frame_make(MT_FRAME_CREDIT, 0, 0, 1),
         frame_make(MT_FRAME_CREDIT, 0, 0, UINT64_MAX),
         frame_make(77, 0, 0, 0),
     };
     (void)state;
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < 2 * sizeof(bad) / sizeof(bad[0]); i++) {
         struct pair *pair = pair_create(2, 1000000);
         struct letter waiting;
         letter_init(&waiting, 9, 0, 0, 10);
         assert_int_equal(letter_post(pair, &waiting, 1), 0);
-        assert_violation(pair, &bad[i]);
+        assert_violation(pair, &bad[i / 2], i % 2);
         assert_int_equal(waiting.recv.status, MANTA_ETRANSPORT);
         letter_free(&waiting);
         pair_destroy(pair);
