@@ -170,6 +170,17 @@ static void post(struct mt_messages *messages, struct script *script, struct pos
         (void)mt_messages_send(messages, &message, &posted->request);
 }
 
+/* A frame with its payload, and nothing beyond. 1 if the peer has failed. */
+static int feed_whole(struct mt_messages *messages, const struct mt_frame *frame)
+{
+    uint8_t *payload = calloc(1, frame->part);
+    if (payload == NULL && frame->part > 0)
+        return 1;
+    int failed = mt_messages_whole(messages, 1, frame, payload) != 0;
+    free(payload);
+    return failed;
+}
+
 /* A frame: raw bytes as from a stream, or made of small numbers. 1 if the peer has failed. */
 static int feed(struct mt_messages *messages, struct script *script, int raw)
 {
@@ -197,6 +208,9 @@ static int feed(struct mt_messages *messages, struct script *script, int raw)
     if (frame.type == MT_FRAME_RTR && frame.part > 0)
         return mt_messages_asked(messages, 1, &frame, payload) != 0;
     uint32_t stream = frame.type == MT_FRAME_DATA ? frame.id.number % STREAMS : 0;
+    if (stream == 0 && frame.part <= PAYLOAD && mt_messages_lacking(messages, 1, 0) == 0 &&
+        take(script) & 1)
+        return feed_whole(messages, &frame);
     if (mt_messages_begin(messages, 1, stream, &frame) != 0)
         return 1;
     while (mt_messages_lacking(messages, 1, stream) > 0) {
