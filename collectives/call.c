@@ -307,7 +307,7 @@ static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
         return not_opened(comm, arguments, &error);
     struct manta_request *request = *request_out;
     comm->quiet_since_ns = 0;
-    int is_fused = request->shape && request->shape->direct == MT_DIRECT_FUSED;
+    int is_fused = mt_request_is_fused(request);
     if (request->shape && request->entry->connected && (!is_fused || comm->queued == 0))
         mt_engine_post(request);
     time_call(request);
@@ -335,7 +335,7 @@ int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
     struct manta_request *request = *request_out;
     request->posted = 1;
     mt_wait_posted(comm, 1);
-    if (request->shape && request->shape->direct == MT_DIRECT_FUSED && !request->queued)
+    if (mt_request_is_fused(request) && !request->queued)
         mt_engine_await(request);
     else
         (void)mt_engine_progress(comm); /* an error is kept for test or wait */

@@ -175,6 +175,12 @@ struct manta_request {
     struct mt_plan_turn fused_turn; /* of its fused steps, where there is more than one */
 };
 
+/* One fused step is all there is to the call. */
+static inline int mt_request_is_fused(const struct manta_request *request)
+{
+    return request->shape && request->shape->direct == MT_DIRECT_FUSED;
+}
+
 struct mt_settings {
     uint64_t timeout_ns, segment_bytes, spin_ns, yield_ns, shm_max_bytes;
     int reproducible;

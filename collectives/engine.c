@@ -336,7 +336,7 @@ static int connect_peers(struct manta_request *request, uint32_t *peer_out)
 static void finish_direct(struct manta_request *request)
 {
     request->done_segments = 1;
-    if (request->op == MANTA_AVG && request->shape->direct == MT_DIRECT_FUSED)
+    if (request->op == MANTA_AVG && mt_request_is_fused(request))
         divide_blocks(request, request->shape->offsets, NULL);
 }
 
@@ -372,8 +372,8 @@ static int post_message(struct manta_request *request, struct manta_transport_re
 void mt_engine_post(struct manta_request *request)
 {
     struct manta_transport_request *transfer = &request->transfer;
-    int rc = request->shape->direct == MT_DIRECT_FUSED ? post_fused(request, transfer)
-                                                       : post_message(request, transfer);
+    int rc = mt_request_is_fused(request) ? post_fused(request, transfer)
+                                          : post_message(request, transfer);
     if (rc)
         transfer->status = rc; /* MANTA_EAGAIN: to be posted again */
     else if (transfer->status == 0)

@@ -387,7 +387,7 @@ int mt_wait(struct manta_request *request, uint64_t timeout_ns)
     uint32_t looks_between = LOOKS_PER_CLOCK;
 
     /* Who gives the core away gets it back late: look at all peers before. */
-    int is_fused = request->shape && request->shape->direct == MT_DIRECT_FUSED;
+    int is_fused = mt_request_is_fused(request);
     if (comm->settings.oversubscribed)
         looks_between = is_fused ? 1 : comm->sweep;
     if (is_fused && request->posted && timeout_ns > 0 && request->result == MANTA_INPROGRESS &&

@@ -287,8 +287,8 @@ static void place(struct mt_messages *messages, struct mt_peer *peer,
     peer->is_silent |= work->is_direct;
 }
 
-/* A small message of one piece that can go at once, when nothing is before it: 1 if it is on its
- * way, and complete. What the request would have kept of it is not needed then. */
+/* A small message of one piece that can go at once, when nothing is before it: 1 if the wire
+ * has taken all of it. What the request would have kept of it is not needed then. */
 static int send_now(struct mt_messages *messages, struct mt_peer *peer,
                     const struct manta_transport_message *message,
                     struct manta_transport_request *request)

@@ -16,6 +16,7 @@
 #include <manta/manta.h>
 
 #include "core/clock.h"
+#include "perf/point/median.h"
 #include "perf/point/wake.h"
 
 enum { WINDOW = 16, WARM_UP = 20, TRIPS_MOST = 100000 };
@@ -30,12 +31,6 @@ static int exchange(struct manta_comm *comm, void *buf, uint64_t bytes)
     return rc;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
 static int time_trips(struct manta_comm *comm, void *buf, uint64_t bytes, int trips)
 {
     static uint64_t took_ns[TRIPS_MOST];
@@ -47,10 +42,9 @@ static int time_trips(struct manta_comm *comm, void *buf, uint64_t bytes, int tr
         if (i >= 0)
             took_ns[i] = now_ns - last_ns;
     }
-    qsort(took_ns, (size_t)trips, sizeof(took_ns[0]), ascending);
     if (rc == 0 && manta_comm_rank(comm) == 0)
         printf("{\"what\": \"lat\", \"bytes\": %" PRIu64 ", \"us\": %.2f}\n", bytes,
-               (double)took_ns[trips / 2] / 2000);
+               (double)point_median(took_ns, trips) / 2000);
     return rc;
 }
 

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "core/clock.h"
+#include "perf/point/median.h"
 #include "transport/verbs/verbs.h"
 
 enum {
@@ -20,17 +21,10 @@ enum {
     BYTES = sizeof(uint64_t) /* when it was sent */
 };
 
-static int ascending(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
 static void report(const char *what, uint64_t *took_ns, int turns)
 {
-    qsort(took_ns, (size_t)turns, sizeof(took_ns[0]), ascending);
     printf("{\"what\": \"%s\", \"bytes\": %d, \"us\": %.2f}\n", what, BYTES,
-           (double)took_ns[turns / 2] / 1000);
+           (double)point_median(took_ns, turns) / 1000);
 }
 
 static void let_sleep(void)

@@ -100,22 +100,27 @@ static int fill_table(struct endpoints_rank *self, uint8_t *memory)
     return failed;
 }
 
-static int table_of_writes(struct endpoints_rank *self)
+/* What rank 0 sends in this call: up to EACH messages, each with a byte behind it. */
+static int take_all(struct endpoints_rank *self, uint64_t call, uint64_t bytes, uint32_t count,
+                    uint8_t *memory)
 {
     struct manta_transport_request requests[EACH];
+    int failed = 0;
+    memset(memory, 0xee, (bytes + 1) * count);
+    for (uint32_t i = 0; i < count && !failed; i++)
+        failed = endpoints_recv(self, 0, call, i, memory + i * (bytes + 1), bytes, &requests[i]);
+    failed = failed || endpoints_wait(self, requests, count);
+    for (uint32_t i = 0; i < count && !failed; i++)
+        failed = traffic_differs(memory + i * (bytes + 1), bytes, 0, 1);
+    return failed;
+}
+
+static int table_of_writes(struct endpoints_rank *self)
+{
     uint8_t *memory = self->rank == 0 ? traffic_filled(LONG, 0, 1) : malloc((LONG + 1) * EACH);
     uint32_t count = self->rank == LAST ? OF_LAST : EACH;
-    int failed = 0;
-    if (self->rank == 0) {
-        failed = fill_table(self, memory);
-    } else {
-        memset(memory, 0xee, (LONG + 1) * EACH);
-        for (uint32_t i = 0; i < count && !failed; i++)
-            failed = endpoints_recv(self, 0, 1, i, memory + i * (LONG + 1), LONG, &requests[i]);
-        failed = failed || endpoints_wait(self, requests, count);
-        for (uint32_t i = 0; i < count && !failed; i++)
-            failed = traffic_differs(memory + i * (LONG + 1), LONG, 0, 1);
-    }
+    int failed =
+        self->rank == 0 ? fill_table(self, memory) : take_all(self, 1, LONG, count, memory);
     failed |= endpoints_part(self);
     free(memory);
     return failed;
@@ -177,14 +182,8 @@ static int with_a_full_stream(struct endpoints_rank *self)
     }
     stream_takes(self, 1 << 20);
     endpoints_barrier(self);
-    if (self->rank == 1) {
-        memset(memory, 0xee, (EAGER + 1) * BLOCKS);
-        for (uint32_t i = 0; i < BLOCKS && !failed; i++)
-            failed = endpoints_recv(self, 0, 2, i, memory + i * (EAGER + 1), EAGER, &requests[i]);
-        failed = failed || endpoints_wait(self, requests, BLOCKS);
-        for (uint32_t i = 0; i < BLOCKS && !failed; i++)
-            failed = traffic_differs(memory + i * (EAGER + 1), EAGER, 0, 1);
-    }
+    if (self->rank == 1)
+        failed = failed || take_all(self, 2, EAGER, BLOCKS, memory);
     failed |= endpoints_part(self);
     free(memory);
     return failed;
