@@ -3,29 +3,34 @@
 #ifndef MT_CORE_BYTES_H
 #define MT_CORE_BYTES_H
 
+#include <endian.h>
 #include <stdint.h>
+#include <string.h>
 
 static inline void mt_bytes_put32(uint8_t *bytes, uint32_t value)
 {
-    for (int i = 0; i < 4; i++)
-        bytes[i] = (uint8_t)(value >> (8 * i));
+    uint32_t little = htole32(value);
+    memcpy(bytes, &little, sizeof(little));
 }
 
 static inline void mt_bytes_put64(uint8_t *bytes, uint64_t value)
 {
-    mt_bytes_put32(bytes, (uint32_t)value);
-    mt_bytes_put32(bytes + 4, (uint32_t)(value >> 32));
+    uint64_t little = htole64(value);
+    memcpy(bytes, &little, sizeof(little));
 }
 
 static inline uint32_t mt_bytes_get32(const uint8_t *bytes)
 {
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-           (uint32_t)bytes[3] << 24;
+    uint32_t little;
+    memcpy(&little, bytes, sizeof(little));
+    return le32toh(little);
 }
 
 static inline uint64_t mt_bytes_get64(const uint8_t *bytes)
 {
-    return (uint64_t)mt_bytes_get32(bytes) | (uint64_t)mt_bytes_get32(bytes + 4) << 32;
+    uint64_t little;
+    memcpy(&little, bytes, sizeof(little));
+    return le64toh(little);
 }
 
 #endif

@@ -2,7 +2,8 @@
 /*
  * Frames out and in. Each has a head: its number, who sends it, what it is. It lies in a slot until
  * the card has word that it arrived; a lane that dies has those that have not sent again over
- * another lane. The receiver takes them in order of their numbers, whichever lanes they came over.
+ * another lane. The receiver takes them in order of their numbers, whichever lanes they came over,
+ * and by whichever way: sent, written into its ring (ring.c), or by the stream.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,7 +17,7 @@ enum { MARK = 'F', BATCH = 8 };
 struct head {
     uint8_t number[4], from[4];
     uint8_t mark, kind, lane, generation;
-    uint8_t zero[4];
+    struct mt_verbs_credit credit;
 };
 _Static_assert(sizeof(struct head) == MT_VERBS_HEAD_BYTES, "a head has its length");
 _Static_assert(MT_VERBS_HEAD_BYTES + MT_FRAME_BYTES + MT_VERBS_EAGER_BYTES <= MT_VERBS_SLOT_BYTES,
@@ -39,12 +40,17 @@ static int wants_word(const struct mt_verbs_endpoint *endpoint, const struct mt_
            ((const struct head *)(const void *)bytes)->kind != MT_VERBS_FRAME;
 }
 
-static void fill_work(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
-                      uint32_t ahead, const struct mt_verbs_sent *sent, struct ibv_send_wr *work,
+/* The frame that is so many behind the last that was posted. */
+static void fill_work(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                      struct mt_verbs_lane *lane, uint32_t ahead, struct ibv_send_wr *work,
                       struct ibv_sge *place)
 {
     const struct mt_verbs_queue *queue = &lane->queues[MT_VERBS_FRAME_QUEUE];
-    *place = (struct ibv_sge){(uint64_t)(uintptr_t)send_slot(endpoint, sent->slot), sent->bytes,
+    uint32_t number = peer->posted + ahead;
+    const struct mt_verbs_sent *sent = &peer->sent[number % MT_VERBS_FRAMES];
+    struct head *head = (struct head *)(void *)send_slot(endpoint, sent->slot);
+    uint32_t behind = sent->bytes - MT_VERBS_HEAD_BYTES;
+    *place = (struct ibv_sge){(uint64_t)(uintptr_t)head, sent->bytes,
                               endpoint->rails[lane->rail].send_mr->lkey};
     /* What else is in it (128 bytes) is for other kinds of work. */
     work->wr_id = mt_verbs_work_id(lane, MT_VERBS_FRAME_QUEUE, ahead);
@@ -52,7 +58,11 @@ static void fill_work(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *
     work->sg_list = place;
     work->num_sge = 1;
     work->opcode = IBV_WR_SEND;
-    work->send_flags = sent->bytes <= queue->inline_bytes ? IBV_SEND_INLINE : 0;
+    if (mt_verbs_ring_fits(peer, number, behind) && head->kind == MT_VERBS_FRAME)
+        mt_verbs_ring_fill(peer, lane, number, (uint8_t *)(head + 1), behind, work, place);
+    else
+        head->credit = mt_verbs_ring_say(peer);
+    work->send_flags = place->length <= queue->inline_bytes ? IBV_SEND_INLINE : 0;
 }
 
 /* Up to BATCH frames with one doorbell; how many were posted. */
@@ -66,8 +76,7 @@ static uint32_t post_batch(struct mt_verbs_endpoint *endpoint, struct mt_verbs_p
     while (count < BATCH && peer->posted + count != peer->next &&
            mt_verbs_queue_room(queue) > count) {
         uint32_t number = peer->posted + count;
-        fill_work(endpoint, lane, count, &peer->sent[number % MT_VERBS_FRAMES], &works[count],
-                  &places[count]);
+        fill_work(endpoint, peer, lane, count, &works[count], &places[count]);
         unsignalled++;
         if (wants_word(endpoint, peer, queue, number, unsignalled - 1)) {
             works[count].send_flags |= IBV_SEND_SIGNALED;
@@ -225,9 +234,12 @@ void mt_verbs_post_last(struct mt_verbs_lane *lane)
 void mt_verbs_put_downs(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
     for (uint32_t i = 0; i < peer->lane_count && peer->downs != 0; i++) {
-        if ((peer->downs & 1u << i) && mt_verbs_put_own(endpoint, peer, MT_VERBS_DOWN, (uint8_t)i,
-                                                        peer->lanes[i].dead_generation) == 0)
-            peer->downs &= ~(1u << i);
+        if (!(peer->downs & 1u << i) || mt_verbs_put_own(endpoint, peer, MT_VERBS_DOWN, (uint8_t)i,
+                                                         peer->lanes[i].dead_generation) != 0)
+            continue;
+        peer->downs &= ~(1u << i);
+        /* Until the peer has taken it, what seems lost may still come into its ring. */
+        peer->ring.after = peer->next;
     }
 }
 
@@ -290,6 +302,19 @@ static void take_down(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
         mt_verbs_lane_fail(endpoint, lane, "the peer says that it is dead");
 }
 
+/* A frame has been read, so that the peer may be told so. */
+static void end_take(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                     const struct mt_verbs_credit *credit, int code)
+{
+    peer->expected++;
+    mt_verbs_ring_hear(endpoint, peer, credit);
+    if (code == MANTA_ETRANSPORT)
+        mt_verbs_peer_lose(endpoint, peer, MANTA_ETRANSPORT, 0,
+                           "rank %u sent a frame that is none on its verbs connection; the ranks "
+                           "may run different builds",
+                           peer->rank);
+}
+
 static void take(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
                  const uint8_t *bytes, uint32_t count)
 {
@@ -302,11 +327,7 @@ static void take(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
         take_down(endpoint, peer, &head);
     else if (head.kind != MT_VERBS_NOTHING)
         code = MANTA_ETRANSPORT;
-    if (code == MANTA_ETRANSPORT)
-        mt_verbs_peer_lose(endpoint, peer, MANTA_ETRANSPORT, 0,
-                           "rank %u sent a frame that is none on its verbs connection; the ranks "
-                           "may run different builds",
-                           peer->rank);
+    end_take(endpoint, peer, &head.credit, code);
 }
 
 /* Those that were early, now that it is their turn. */
@@ -318,7 +339,6 @@ static void take_held(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
             return;
         struct mt_verbs_held early = *held;
         held->is_held = 0;
-        peer->expected++;
         take(endpoint, peer,
              endpoint->rails[early.rail].memory + (size_t)early.slot * MT_VERBS_SLOT_BYTES,
              early.bytes);
@@ -326,16 +346,25 @@ static void take_held(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
     }
 }
 
+void mt_verbs_frame_written(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                            const struct mt_verbs_credit *credit, const uint8_t *start,
+                            uint32_t bytes)
+{
+    end_take(endpoint, peer, credit, take_frame(endpoint, peer, start, bytes));
+    take_held(endpoint, peer);
+}
+
 /* 1 if the slot is kept. */
 static int take_in_turn(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
                         uint32_t rail, uint32_t slot, uint32_t bytes)
 {
     const uint8_t *start = endpoint->rails[rail].memory + (size_t)slot * MT_VERBS_SLOT_BYTES;
-    uint32_t ahead =
-        mt_bytes_get32(((const struct head *)(const void *)start)->number) - peer->expected;
-    struct mt_verbs_held *held = &peer->held[(peer->expected + ahead) % MT_VERBS_HELD];
+    uint32_t number = mt_bytes_get32(((const struct head *)(const void *)start)->number);
+    if (number != peer->expected && peer->ring.slots != NULL)
+        (void)mt_verbs_ring_take(endpoint, peer); /* was written before */
+    uint32_t ahead = number - peer->expected;
+    struct mt_verbs_held *held = &peer->held[number % MT_VERBS_HELD];
     if (ahead == 0) {
-        peer->expected++;
         take(endpoint, peer, start, bytes);
         take_held(endpoint, peer);
         return 0;
@@ -375,7 +404,6 @@ int mt_verbs_frame_streamed(struct mt_verbs_endpoint *endpoint, struct mt_verbs_
     const struct head *head = (const struct head *)(const void *)start;
     uint32_t ahead = mt_bytes_get32(head->number) - peer->expected;
     if (ahead == 0) {
-        peer->expected++;
         take(endpoint, peer, start, bytes);
         take_held(endpoint, peer);
     }

@@ -256,6 +256,7 @@ void mt_verbs_lane_drain(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lan
     lane->dead_generation = lane->generation;
     if (lane->was_open)
         peer->downs |= 1u << lane->index;
+    peer->ring.is_given |= peer->ring.sleeps > 0; /* what its line was told may be lost */
     lane->was_open = 0;
     mt_verbs_choose_lane(endpoint, peer);
     mt_verbs_put_downs(endpoint, peer);
@@ -284,6 +285,8 @@ static int succeeded(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *l
 {
     if (what == MT_VERBS_WHAT_TRY)
         mt_verbs_lane_tried(endpoint, lane);
+    else if (what == MT_VERBS_WHAT_LINE)
+        return 0;
     else if (queue == MT_VERBS_FRAME_QUEUE)
         return 1;
     else

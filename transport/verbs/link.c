@@ -108,6 +108,7 @@ static int make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
 void mt_verbs_link_opened(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer)
 {
     peer->without_lane_ns = endpoint->host->clock_ns();
+    mt_verbs_ring_assign(endpoint, peer);
     for (uint32_t i = 0; i < peer->lane_count; i++) {
         peer->lanes[i].lost_ns = peer->without_lane_ns;
         make(endpoint, &peer->lanes[i]);
@@ -161,6 +162,8 @@ static void take_made(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *
                       const struct mt_verbs_note *note)
 {
     int8_t ahead = (int8_t)(note->generation - lane->generation);
+    endpoint->peers[lane->peer]->ring.remote = mt_bytes_get64(note->ring);
+    lane->ring_key = mt_bytes_get32(note->ring_key);
     if (ahead == 0 && lane->state == MT_VERBS_LANE_MADE) {
         for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++)
             lane->queues[q].remote = mt_bytes_get32(note->numbers[q]);

@@ -16,7 +16,8 @@ enum {
     SLOTS_A_RANK = 16,
     REFILL = 16, /* slots given to the card at a time */
     COMPLETIONS_MOST = 32000,
-    ROUNDS_MOST = 10000
+    ROUNDS_MOST = 10000,
+    RINGS_ALONE = 8 /* so often rings are looked at before completions are, if these had frames */
 };
 
 /* Receives are told apart from work of lanes by this bit. */
@@ -69,10 +70,16 @@ static int make_queues(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail 
 }
 
 static struct ibv_mr *show(const struct mt_verbs_endpoint *endpoint,
-                           const struct mt_verbs_rail *rail, uint8_t *memory, size_t bytes)
+                           const struct mt_verbs_rail *rail, uint8_t *memory, size_t bytes,
+                           int access)
 {
     return endpoint->library->reg_mr_iova2(rail->pd, memory, bytes, (uint64_t)(uintptr_t)memory,
-                                           IBV_ACCESS_LOCAL_WRITE);
+                                           IBV_ACCESS_LOCAL_WRITE | access);
+}
+
+static size_t ring_bytes(const struct mt_verbs_endpoint *endpoint)
+{
+    return (size_t)endpoint->settings.rings * MT_VERBS_RING_BYTES;
 }
 
 static int start_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
@@ -89,9 +96,13 @@ static int start_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *
         return lacks(endpoint, rail, "memory", ENOMEM);
     memset(rail->memory, 0, recv_bytes);
     errno = 0;
-    rail->recv_mr = show(endpoint, rail, rail->memory, recv_bytes);
-    rail->send_mr = show(endpoint, rail, endpoint->send_memory, send_bytes);
-    if (rail->recv_mr == NULL || rail->send_mr == NULL)
+    rail->recv_mr = show(endpoint, rail, rail->memory, recv_bytes, 0);
+    rail->send_mr = show(endpoint, rail, endpoint->send_memory, send_bytes, 0);
+    if (endpoint->settings.rings > 0)
+        rail->ring_mr = show(endpoint, rail, endpoint->ring_memory, ring_bytes(endpoint),
+                             IBV_ACCESS_REMOTE_WRITE);
+    if (rail->recv_mr == NULL || rail->send_mr == NULL ||
+        (rail->ring_mr == NULL && endpoint->settings.rings > 0))
         return lacks(endpoint, rail, "registered memory", errno);
     for (uint32_t i = 0; i < endpoint->recv_slots; i++)
         rail->free_slots[i] = i;
@@ -109,14 +120,16 @@ static int start_sends(struct mt_verbs_endpoint *endpoint)
     slots = slots < SLOTS_LEAST ? SLOTS_LEAST : slots > SLOTS_MOST ? SLOTS_MOST : slots;
     endpoint->recv_slots = endpoint->send_slots = (uint32_t)slots;
     endpoint->send_memory = host->alloc(slots * MT_VERBS_SLOT_BYTES, 4096);
+    endpoint->ring_memory = host->alloc(ring_bytes(endpoint) + 1, 4096);
     endpoint->free_sends = host->alloc(slots * sizeof(uint32_t), 64);
     endpoint->offers = host->alloc(offer_bytes, 64);
     endpoint->writes = host->alloc(write_bytes, 64);
-    if (endpoint->send_memory == NULL || endpoint->free_sends == NULL || endpoint->offers == NULL ||
-        endpoint->writes == NULL)
+    if (endpoint->send_memory == NULL || endpoint->ring_memory == NULL ||
+        endpoint->free_sends == NULL || endpoint->offers == NULL || endpoint->writes == NULL)
         return mt_messages_error_set(endpoint->messages, MANTA_ENOMEM, MANTA_PLAN_NONE, 0,
                                      "no memory for the frames of the verbs transport");
     memset(endpoint->send_memory, 0, slots * MT_VERBS_SLOT_BYTES);
+    memset(endpoint->ring_memory, 0, ring_bytes(endpoint));
     memset(endpoint->offers, 0, offer_bytes);
     memset(endpoint->writes, 0, write_bytes);
     for (uint32_t i = 0; i < endpoint->send_slots; i++)
@@ -143,6 +156,8 @@ static void stop_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *
         library->dereg_mr(rail->recv_mr);
     if (rail->send_mr != NULL)
         library->dereg_mr(rail->send_mr);
+    if (rail->ring_mr != NULL)
+        library->dereg_mr(rail->ring_mr);
     if (rail->pd != NULL)
         library->dealloc_pd(rail->pd);
     host->free(rail->memory);
@@ -150,7 +165,7 @@ static void stop_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *
     rail->srq = NULL;
     rail->cq = NULL;
     rail->channel = NULL;
-    rail->recv_mr = rail->send_mr = NULL;
+    rail->recv_mr = rail->send_mr = rail->ring_mr = NULL;
     rail->pd = NULL;
     rail->memory = NULL;
     rail->free_slots = NULL;
@@ -176,10 +191,13 @@ void mt_verbs_stop(struct mt_verbs_endpoint *endpoint)
     for (uint32_t i = 0; i < endpoint->rail_count; i++)
         stop_rail(endpoint, &endpoint->rails[i]);
     host->free(endpoint->send_memory);
+    host->free(endpoint->ring_memory);
     host->free(endpoint->free_sends);
     host->free(endpoint->offers);
     host->free(endpoint->writes);
     endpoint->send_memory = NULL;
+    endpoint->ring_memory = NULL;
+    endpoint->ring_count = 0;
     endpoint->free_sends = NULL;
     endpoint->offers = NULL;
     endpoint->writes = NULL;
@@ -246,7 +264,9 @@ static int poll_rail(struct mt_verbs_endpoint *endpoint, uint32_t index)
 
 int mt_verbs_poll(struct mt_verbs_endpoint *endpoint)
 {
-    int moved = 0;
+    int moved = mt_verbs_rings_take(endpoint);
+    if (moved && ++endpoint->ring_turns % RINGS_ALONE != 0)
+        return 1;
     for (uint32_t i = 0; i < endpoint->rail_count; i++)
         moved |= poll_rail(endpoint, i);
     return moved;
@@ -261,6 +281,7 @@ void mt_verbs_poll_all(struct mt_verbs_endpoint *endpoint)
 int mt_verbs_arm(struct mt_verbs_endpoint *endpoint)
 {
     int moved = 0;
+    mt_verbs_rings_sleep(endpoint);
     for (uint32_t i = 0; i < endpoint->rail_count; i++) {
         struct mt_verbs_rail *rail = &endpoint->rails[i];
         mt_verbs_refill(endpoint, rail, 1);
@@ -268,7 +289,7 @@ int mt_verbs_arm(struct mt_verbs_endpoint *endpoint)
             rail->armed = 1;
         moved |= poll_rail(endpoint, i); /* what came before it was armed rings no bell */
     }
-    return moved;
+    return mt_verbs_rings_take(endpoint) || moved;
 }
 
 void mt_verbs_channel_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)

@@ -96,6 +96,11 @@ void mt_verbs_tell(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_lan
         .kind = (uint8_t)kind, .lane = lane->index, .generation = lane->generation};
     for (uint32_t q = 0; q < MT_VERBS_QUEUES && kind == MT_VERBS_NOTE_MADE; q++)
         mt_bytes_put32(note.numbers[q], lane->queues[q].qp->qp_num);
+    const struct mt_verbs_peer *peer = endpoint->peers[lane->peer];
+    if (kind == MT_VERBS_NOTE_MADE && peer->ring.slots != NULL) {
+        mt_bytes_put64(note.ring, (uint64_t)(uintptr_t)peer->ring.slots);
+        mt_bytes_put32(note.ring_key, endpoint->rails[lane->rail].ring_mr->rkey);
+    }
     tell(endpoint, endpoint->peers[lane->peer], &note);
 }
 

@@ -255,6 +255,9 @@ static int arm(void *handle)
     if (endpoint->is_unsettled && mt_verbs_settle(endpoint))
         return 1;
     uint64_t within_ns = endpoint->is_unsettled ? mt_verbs_settle_within_ns(endpoint) : 0;
+    uint64_t nap_ns = mt_verbs_rings_within_ns(endpoint);
+    if (nap_ns > 0 && (within_ns == 0 || nap_ns < within_ns))
+        within_ns = nap_ns;
     if (within_ns > 0) {
         const struct itimerspec soon = {.it_value = {.tv_nsec = (long)within_ns}};
         timerfd_settime(endpoint->timer_fd, 0, &soon, NULL);

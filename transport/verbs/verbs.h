@@ -11,7 +11,7 @@
  *
  * Frames are numbered for each peer, and kept until the card has word that they arrived. They go
  * over one lane, in order. When that dies they go again, over another one, and the receiver drops
- * what it has. Long messages are written into the memory that their receiver offers, in parts over
+ * what it has. Short ones are written into memory that a receiver polls (ring.c). Long messages are written into the memory that their receiver offers, in parts over
  * all lanes; the last write of each part carries the offer's number. A lane that died is made again
  * now and then. While there is none, frames go over the stream, if the communicator's transports
  * include tcp (stream.c), and long messages are cut into frames.
@@ -38,10 +38,15 @@ enum {
     MT_VERBS_GIDS = 3,  /* of a rail that are offered to peers */
     MT_VERBS_NAME = 64,
     MT_VERBS_HEAD_BYTES = 16,
+    MT_VERBS_TAIL_BYTES = 16,
     MT_VERBS_EAGER_BYTES = 8192,
     MT_VERBS_WINDOW_BYTES = 131072,
     MT_VERBS_SLOT_BYTES = 8256, /* a frame with its head; multiple of a cache line */
     MT_VERBS_FRAMES = 32,       /* to a peer that it is not known to have */
+    MT_VERBS_RINGS = 64,        /* that a rank polls, at most */
+    MT_VERBS_RING_SLOTS = 32,   /* of a ring; a power of two */
+    MT_VERBS_RING_SLOT_BYTES = 256,
+    MT_VERBS_RING_BYTES = MT_VERBS_RING_SLOTS * MT_VERBS_RING_SLOT_BYTES + 64,
     /* Frames that came over one rail while those before them lie in another's queue, untaken: a
      * card has said that it has them, so the peer goes on. Of slots, two rails have so many at
      * most. */
@@ -66,6 +71,7 @@ enum {
 #define MT_VERBS_DIAL_LOOK_NS UINT64_C(20000)
 #define MT_VERBS_SLEEP_NS UINT64_C(1000000)        /* between looks at what is being made */
 #define MT_VERBS_NAP_NS UINT64_C(50000000)         /* the same of what is only dead */
+#define MT_VERBS_RING_NAP_NS UINT64_C(100000)      /* and of rings, at first */
 #define MT_VERBS_LANE_NS UINT64_C(5000000000)      /* a lane that is not made by then is none */
 #define MT_VERBS_AGAIN_NS UINT64_C(250000000)      /* before a dead lane is made again */
 #define MT_VERBS_PATIENCE_NS UINT64_C(10000000000) /* without a lane, before the peer is lost */
@@ -101,7 +107,7 @@ struct mt_verbs_ports {
 struct mt_verbs_settings {
     const char *devices; /* "": all */
     const char *gid;     /* "": the best */
-    uint32_t timeout, retries, traffic_class, service_level, pkey_index, mtu;
+    uint32_t timeout, retries, traffic_class, service_level, pkey_index, mtu, rings;
 };
 
 struct mt_verbs_endpoint;
@@ -119,7 +125,7 @@ struct mt_verbs_rail {
     struct ibv_cq *cq;
     struct ibv_srq *srq;
     uint8_t *memory; /* slots that frames arrive in */
-    struct ibv_mr *recv_mr, *send_mr;
+    struct ibv_mr *recv_mr, *send_mr, *ring_mr;
     uint32_t *free_slots; /* that the card has to be given */
     uint32_t free_count;
     int armed;               /* the next completion makes the channel readable */
@@ -138,6 +144,7 @@ struct mt_verbs_queue {
     uint64_t what[MT_VERBS_DEPTH]; /* of each: a frame's number; or a write and its part */
 };
 #define MT_VERBS_WHAT_TRY (UINT64_C(1) << 32)
+#define MT_VERBS_WHAT_LINE (UINT64_C(2) << 32) /* of the peer's ring */
 
 enum mt_verbs_lane_state {
     MT_VERBS_LANE_NONE,
@@ -176,6 +183,7 @@ struct mt_verbs_lane {
     int is_remade; /* the peer has made the next generation: so must this rank */
     uint8_t next_generation, dead_generation;
     uint32_t next_remotes[MT_VERBS_QUEUES];
+    uint32_t ring_key; /* of the peer's ring, for this lane's writes */
     pthread_t connector;
     _Atomic int connected; /* 0: the connector is at work; 1: it has ended; pairs with its end */
     int connect_result;    /* the connector's, until it is joined; as queues and refused are */
@@ -187,6 +195,26 @@ struct mt_verbs_lane {
     struct mt_verbs_turn turns[MT_MESSAGE_WRITES];
     uint32_t turn_first, turn_count;
     char why[160]; /* it died */
+};
+
+/* What a rank says of the ring that a peer writes. */
+struct mt_verbs_credit {
+    uint8_t taken[2]; /* all frames before this number were; its lower half */
+    uint8_t polls;    /* 1: it looks there, unless its line tells of more sleeps than these */
+    uint8_t sleeps;
+};
+
+/* Short frames are written into the receiver's ring while it polls; see ring.c. */
+struct mt_verbs_ring {
+    uint8_t *slots;  /* that the peer writes, and its line; NULL: none */
+    uint64_t remote; /* the address of the same there, which this rank writes; 0: none */
+    uint32_t taken;  /* there: all frames before this one */
+    uint32_t after;  /* all before this one have to be: a lane has died */
+    uint8_t polls_there, sleeps_there; /* as its last frame said */
+    uint8_t sleeps;                    /* of this rank, that the peer was told of */
+    uint8_t calm;                      /* frames that came since, up to a few */
+    uint8_t is_given;                  /* the peer was told that it is polled, since */
+    uint8_t untold;                    /* frames that came since the peer was told of any */
 };
 
 struct mt_verbs_sent {
@@ -239,6 +267,7 @@ struct mt_verbs_peer {
     struct mt_verbs_sent sent[MT_VERBS_FRAMES];
     uint32_t drained; /* `next` when word of all was last asked for */
     uint32_t expected;
+    struct mt_verbs_ring ring;
     struct mt_verbs_held held[MT_VERBS_HELD];
     uint64_t without_lane_ns; /* since when */
     int starved;              /* it waits for a slot, or for a place among the writes */
@@ -321,6 +350,10 @@ struct mt_verbs_endpoint {
     struct mt_verbs_peer *open;   /* all that are not NULL */
     uint32_t recv_slots, send_slots;
     uint8_t *send_memory;
+    uint8_t *ring_memory;
+    struct mt_verbs_peer *rings[MT_VERBS_RINGS]; /* whose each is */
+    uint32_t ring_count, ring_turns;
+    uint64_t nap_ns;      /* the next nap; 0: no ring needs any */
     uint32_t *free_sends; /* slots */
     uint32_t free_send_count;
     int is_starving, has_room; /* some peer is starved; what it waits for may be there */
@@ -449,7 +482,8 @@ struct mt_verbs_note {
     uint8_t mark[4];
     uint8_t kind, lane, generation, zero;
     uint8_t numbers[MT_VERBS_QUEUES][4];
-    uint8_t rest[MT_VERBS_NOTE_BYTES - 8 - MT_VERBS_QUEUES * 4];
+    uint8_t ring[8], ring_key[4]; /* MADE: the peer may write there */
+    uint8_t rest[MT_VERBS_NOTE_BYTES - 20 - MT_VERBS_QUEUES * 4];
 };
 void mt_verbs_stream_read(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
 /* What waits for it, and then frames, if it carries them. */
@@ -529,6 +563,32 @@ int mt_verbs_frame_streamed(struct mt_verbs_endpoint *endpoint, struct mt_verbs_
 /* A slot is full. */
 void mt_verbs_frame_came(struct mt_verbs_endpoint *endpoint, uint32_t rail, uint32_t slot,
                          uint32_t bytes);
+
+/* A ring has the frame that is expected: `bytes` at `start`. */
+void mt_verbs_frame_written(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                            const struct mt_verbs_credit *credit, const uint8_t *start,
+                            uint32_t bytes);
+
+/* ring.c: short frames, written into memory that their receiver polls. */
+/* The next ring, if there is one, is the peer's. */
+void mt_verbs_ring_assign(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
+/* May frame `number` with `bytes` behind its head go into the peer's ring? */
+int mt_verbs_ring_fits(struct mt_verbs_peer *peer, uint32_t number, uint32_t bytes);
+/* The write of a frame that fits, whose bytes lie at `start`, with room behind them. */
+void mt_verbs_ring_fill(struct mt_verbs_peer *peer, const struct mt_verbs_lane *lane,
+                        uint32_t number, uint8_t *start, uint32_t bytes, struct ibv_send_wr *work,
+                        struct ibv_sge *place);
+/* What this rank says in a frame, and what the peer has said. */
+struct mt_verbs_credit mt_verbs_ring_say(struct mt_verbs_peer *peer);
+void mt_verbs_ring_hear(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                        const struct mt_verbs_credit *credit);
+/* Take frames that have come. 1 if there were any. */
+int mt_verbs_ring_take(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
+int mt_verbs_rings_take(struct mt_verbs_endpoint *endpoint);
+/* This rank polls no more. */
+void mt_verbs_rings_sleep(struct mt_verbs_endpoint *endpoint);
+/* How long it may sleep for its rings' sake; 0: as long as it likes. */
+uint64_t mt_verbs_rings_within_ns(struct mt_verbs_endpoint *endpoint);
 
 /* write.c: long messages. */
 uint32_t mt_verbs_offer(void *wire, uint32_t peer, struct mt_wire_place *place);

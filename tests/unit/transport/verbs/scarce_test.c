@@ -159,7 +159,8 @@ static void test_memory_is_refused(void **state)
     struct traffic traffic = {sizes, 3, 3};
     struct fake_counts counts;
     (void)state;
-    fake_verbs_refuse((struct fake_refusal){"reg_mr", 8, ENOMEM}); /* but for the slots */
+    fake_verbs_refuse(
+        (struct fake_refusal){"reg_mr", 12, ENOMEM}); /* but for the slots and rings */
     assert_int_equal(endpoints_run("verbs", 2, traffic_run, &traffic), 0);
     fake_verbs_counts(&counts);
     assert_true(counts.write_bytes < 300000);
