@@ -56,7 +56,7 @@ static size_t round_up(size_t bytes)
 
 static void kept_init(struct mt_peer *peer)
 {
-    peer->kept_free = 0;
+    peer->kept_free = peer->kept_left = peer->roomless = 0;
     for (uint32_t i = MT_MESSAGE_OFFERS; i > 0 && peer->kept != NULL; i--)
         mt_offer_drop(peer, i);
 }

@@ -34,7 +34,8 @@ struct mt_work {
     uint8_t unasked;   /* receive: long, RTR not sent and not owed */
     uint8_t ahead;     /* receive: small, its RTR counts in `hinted` */
     uint8_t again;     /* send: 1: AGAIN has to go out; 2: it is out */
-    uint8_t is_long;   /* goes when it is asked for, and may be written; small ones may be eager */
+    uint8_t roomless; /* send: so it has because its offer found no room, and nothing was written */
+    uint8_t is_long;  /* goes when it is asked for, and may be written; small ones may be eager */
     uint8_t is_direct; /* is long, and must be written */
     uint8_t devices;   /* bit of each piece that is in memory of a device */
     uint8_t starved;   /* direct receive: enum mt_starved */
@@ -120,12 +121,14 @@ struct mt_peer {
     struct mt_request_list handed;  /* with the wire, which needs progress to get them out */
     struct mt_request_list placed;  /* RTR is here, with an offer: has to be written */
     struct mt_request_list writing; /* the wire writes it */
-    uint32_t writes;                /* being written, or AGAIN is under way */
+    uint32_t writes;                /* being written, or lost, and AGAIN is under way */
     uint32_t again;                 /* AGAIN has to go out */
     uint32_t write_next;            /* writes begun, ever */
     uint32_t write_oldest;          /* no write before this one is under way */
     struct mt_kept_offer *kept;     /* [MT_MESSAGE_OFFERS], or NULL: the wire does not write */
     uint32_t kept_free;             /* 1 + index; 0: none */
+    uint32_t kept_left;             /* how many are free */
+    uint32_t roomless;              /* AGAIN is out: they may come back with offers to keep */
     uint32_t credit;                /* chunks of the peer's window that are ours to use */
     uint32_t announced;             /* RTS without answer */
     int is_silent;                  /* direct messages that wait may not be announced yet */
@@ -289,6 +292,8 @@ void mt_recv_end(struct mt_messages *messages, struct mt_peer *peer,
 /* 1 + index of a free place that now holds this offer; 0: there is none. */
 uint32_t mt_offer_keep(struct mt_peer *peer, const uint8_t *offer, uint32_t bytes);
 void mt_offer_drop(struct mt_peer *peer, uint32_t place);
+/* AGAIN was answered, or the request ends. */
+void mt_again_end(struct mt_peer *peer, struct mt_work *work);
 /* Write what has an offer, say AGAIN; 1 if something went. */
 int mt_peer_write(struct mt_messages *messages, struct mt_peer *peer);
 /* Receiver: have the wire offer the request's memory, and forget it. 0, or, of a direct message,

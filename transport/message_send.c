@@ -216,10 +216,8 @@ static void send_asked(struct mt_messages *messages, struct mt_peer *peer,
         mt_list_append(work->offer ? &peer->placed : &peer->ready, request);
     } else if (offer_bytes > 0) {
         mt_list_append(&peer->waiting, request);
-        work->again = 1;
-        work->write = peer->write_next;
+        work->again = work->roomless = 1;
         peer->again++;
-        peer->writes++;
     } else {
         mt_request_end(request, mt_peer_refuse(messages, peer, MANTA_ENOTSUP));
     }
@@ -353,8 +351,7 @@ asked_find(struct mt_peer *peer, struct mt_request_list *list, const struct mt_f
         if ((equal && !fits) || mt_id_conflict(&work->id, &frame->id)) {
             mt_list_remove(list, request);
             peer->announced -= work->announced;
-            peer->again -= work->again == 1;
-            peer->writes -= work->again != 0;
+            mt_again_end(peer, work);
             mt_request_end(request, MANTA_EMISMATCH);
         }
         if (equal)
@@ -380,9 +377,8 @@ int mt_peer_asked(struct mt_messages *messages, struct mt_peer *peer, const stru
         struct mt_work *work = mt_work_of(request);
         mt_list_remove(list, request);
         peer->announced -= work->announced;
-        peer->again -= work->again == 1;
-        peer->writes -= work->again != 0;
-        work->announced = work->again = 0;
+        work->announced = 0;
+        mt_again_end(peer, work);
         work->offer = is_long ? mt_offer_keep(peer, offer, frame->part) : 0;
         send_asked(messages, peer, request, frame->part);
     } else if (!is_long) {
@@ -423,7 +419,7 @@ void mt_peer_had(struct mt_messages *messages, struct mt_peer *peer, const struc
             continue;
         mt_list_remove(&peer->waiting, request);
         peer->announced -= work->announced;
-        peer->writes -= work->again != 0;
+        mt_again_end(peer, work);
         mt_request_end(request, 0);
         mt_peer_push(messages, peer);
         return;

@@ -11,6 +11,7 @@ uint32_t mt_offer_keep(struct mt_peer *peer, const uint8_t *offer, uint32_t byte
         return 0;
     struct mt_kept_offer *kept = &peer->kept[place - 1];
     peer->kept_free = kept->next;
+    peer->kept_left--;
     kept->bytes = bytes;
     memcpy(kept->offer, offer, bytes);
     return place;
@@ -22,6 +23,16 @@ void mt_offer_drop(struct mt_peer *peer, uint32_t place)
         return;
     peer->kept[place - 1].next = peer->kept_free;
     peer->kept_free = place;
+    peer->kept_left++;
+}
+
+void mt_again_end(struct mt_peer *peer, struct mt_work *work)
+{
+    peer->again -= work->again == 1;
+    if (work->again != 0 && !work->roomless)
+        peer->writes--;
+    peer->roomless -= work->again == 2 && work->roomless;
+    work->again = work->roomless = 0;
 }
 
 /* A direct message has no way. Returns code. */
@@ -84,6 +95,7 @@ static int put_again(struct mt_messages *messages, struct mt_peer *peer, struct 
     }
     work->again = 2;
     peer->again--;
+    peer->roomless += work->roomless;
     return 0;
 }
 
@@ -94,7 +106,7 @@ static void find_oldest(struct mt_peer *peer, const struct mt_request_list *list
     for (struct manta_transport_request *request = list->first; request != NULL;
          request = mt_work_of(request)->next) {
         const struct mt_work *work = mt_work_of(request);
-        int counts = list == &peer->writing || work->again != 0;
+        int counts = list == &peer->writing || (work->again != 0 && !work->roomless);
         if (counts && next - work->write > next - peer->write_oldest)
             peer->write_oldest = work->write;
     }
@@ -113,17 +125,27 @@ static int may_begin(struct mt_peer *peer)
     return peer->write_next - peer->write_oldest < MT_MESSAGE_SPAN;
 }
 
+/* Of those whose offers found no room, no more than there is room for by now. 0 or MANTA_EAGAIN. */
+static int put_agains(struct mt_messages *messages, struct mt_peer *peer, int *moved_out)
+{
+    for (struct manta_transport_request *request = peer->waiting.first;
+         request != NULL && peer->again > 0; request = mt_work_of(request)->next) {
+        struct mt_work *work = mt_work_of(request);
+        if (work->again != 1 || (work->roomless && peer->roomless >= peer->kept_left))
+            continue;
+        int code = put_again(messages, peer, work);
+        if (code != 0)
+            return code;
+        *moved_out = 1;
+    }
+    return 0;
+}
+
 int mt_peer_write(struct mt_messages *messages, struct mt_peer *peer)
 {
     int moved = 0;
-    for (struct manta_transport_request *request = peer->waiting.first;
-         request != NULL && peer->again > 0; request = mt_work_of(request)->next) {
-        if (mt_work_of(request)->again != 1)
-            continue;
-        if (put_again(messages, peer, mt_work_of(request)) != 0)
-            return moved;
-        moved = 1;
-    }
+    if (put_agains(messages, peer, &moved) != 0)
+        return moved;
     /* Direct ones may wait for a path that others do without. */
     int direct_waits = 0;
     struct manta_transport_request *next = peer->placed.first;

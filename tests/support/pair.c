@@ -92,11 +92,11 @@ static uint32_t wire_offer(void *wire, uint32_t peer, struct mt_wire_place *plac
     struct pair_end *end = wire;
     uint32_t at = 0;
     (void)peer;
-    while (at < PAIR_PLACES && end->places[at].request != NULL)
+    while (at < end->pair->places && end->places[at].request != NULL)
         at++;
     place->code = end->offer_code ? end->offer_code : MANTA_EAGAIN;
-    if (end->offer_code || at == PAIR_PLACES ||
-        (place->is_unasked && end->places_taken >= PAIR_PLACES / 2) ||
+    if (end->offer_code || at == end->pair->places ||
+        (place->is_unasked && end->places_taken >= end->pair->places / 2) ||
         (!place->is_direct && pair_draw(end->pair, 8) == 0))
         return 0;
     end->places_taken++;
@@ -115,7 +115,7 @@ static void wire_release(void *wire, uint32_t peer, uint32_t offer)
 {
     struct pair_end *end = wire;
     (void)peer;
-    assert_in_range(offer, 1, PAIR_PLACES);
+    assert_in_range(offer, 1, end->pair->places);
     assert_non_null(end->places[offer - 1].request);
     end->places_taken--;
     end->places[offer - 1].request = NULL;
@@ -127,13 +127,13 @@ static int wire_write(void *wire, uint32_t peer, const struct mt_wire_place *pla
     (void)peer;
     uint64_t luck = pair_draw(end->pair, 12);
     uint32_t at = 0;
-    while (at < PAIR_PLACES && end->writes[at].request != NULL)
+    while (at < end->pair->places && end->writes[at].request != NULL)
         at++;
     if (luck == 0 && !place->is_direct)
         return MANTA_ENOTSUP;
     if (place->is_direct && end->write_code)
         return end->write_code;
-    if (luck == 1 || at == PAIR_PLACES)
+    if (luck == 1 || at == end->pair->places)
         return MANTA_EAGAIN;
     struct pair_write *write = &end->writes[at];
     assert_int_equal(place->offer_bytes, 2 * sizeof(at));
@@ -203,9 +203,12 @@ static void land(struct pair_end *end, struct pair_write *write)
 /* One of the writes moves on; 1 if there was one. */
 static int pump_write(struct pair *pair, struct pair_end *end)
 {
-    struct pair_write *write = &end->writes[pair_draw(pair, PAIR_PLACES)];
+    uint64_t from = pair_draw(pair, pair->places), i = 0;
+    while (i < pair->places && end->writes[(from + i) % pair->places].request == NULL)
+        i++;
+    struct pair_write *write = &end->writes[(from + i) % pair->places];
     struct manta_transport_request *request = write->request;
-    if (request == NULL)
+    if (request == NULL || pair->held)
         return 0;
     int is_lost = pair->lossy && pair_draw(pair, 4) == 0;
     if (!write->landed && !is_lost) {
@@ -235,6 +238,7 @@ static struct pair *create(uint64_t seed, size_t room, const struct mt_wire *wit
     struct pair *pair = calloc(1, sizeof(*pair));
     pair->random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     pair->fragment = 5000;
+    pair->places = PAIR_PLACES;
     pair->streams = seed % 2 ? PAIR_STREAMS : 1;
     for (uint32_t rank = 0; rank < 2; rank++) {
         struct pair_end *end = &pair->ends[rank];

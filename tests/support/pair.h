@@ -19,7 +19,8 @@ enum {
     PAIR_STREAMS = 3,
     PAIR_PIPE = 1 << 22,
     PAIR_HASH = 0xabcd,
-    PAIR_PLACES = 24, /* memory that a rank offers at a time */
+    PAIR_PLACES = 24, /* memory that a rank offers at a time, if a test says no other number */
+    PAIR_PLACES_MOST = 600,
     PAIR_PLACE_PIECES = 8
 };
 
@@ -52,9 +53,9 @@ struct pair_end {
     struct pair *pair;
     uint32_t rank;
     unsigned forward_frames[8];
-    struct pair_place places[PAIR_PLACES];
-    uint32_t generation[PAIR_PLACES];
-    struct pair_write writes[PAIR_PLACES];
+    struct pair_place places[PAIR_PLACES_MOST];
+    uint32_t generation[PAIR_PLACES_MOST];
+    struct pair_write writes[PAIR_PLACES_MOST];
     uint32_t places_taken;
     unsigned wrote, ceased;     /* writes that were done; calls of cease */
     int cease_code;             /* what cease answers */
@@ -67,6 +68,8 @@ struct pair {
     uint32_t streams;  /* 1, or, by the seed, PAIR_STREAMS */
     uint64_t fragment; /* longest part of DATA */
     int lazy;          /* the wire needs progress to get some frames out */
+    uint32_t places;   /* PAIR_PLACES, or what the test says */
+    int held;          /* writes that are begun do not move on */
     int lossy;         /* some writes are lost on their way, before or after they have arrived */
 };
 

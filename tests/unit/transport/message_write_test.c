@@ -101,6 +101,39 @@ static void test_one_side_far_ahead(void **state)
         run_one_sided(i & 1, i >> 1 & 1, i >> 2);
 }
 
+/* More direct messages are posted at both ends, and offered, than a sender keeps offers of while
+ * its first writes are under way: those that found no room go when there is some. */
+static void test_more_offers_than_are_kept(void **state)
+{
+    enum { COUNT = 500, BYTES = 9000, STEPS = 40000 };
+    (void)state;
+    for (int lossy = 0; lossy < 2; lossy++) {
+        static struct letter letters[COUNT];
+        struct pair *pair = pair_create_writing(3, 1000000);
+        pair->lossy = lossy;
+        pair->places = PAIR_PLACES_MOST;
+        pair->held = 1;
+        for (uint32_t i = 0; i < COUNT; i++) {
+            letter_init(&letters[i], i, 0, 0, BYTES);
+            letters[i].is_direct = 1;
+            assert_int_equal(letter_post(pair, &letters[i], 1), 0);
+            assert_int_equal(letter_post(pair, &letters[i], 0), 0);
+        }
+        for (int i = 0; i < STEPS; i++)
+            pair_pump_some(pair);
+        pair->held = 0;
+        for (int i = 0; i < 10 * STEPS; i++) /* it need not come to rest by itself */
+            pair_pump_some(pair);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            letter_assert_delivered(&letters[i]);
+            letter_free(&letters[i]);
+        }
+        if (!lossy) /* each that found no room asks once */
+            assert_true(pair->ends[0].forward_frames[MT_FRAME_AGAIN] < COUNT);
+        pair_destroy(pair);
+    }
+}
+
 /* One end says that its memory may be a device's, the other does not: never is it copied. */
 static void test_only_one_end_is_direct(void **state)
 {
@@ -305,11 +338,17 @@ static void test_again_of_what_is_here(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_orders),          cmocka_unit_test(test_direct),
-        cmocka_unit_test(test_writes_are_lost),        cmocka_unit_test(test_one_side_far_ahead),
-        cmocka_unit_test(test_only_one_end_is_direct), cmocka_unit_test(test_no_way),
-        cmocka_unit_test(test_failure_ceases_first),   cmocka_unit_test(test_mismatch_ceases_first),
-        cmocka_unit_test(test_failure_of_a_write),     cmocka_unit_test(test_violations),
+        cmocka_unit_test(test_random_orders),
+        cmocka_unit_test(test_direct),
+        cmocka_unit_test(test_writes_are_lost),
+        cmocka_unit_test(test_one_side_far_ahead),
+        cmocka_unit_test(test_more_offers_than_are_kept),
+        cmocka_unit_test(test_only_one_end_is_direct),
+        cmocka_unit_test(test_no_way),
+        cmocka_unit_test(test_failure_ceases_first),
+        cmocka_unit_test(test_mismatch_ceases_first),
+        cmocka_unit_test(test_failure_of_a_write),
+        cmocka_unit_test(test_violations),
         cmocka_unit_test(test_again_of_what_is_here),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
