@@ -28,13 +28,13 @@ static uint8_t *send_slot(const struct mt_verbs_endpoint *endpoint, uint32_t slo
     return endpoint->send_memory + (size_t)slot * MT_VERBS_SLOT_BYTES;
 }
 
-/* Is word wanted that it arrived? Of every eighth, and of the last before there is no room. */
+/* Is word wanted that it arrived? Of one in each share, so that who has one waits for word of some;
+ * and of the last before there is no room. */
 static int wants_word(const struct mt_verbs_endpoint *endpoint, const struct mt_verbs_peer *peer,
                       const struct mt_verbs_queue *queue, uint32_t number, uint32_t unsignalled)
 {
     const uint8_t *bytes = send_slot(endpoint, peer->sent[number % MT_VERBS_FRAMES].slot);
-    return unsignalled + 1 >= MT_VERBS_SIGNAL_EVERY ||
-           number + 1 - peer->acked >= MT_VERBS_FRAMES / 2 ||
+    return unsignalled + 1 >= endpoint->share || number + 1 - peer->acked >= MT_VERBS_FRAMES / 2 ||
            endpoint->free_send_count < endpoint->send_slots / 4 ||
            mt_verbs_queue_room(queue) < MT_VERBS_DEPTH / 2 ||
            ((const struct head *)(const void *)bytes)->kind != MT_VERBS_FRAME;
@@ -116,7 +116,8 @@ static uint8_t *begin_frame(struct mt_verbs_endpoint *endpoint, struct mt_verbs_
 {
     if (peer->next - peer->acked == MT_VERBS_FRAMES)
         return NULL;
-    if (endpoint->free_send_count == 0) {
+    uint32_t others = peer->next - peer->acked < endpoint->share ? 0 : endpoint->promised;
+    if (endpoint->free_send_count <= others) {
         peer->starved = endpoint->is_starving = 1;
         return NULL;
     }
@@ -134,6 +135,7 @@ static void end_frame(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
                       uint32_t bytes)
 {
     peer->sent[peer->next % MT_VERBS_FRAMES].bytes += bytes;
+    endpoint->promised -= peer->next - peer->acked < endpoint->share;
     peer->next++;
     mt_verbs_post_frames(endpoint, peer);
 }
@@ -263,6 +265,7 @@ void mt_verbs_frames_acked(struct mt_verbs_endpoint *endpoint, struct mt_verbs_p
     while (peer->acked != number + 1) {
         endpoint->free_sends[endpoint->free_send_count++] =
             peer->sent[peer->acked++ % MT_VERBS_FRAMES].slot;
+        endpoint->promised += peer->next - peer->acked < endpoint->share;
         freed = 1;
     }
     if ((int32_t)(peer->posted - peer->acked) < 0)

@@ -135,6 +135,11 @@ static int start_sends(struct mt_verbs_endpoint *endpoint)
     for (uint32_t i = 0; i < endpoint->send_slots; i++)
         endpoint->free_sends[i] = i;
     endpoint->free_send_count = endpoint->send_slots;
+    slots /= 2 * endpoint->ranks; /* half of them are for who is first */
+    endpoint->share = slots < 1                       ? 1
+                      : slots > MT_VERBS_SIGNAL_EVERY ? MT_VERBS_SIGNAL_EVERY
+                                                      : (uint32_t)slots;
+    endpoint->promised = (endpoint->ranks - 1) * endpoint->share;
     return 0;
 }
 

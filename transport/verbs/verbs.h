@@ -356,6 +356,8 @@ struct mt_verbs_endpoint {
     uint64_t nap_ns;      /* the next nap; 0: no ring needs any */
     uint32_t *free_sends; /* slots */
     uint32_t free_send_count;
+    uint32_t share;    /* slots that each peer finds, whatever others do that take nothing */
+    uint32_t promised; /* slots that peers have less than that, together */
     int is_starving, has_room; /* some peer is starved; what it waits for may be there */
     struct mt_verbs_offer *offers;
     struct mt_verbs_write *writes;

@@ -332,6 +332,75 @@ static void test_card_fails(void **state)
     assert_int_equal(endpoints_run("verbs", 2, card_fails, NULL), 0);
 }
 
+/* Slots for frames are for all peers: those whose peers compute, and take nothing, leave some to
+ * the others. */
+enum { COMPUTING = 4, AWAKE = 5, NOTES = 200 };
+
+static int greet_all(struct endpoints_rank *self)
+{
+    struct manta_transport_request requests[2 * AWAKE];
+    uint8_t out = 1, in[AWAKE] = {0};
+    uint32_t count = 0;
+    int failed = 0;
+    for (uint32_t peer = 0; peer <= AWAKE && !failed; peer++) {
+        if (peer == self->rank || (self->rank != 0 && peer != 0))
+            continue;
+        failed = endpoints_recv(self, peer, 1, 0, &in[count / 2], 1, &requests[count]) ||
+                 endpoints_send(self, peer, 1, 0, &out, 1, &requests[count + 1]);
+        count += 2;
+    }
+    return failed || endpoints_wait(self, requests, count) || endpoints_meet(self);
+}
+
+static int fill_slots(struct endpoints_rank *self)
+{
+    static struct manta_transport_request requests[COMPUTING][NOTES];
+    struct manta_transport_request request;
+    static uint8_t note = 7;
+    int failed = 0;
+    for (uint32_t peer = 0; peer < COMPUTING; peer++) {
+        for (uint32_t i = 0; i < NOTES && !failed; i++)
+            failed = endpoints_send(self, 1 + peer, 2, i, &note, 1, &requests[peer][i]);
+    }
+    failed = failed || endpoints_send(self, AWAKE, 2, 0, &note, 1, &request) ||
+             endpoints_wait(self, &request, 1);
+    for (uint32_t peer = 0; peer < COMPUTING && !failed; peer++) /* they are awake by now */
+        failed = endpoints_wait(self, requests[peer], NOTES);
+    return failed;
+}
+
+static int slots_for_all(struct endpoints_rank *self)
+{
+    _Atomic int *is_there = self->arg;
+    struct manta_transport_request request, requests[NOTES];
+    uint8_t in = 0, notes[NOTES] = {0};
+    int failed = greet_all(self);
+    endpoints_barrier(self);
+    if (self->rank == 0)
+        failed = failed || fill_slots(self);
+    if (self->rank == AWAKE) {
+        failed = failed || endpoints_recv(self, 0, 2, 0, &in, 1, &request) ||
+                 endpoints_wait(self, &request, 1) || in != 7;
+        if (failed)
+            failed = endpoints_fail(self, "nothing came");
+        atomic_store(is_there, 1);
+    }
+    while (self->rank > 0 && self->rank < AWAKE && !atomic_load(is_there))
+        usleep(100);
+    for (uint32_t i = 0; i < NOTES && self->rank > 0 && self->rank < AWAKE && !failed; i++)
+        failed = endpoints_recv(self, 0, 2, i, &notes[i], 1, &requests[i]);
+    if (self->rank > 0 && self->rank < AWAKE)
+        failed = failed || endpoints_wait(self, requests, NOTES) || notes[NOTES - 1] != 7;
+    return failed | endpoints_part(self);
+}
+
+static void test_slots_for_all(void **state)
+{
+    _Atomic int is_there = 0;
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", AWAKE + 1, slots_for_all, &is_there), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +410,7 @@ int main(void)
                                         fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_direct_without_rail, fake_verbs_setup,
                                         fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_slots_for_all, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_card_fails, fake_verbs_setup, fake_verbs_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
