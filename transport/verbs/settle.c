@@ -49,14 +49,14 @@ int mt_verbs_may_come(const struct mt_verbs_peer *peer, uint32_t remote_rails, u
     return 0;
 }
 
-/* Direct messages that have waited for a lane in vain: the next try tells them. */
-static void end_waiting(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
-                        uint64_t now_ns)
+/* Direct messages that have waited for a lane in vain: the next try tells them. 1 if it has. */
+static int end_waiting(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
+                       uint64_t now_ns)
 {
     if (peer->waiting_rails == 0 || mt_verbs_may_come(peer, peer->waiting_rails, now_ns))
-        return;
+        return 0;
     peer->waiting_rails = 0;
-    mt_messages_writable(endpoint->messages, peer->rank);
+    return mt_messages_writable(endpoint->messages, peer->rank);
 }
 
 /* No lane, none under way, and none for so long: there is no path, or only the stream. */
@@ -107,6 +107,7 @@ static int settle_lane(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
 static int settle_peer(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
                        uint64_t now_ns)
 {
+    enum mt_verbs_link_state before = peer->link;
     int moved = mt_verbs_dial_look(endpoint, peer);
     if (peer->is_kept) {
         mt_verbs_stream_read(endpoint, peer);
@@ -126,8 +127,8 @@ static int settle_peer(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
     if (peer->link == MT_VERBS_LINK_OPEN)
         judge(endpoint, peer, now_ns);
     if (peer->link == MT_VERBS_LINK_OPEN)
-        end_waiting(endpoint, peer, now_ns);
-    return moved;
+        moved |= end_waiting(endpoint, peer, now_ns);
+    return moved | (peer->link != before); /* requests have ended with it */
 }
 
 static int is_settled(const struct mt_verbs_peer *peer)

@@ -401,6 +401,40 @@ static void test_slots_for_all(void **state)
     assert_int_equal(endpoints_run("verbs", AWAKE + 1, slots_for_all, &is_there), 0);
 }
 
+/* What ends while a rank arms, or in progress, is work: who is told that there was none goes to
+ * sleep. */
+static int ends_unseen(struct endpoints_rank *self)
+{
+    const int *arms = self->arg;
+    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    struct manta_transport_request request;
+    uint8_t in;
+    int failed = greet(self);
+    if (self->rank == 0) {
+        failed = failed || endpoints_recv(self, 1, 2, 0, &in, 1, &request);
+        peer_of(self, 1)->hung_up = 1;
+        mt_verbs_unsettle(endpoint_of(self));
+        while (!failed && request.status == MANTA_INPROGRESS) {
+            failed = mt_clock_now_ns() > until_ns;
+            int moved = *arms ? self->transport->arm(self->endpoint)
+                              : self->transport->progress(self->endpoint);
+            if (*arms)
+                self->transport->disarm(self->endpoint);
+            if (request.status != MANTA_INPROGRESS && moved != 1)
+                failed = endpoints_fail(self, "%d, and the request has ended", moved);
+        }
+    }
+    endpoints_barrier(self);
+    return failed;
+}
+
+static void test_ends_unseen(void **state)
+{
+    (void)state;
+    for (int arms = 0; arms < 2; arms++)
+        assert_int_equal(endpoints_run("verbs", 2, ends_unseen, &arms), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -411,6 +445,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_direct_without_rail, fake_verbs_setup,
                                         fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_slots_for_all, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_ends_unseen, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_card_fails, fake_verbs_setup, fake_verbs_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
