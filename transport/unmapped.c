@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/fork.h"
 #include "core/service.h"
 #include "transport/memory.h"
 
@@ -28,13 +29,23 @@ enum { EVENTS = 16, PATIENCE_NS = 200000000, LOOKS = 64 };
 /* lock: users and the list. Who holds it neither maps nor unmaps, so the thread can have it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t users;
-static uint32_t generation; /* of forks, when it was opened: a child has no thread */
 static int events_fd = -1, stop_fd = -1;
 static pthread_t thread;
 static struct mt_watch *watches;
 /* 1 while the thread reads events and marks watches: pairs with the load in mt_watch_is_gone(). It
  * is set before the read that lets the caller of munmap() go on. */
 static _Atomic int reading;
+
+/* A child has neither the thread nor, closed at the fork, its descriptors; and whoever was at work
+ * with these at the fork is not there. */
+static void reset_in_child(void)
+{
+    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    users = 0;
+    watches = NULL;
+    events_fd = stop_fd = -1;
+    atomic_store(&reading, 0);
+}
 
 static void mark(uintptr_t start, uintptr_t end)
 {
@@ -124,14 +135,9 @@ static int start(void)
 int mt_unmapped_acquire(void)
 {
     int error = 0;
+    mt_fork_on_child(reset_in_child);
     pthread_mutex_lock(&lock);
-    if (generation != mt_fork_generation()) { /* its descriptors were closed at the fork */
-        users = 0;
-        watches = NULL;
-        events_fd = stop_fd = -1;
-    }
     if (users == 0) {
-        generation = mt_fork_generation();
         error = start();
         if (error != 0)
             close_events();

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Registered memory is kept as long as it is the same memory, and no longer. */
+#include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -16,7 +20,16 @@
 #include "transport/registry.h"
 #include "transport/unmapped.h"
 
-enum { PAGE = 4096, SPAN = 64 * PAGE, MOST = 8 };
+enum { PAGE = 4096, SPAN = 64 * PAGE, MOST = 8, STRIPES = 1024, CHILD_S = 20 };
+
+static _Atomic int is_enough;
+
+/* ThreadSanitizer does not let the child of a process with threads start threads of its own. */
+#if defined(__SANITIZE_THREAD__)
+enum { FORKS = 0 };
+#else
+enum { FORKS = 50 };
+#endif
 
 struct card {
     uint32_t made, ended;
@@ -289,6 +302,56 @@ static void test_entered_by_hand(void **state)
     munmap(memory, SPAN);
 }
 
+/* Of many mappings, so that it takes its time. */
+static void *watch_on(void *stripes)
+{
+    struct mt_watch watch;
+    while (!atomic_load(&is_enough))
+        assert_int_equal(mt_watch_begin(&watch, (uintptr_t)stripes, STRIPES * PAGE), EINVAL);
+    return NULL;
+}
+
+static void watch_in_child(void *memory)
+{
+    struct mt_watch watch;
+    alarm(CHILD_S);
+    int failed = mt_unmapped_acquire() != 0 || mt_watch_begin(&watch, (uintptr_t)memory, PAGE) != 0;
+    if (!failed)
+        failed = mt_watch_is_gone(&watch);
+    munmap(memory, SPAN);
+    _exit(failed || !mt_watch_is_gone(&watch));
+}
+
+/* A child that is forked while another thread begins a watch has watches of its own. */
+static void test_fork(void **state)
+{
+    uint8_t *memory = map_apart();
+    uint8_t *stripes =
+        mmap(NULL, STRIPES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_t thread;
+    (void)state;
+    if (!host_tells())
+        skip();
+    for (int i = 1; i < STRIPES; i += 2)
+        assert_int_equal(mprotect(stripes + i * PAGE, PAGE, PROT_READ), 0);
+    assert_int_equal(mt_unmapped_acquire(), 0);
+    assert_int_equal(pthread_create(&thread, NULL, watch_on, stripes), 0);
+    for (int i = 0; i < FORKS; i++) {
+        int status = -1;
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0)
+            watch_in_child(memory);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+    atomic_store(&is_enough, 1);
+    pthread_join(thread, NULL);
+    mt_unmapped_release();
+    munmap(stripes, STRIPES * PAGE);
+    munmap(memory, SPAN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_symmetric),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_entered_by_hand),
+        cmocka_unit_test(test_fork),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
