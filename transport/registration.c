@@ -31,6 +31,7 @@ struct mt_registrations {
     struct mt_registration_settings settings;
     int watches;          /* the host tells what is unmapped */
     uint32_t count, last; /* entries ever in use; the last one found */
+    uint32_t entered;     /* entries of KIND_ENTERED */
     uint64_t turn, idle_bytes;
     _Atomic uint64_t made;
     struct entry entries[];
@@ -113,23 +114,28 @@ static struct entry *look(struct mt_registrations *cache, uint32_t at, uintptr_t
     struct entry *entry = &cache->entries[at];
     if (!covers(entry, start, bytes))
         return NULL;
-    if (is_right(entry)) {
-        cache->last = at;
+    if (is_right(entry))
         return entry;
-    }
     retire(cache, entry);
     return NULL;
 }
 
-/* Vectors are used segment by segment, in the same order each time: the next is often the next. */
+/* Vectors are used segment by segment, in the same order each time: the next is often the next. Of
+ * several, what was entered by hand, which knows more of the memory. */
 static struct entry *find(struct mt_registrations *cache, uintptr_t start, uint64_t bytes)
 {
+    struct entry *found = NULL;
     for (uint32_t i = 0; i < cache->count; i++) {
         struct entry *entry = look(cache, (cache->last + i) % cache->count, start, bytes);
-        if (entry != NULL)
-            return entry;
+        if (entry == NULL || (found != NULL && entry->kind != KIND_ENTERED))
+            continue;
+        found = entry;
+        if (cache->entered == 0 || entry->kind == KIND_ENTERED)
+            break;
     }
-    return NULL;
+    if (found != NULL)
+        cache->last = (uint32_t)(found - cache->entries);
+    return found;
 }
 
 static struct entry *oldest_idle(struct mt_registrations *cache)
@@ -299,16 +305,19 @@ int mt_registrations_enter(struct mt_registrations *cache,
     entry->users = 0;
     if (handle != NULL)
         mt_count(&cache->made, 1);
-    if (code != 0)
+    if (code != 0) {
         entry->kind = KIND_NONE;
-    else
-        *out = &entry->public;
-    return code;
+        return code;
+    }
+    cache->entered++;
+    *out = &entry->public;
+    return 0;
 }
 
 void mt_registrations_remove(struct mt_registrations *cache, struct mt_registration *registration)
 {
     struct entry *entry = (struct entry *)(void *)registration;
+    cache->entered--;
     entry->kind = KIND_ONCE;
     if (entry->users == 0)
         end(cache, entry);

@@ -352,6 +352,33 @@ static void test_fork(void **state)
     munmap(memory, SPAN);
 }
 
+/* What is entered by hand counts, with its flags, though the same memory was kept before. */
+static void test_entered_is_found_first(void **state)
+{
+    struct card card = {.room = 100};
+    struct mt_registrations *cache = create(&card, MOST, 1 << 30);
+    struct manta_transport_buffer buffer = {.bytes = SPAN, .flags = MANTA_BUFFER_FLUSH};
+    struct mt_registration *entered, *taken;
+    struct mt_error error;
+    struct iovec piece = {.iov_len = PAGE};
+    (void)state;
+    assert_int_equal(mt_memory_alloc(SPAN, &buffer.address, &error), 0);
+    use(cache, buffer.address, SPAN);
+    assert_int_equal(mt_registrations_enter(cache, &buffer, NULL, &entered), 0);
+    for (uint32_t devices = 0; devices < 2; devices++) {
+        piece.iov_base = buffer.address;
+        assert_int_equal(mt_registrations_take_all(cache, &piece, 1, devices, &taken), 0);
+        assert_ptr_equal(taken, entered);
+        mt_registrations_give_all(cache, &taken, 1);
+    }
+    mt_registrations_remove(cache, entered);
+    assert_int_equal(mt_registrations_take_all(cache, &piece, 1, 1, &taken), MANTA_EINVAL);
+    use(cache, buffer.address, SPAN);
+    assert_int_equal(card.made, 2);
+    mt_registrations_destroy(cache);
+    assert_int_equal(mt_memory_free(buffer.address, &error), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_symmetric),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_entered_by_hand),
+        cmocka_unit_test(test_entered_is_found_first),
         cmocka_unit_test(test_fork),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
