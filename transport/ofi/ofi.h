@@ -273,7 +273,7 @@ void mt_ofi_peers_free(struct mt_ofi_endpoint *endpoint);
 extern const struct mt_wire mt_ofi_wire, mt_ofi_writing_wire;
 /* libfabric does not need the slot any more. */
 void mt_ofi_slot_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_slot *slot);
-/* Peers that may have room again: let them go on. 1 if frames were handed over. */
+/* Peers that may have room again: let them go on. 1 if frames were handed over, or one is lost. */
 int mt_ofi_write_dirty(struct mt_ofi_endpoint *endpoint);
 
 /* read.c */

@@ -156,8 +156,10 @@ int mt_ofi_write_dirty(struct mt_ofi_endpoint *endpoint)
         struct mt_ofi_peer *next = peer->next_dirty;
         uint32_t rank = (uint32_t)(peer - endpoint->peers);
         peer->is_dirty = 0;
-        if (peer->send_error && !endpoint->aborted)
+        if (peer->send_error && !endpoint->aborted) {
+            moved |= !peer->is_lost;
             mt_ofi_peer_fail(endpoint, rank, peer->send_error, "");
+        }
         if (peer->put_busy == 0)
             mt_messages_flushed(endpoint->messages, rank);
         if (!endpoint->aborted && endpoint->endpoint != NULL) {
