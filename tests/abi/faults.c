@@ -68,10 +68,19 @@ static void reorder(struct endpoint *self, struct manta_transport_request *reque
     self->first = request;
 }
 
+static uint64_t sum_of(const struct manta_transport_message *message)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < message->buffer_count; i++)
+        bytes += message->buffers[i].bytes;
+    return bytes;
+}
+
 static int faulty_post(struct endpoint *self, const struct manta_transport_message *given,
                        struct manta_transport_request *request, uint32_t is_send)
 {
     struct manta_transport_message message = *given;
+    struct manta_transport_buffer buffers[MANTA_PLAN_LOCATIONS];
     int is_later = ++posts % LATER == 0;
     if (is("crash") && is_later)
         raise(SIGSEGV);
@@ -85,6 +94,15 @@ static int faulty_post(struct endpoint *self, const struct manta_transport_messa
         message.id.number = 0;
     if (is("blind"))
         message.id.hash = 0;
+    for (uint32_t i = 0; i < message.buffer_count && i < MANTA_PLAN_LOCATIONS; i++) {
+        buffers[i] = message.buffers[i];
+        if (is("kind"))
+            buffers[i].memory = MANTA_MEMORY_HOST;
+    }
+    if (is("kind"))
+        message.buffers = buffers;
+    if (is("sum"))
+        message.bytes = sum_of(&message);
     request->status = is("lose") ? 0 : MANTA_INPROGRESS;
     request->peer = message.peer;
     if (is_send && is_later && (is("lose") || is("drop")))

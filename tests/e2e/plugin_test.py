@@ -142,8 +142,8 @@ def test_the_manual_s_plugin(plugins):
 
 
 def test_check_passes_the_simulator():
-    topics, code, found = check("sim", "--only", "matching,mismatch,abort,close,sleep,random")
-    assert code == 0 and found["passed"] == 6, topics
+    topics, code, found = check("sim", "--only", "matching,mismatch,abort,close,sleep,errors,random")
+    assert code == 0 and found["passed"] == 7, topics
 
 
 @pytest.mark.parametrize("transport", ["shm", "tcp", "reference"])
@@ -170,6 +170,8 @@ FAULTS = [
     ("answer", "open", "failed", "gave the answer 42"),
     ("text", "errors", "failed", "error tells of"),
     ("silent", "errors", "failed", "no words"),
+    ("sum", "errors", "failed", "recv of a message of pieces that have 16 bytes, and says 17 answered 0"),
+    ("kind", "errors", "failed|crashed", "recv of a message in memory of an unknown kind answered 0|crashed"),
     ("late", "abort", "crashed", "after abort"),
     ("leak", "close", "failed", "descriptors behind"),
     ("deaf", "sleep", "failed", "slept"),

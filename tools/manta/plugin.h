@@ -160,6 +160,9 @@ void check_prepare(struct check_rank *self, struct check_message *message, uint3
                    uint32_t to, uint32_t index, uint64_t bytes);
 /* One try: its answer. What it is given is spoilt when it has returned. */
 int check_post(struct check_rank *self, struct check_message *message, int is_send);
+/* What may be no message at all. */
+int check_post_as(struct check_rank *self, const struct manta_transport_message *posted,
+                  struct manta_transport_request *request, int is_send);
 /* Until it is accepted, with progress meanwhile. */
 void check_send(struct check_rank *self, struct check_message *message);
 void check_recv(struct check_rank *self, struct check_message *message);

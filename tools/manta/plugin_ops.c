@@ -114,6 +114,17 @@ int check_import(struct check_rank *self, uint32_t peer, const void *blob, size_
     return code;
 }
 
+int check_post_as(struct check_rank *self, const struct manta_transport_message *posted,
+                  struct manta_transport_request *request, int is_send)
+{
+    enum check_op op = is_send ? CHECK_SEND : CHECK_RECV;
+    uint64_t begun = begin(self, op);
+    int code = is_send ? self->transport->send(self->endpoint, posted, request)
+                       : self->transport->recv(self->endpoint, posted, request);
+    done(self, op, begun);
+    return code;
+}
+
 int check_post(struct check_rank *self, struct check_message *message, int is_send)
 {
     struct manta_transport_buffer buffers[MANTA_PLAN_LOCATIONS];
@@ -124,11 +135,7 @@ int check_post(struct check_rank *self, struct check_message *message, int is_se
         .buffers = buffers,
         .bytes = message->bytes,
     };
-    enum check_op op = is_send ? CHECK_SEND : CHECK_RECV;
-    uint64_t begun = begin(self, op);
-    int code = is_send ? self->transport->send(self->endpoint, &posted, &message->request)
-                       : self->transport->recv(self->endpoint, &posted, &message->request);
-    done(self, op, begun);
+    int code = check_post_as(self, &posted, &message->request, is_send);
     memset(buffers, 0xa5, sizeof buffers);
     memset(&posted, 0xa5, sizeof posted);
     return code;

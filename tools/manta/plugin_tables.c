@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Topics: what an endpoint tells, and what it keeps. */
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/clock.h"
 #include "tools/manta/plugin.h"
 
-enum { CANARY = 0x6b, REGISTERED = 1 << 20, REGISTRATIONS = 100 };
+enum { NO_KIND = 99, NOWHERE = 64, CANARY = 0x6b, REGISTERED = 1 << 20, REGISTRATIONS = 100 };
 
 void topic_open(struct check_rank *self)
 {
@@ -57,6 +58,42 @@ static void expect_refusal(struct check_rank *self, const char *what, int code)
     look_at_error(self, what, code);
 }
 
+/* Pieces that are not the message, or more than there may be, and memory that nobody knows how to
+ * reach, at an address that nobody may touch. */
+static void refuse_pieces(struct check_rank *self)
+{
+    static const struct {
+        const char *what;
+        uint32_t pieces, memory;
+        uint64_t bytes;
+    } cases[] = {{"of pieces that have 16 bytes, and says 17", 2, MANTA_MEMORY_HOST, 17},
+                 {"of more pieces than MANTA_PLAN_LOCATIONS", MANTA_PLAN_LOCATIONS + 1,
+                  MANTA_MEMORY_HOST, 8 * (MANTA_PLAN_LOCATIONS + 1)},
+                 {"in memory of an unknown kind", 1, NO_KIND, 8}};
+    struct manta_transport_buffer buffers[MANTA_PLAN_LOCATIONS + 1];
+    struct manta_transport_request request;
+    char what[96];
+    unsigned char *memory = check_memory(self, sizeof buffers);
+    for (uint32_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        int is_send = i % 2;
+        uint32_t pieces = cases[i / 2].pieces, kind = cases[i / 2].memory;
+        const struct manta_transport_message message = {
+            .id = {.call = 900 + i, .epoch = self->epoch},
+            .peer = 1 - self->rank,
+            .buffers = buffers,
+            .buffer_count = pieces,
+            .bytes = cases[i / 2].bytes};
+        for (uint32_t b = 0; b < pieces; b++)
+            buffers[b] = (struct manta_transport_buffer){
+                .address = kind == NO_KIND ? (void *)NOWHERE : memory + (size_t)8 * b,
+                .bytes = 8,
+                .memory = kind};
+        snprintf(what, sizeof what, "%s of a message %s", is_send ? "send" : "recv",
+                 cases[i / 2].what);
+        expect_refusal(self, what, check_post_as(self, &message, &request, is_send));
+    }
+}
+
 void topic_errors(struct check_rank *self)
 {
     struct manta_transport_error old;
@@ -70,6 +107,7 @@ void topic_errors(struct check_rank *self)
         expect_refusal(self, i ? "recv from itself" : "recv from a rank that does not exist",
                        check_post(self, &message, 0));
     }
+    refuse_pieces(self);
     if (check_peer_status(self, self->ranks) >= 0)
         check_fail(self, "peer_status of a rank that does not exist is no error");
     memset(&old, CANARY, sizeof old);

@@ -255,6 +255,9 @@ static int start(struct mt_sim *sim, struct mt_sim_work *work, uint64_t call)
     if (work->looks == 0 && work->due_ns == 0 && !overtakes(sim, work))
         code = post_inner(sim, work);
     if (code != 0) {
+        const struct mt_sim_inner *inner = &sim->inners[work->inner];
+        sim->error.size = sizeof(sim->error); /* the last one counts */
+        inner->transport->error(inner->endpoint, &sim->error);
         work_free(work);
         return code;
     }
