@@ -16,19 +16,19 @@ all_ended() { [ "$(endings)" -ge "$1" ] || ! kill -0 $job 2>/dev/null; }
 # during COLLECTIVE CALLS ENDINGS FAULT ...: so many calls, the fault in the middle of them, and so
 # many ranks that tell how they ended, in /run/job.
 during() {
-    local status
+    local status=0
     before=$(sent_bytes "$wires" 1)
     with_ranks "$transport" $nodes --keep-going --timeout 100 -x MANTA_TIMEOUT=100
     "${mantarun[@]}" build/tests/fault/cluster_rank "$1" "$2" -1 $elements >/run/job 2>&1 &
     job=$!
-    await 30 under_way || echo "they did not begin"
-    "${@:4}"
-    await 100 all_ended "$3"
-    status=$?
+    await 30 under_way || status="they did not begin"
+    "${@:4}" || status="the fault could not be made"
+    await 100 all_ended "$3" || status="they did not end"
     kill $job 2>/dev/null
     wait $job 2>/dev/null
     cat /run/job
-    return $status
+    [ "$status" = 0 ] || echo "$status"
+    [ "$status" = 0 ]
 }
 
 # through COLLECTIVE CALLS FAULT ...: all ranks get through with right results.
@@ -60,8 +60,8 @@ over_the_other() {
 }
 
 both() { # FUNCTION NODE ...: on both rails
-    "$1" "$wires" "$2" 0 "${@:3}"
-    "$1" "$wires" "$2" 1 "${@:3}"
+    "$1" "$wires" "$2" 0 "${@:3}" &&
+        "$1" "$wires" "$2" 1 "${@:3}"
 }
 
 # With vectors of 16 KiB, not 256.
