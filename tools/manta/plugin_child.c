@@ -8,11 +8,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "tools/manta/plugin.h"
+
+enum { LOOK_MS = 5 };
 
 static const char *const op_names[CHECK_OPS] = {
     [CHECK_NONE] = "none",
@@ -60,15 +62,15 @@ static void __attribute__((noreturn)) be_child(const struct check_topic *topic, 
 /* 1 if it ended in time. */
 static int wait_for(pid_t child, uint32_t limit_s)
 {
-    int fd = (int)syscall(SYS_pidfd_open, child, 0);
-    struct pollfd ended = {.fd = fd, .events = POLLIN};
-    int ready, left_ms = (int)limit_s * 1000;
+    uint64_t until_ns = mt_clock_now_ns() + limit_s * MT_SECOND;
     do {
-        ready = poll(&ended, fd >= 0, left_ms);
-    } while (ready < 0 && errno == EINTR);
-    if (fd >= 0)
-        close(fd);
-    return ready > 0;
+        siginfo_t ended = {.si_pid = 0};
+        if (waitid(P_PID, (id_t)child, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+            ended.si_pid == child)
+            return 1;
+        (void)poll(NULL, 0, LOOK_MS); /* there are hosts without pidfds */
+    } while (mt_clock_now_ns() < until_ns);
+    return 0;
 }
 
 static void read_result(const struct check_shared *shared, int hung, int status,
@@ -77,7 +79,7 @@ static void read_result(const struct check_shared *shared, int hung, int status,
     *result = (struct check_result){.outcome = (enum check_outcome)atomic_load(&shared->outcome),
                                     .hung = hung};
     for (int r = 0; r < CHECK_RANKS; r++)
-        result->ops |= UINT32_C(1) << atomic_load(&shared->op[r]);
+        result->ops |= UINT32_C(1) << (uint32_t)atomic_load(&shared->op[r]) % CHECK_OPS;
     result->ops &= ~UINT32_C(1);
     if (!hung && WIFSIGNALED(status))
         result->signal = WTERMSIG(status);
