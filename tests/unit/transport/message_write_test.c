@@ -335,6 +335,64 @@ static void test_again_of_what_is_here(void **state)
     pair_destroy(pair);
 }
 
+/* A frame that may be about one of the letters, and may be anything; mostly not what ends the
+ * connection. */
+static void hear_anything(struct pair *pair, const struct letter *letters, uint32_t count)
+{
+    static const uint8_t payload[PAIR_EAGER] = {0x55};
+    const struct letter *letter = &letters[pair_draw(pair, count)];
+    struct mt_messages *messages = pair->ends[1].messages;
+    static const uint32_t harmless[] = {MT_FRAME_RTS, MT_FRAME_RTR, MT_FRAME_HAVE, MT_FRAME_AGAIN};
+    struct mt_frame frame = {.type = pair_draw(pair, 60)
+                                         ? harmless[pair_draw(pair, 4)]
+                                         : 1 + (uint32_t)pair_draw(pair, MT_FRAME_AGAIN),
+                             .bytes = pair_draw(pair, 4) ? letter->bytes : pair_draw(pair, 30000),
+                             .id = letter->id};
+    frame.id.hash ^= pair_draw(pair, 16) == 0;
+    frame.id.number += pair_draw(pair, 4) == 0 ? 1000 : 0;
+    if (frame.type == MT_FRAME_EAGER)
+        frame.part = (uint32_t)(frame.bytes = pair_draw(pair, PAIR_EAGER + 1));
+    if (frame.type == MT_FRAME_DATA)
+        frame.part = (uint32_t)pair_draw(pair, PAIR_EAGER + 1);
+    if (frame.type == MT_FRAME_CREDIT)
+        frame.bytes = pair_draw(pair, 2);
+    if (frame.type == MT_FRAME_RTR && pair_draw(pair, 4)) {
+        frame.part = 2 * sizeof(uint32_t); /* of PAIR_PLACES, as it happens */
+        (void)mt_messages_asked(messages, 0, &frame, payload);
+    } else if (mt_messages_begin(messages, 0, 0, &frame) == 0) {
+        mt_messages_deliver(messages, 0, 0, payload, frame.part);
+    }
+}
+
+/* Offers, lost writes and all else that a peer may say, whether it makes sense or not: no crash,
+ * nothing beyond a buffer, and in the end nothing is under way. */
+static void test_random_frames(void **state)
+{
+    enum { COUNT = 40, STEPS = 400 };
+    (void)state;
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        struct pair *pair = pair_create_writing(seed, 1000000);
+        struct letter letters[COUNT];
+        pair->held = 1;
+        for (uint32_t i = 0; i < COUNT; i++) {
+            letter_init(&letters[i], i / 4, i, i % 2, pair_draw_bytes(pair));
+            letters[i].is_direct = i % 3 == 0;
+            assert_int_equal(letter_post(pair, &letters[i], i % 2 == 0), 0);
+        }
+        for (uint32_t step = 0; step < STEPS; step++)
+            hear_anything(pair, letters, COUNT);
+        mt_messages_abort(pair->ends[1].messages, MANTA_EABORTED);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            assert_int_equal(letters[i].target[letters[i].bytes], 0xee);
+            assert_int_not_equal((i % 2 ? &letters[i].send : &letters[i].recv)->status,
+                                 MANTA_INPROGRESS);
+            letter_free(&letters[i]);
+        }
+        assert_int_equal(pair->ends[1].places_taken, 0);
+        pair_destroy(pair);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +408,7 @@ int main(void)
         cmocka_unit_test(test_failure_of_a_write),
         cmocka_unit_test(test_violations),
         cmocka_unit_test(test_again_of_what_is_here),
+        cmocka_unit_test(test_random_frames),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
