@@ -2,12 +2,14 @@
 /* One of two ranks that tell what they spend, as `name number` on lines of their own.
  * copies [BYTES]: in allreduces after the first, in memory that the library gave and in the
  * program's own: bytes that the library has copied, and registrations.
- * idle SECONDS: rank 0's CPU time in a receive for which nothing comes, in 1/1000 of a core, and
- * the median time from a send to the return of a receive that has slept for it. */
+ * idle SECONDS: rank 0's CPU time in a receive for which nothing comes, in 1/1000 of a core, how
+ * often in a second its threads went to sleep, which those who look now and then do often, and the
+ * median time from a send to the return of a receive that has slept for it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -84,21 +86,32 @@ static int tell_wakes(struct manta_comm *comm)
     return rc;
 }
 
+/* Of all threads. A host that is busy does not make them more, as it does CPU time in a guest. */
+static uint64_t sleeps(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)usage.ru_nvcsw;
+}
+
 static int tell_idle(struct manta_comm *comm, unsigned seconds)
 {
     uint8_t byte = 0;
     int rank = manta_comm_rank(comm);
     int rc = manta_barrier(comm);
     uint64_t began_ns = now_ns(CLOCK_MONOTONIC), used_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID);
+    uint64_t slept = sleeps();
     if (rank == 1)
         sleep(seconds);
     if (rc == 0)
         rc = rank == 1 ? manta_send(comm, &byte, 1, MANTA_UINT8, 0)
                        : manta_recv(comm, &byte, 1, MANTA_UINT8, 1);
     used_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID) - used_ns;
-    if (rank == 0)
-        printf("idle_permille %" PRIu64 "\n",
-               used_ns * 1000 / (now_ns(CLOCK_MONOTONIC) - began_ns));
+    if (rank == 0) {
+        uint64_t took_ns = now_ns(CLOCK_MONOTONIC) - began_ns;
+        printf("idle_permille %" PRIu64 "\n", used_ns * 1000 / took_ns);
+        printf("idle_sleeps %" PRIu64 "\n", (sleeps() - slept) * 1000000000 / took_ns);
+    }
     return rc ? rc : tell_wakes(comm);
 }
 

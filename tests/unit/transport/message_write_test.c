@@ -105,7 +105,7 @@ static void test_one_side_far_ahead(void **state)
  * its first writes are under way: those that found no room go when there is some. */
 static void test_more_offers_than_are_kept(void **state)
 {
-    enum { COUNT = 500, BYTES = 9000, STEPS = 40000 };
+    enum { COUNT = 500, BYTES = 9000, STEPS = 20000 };
     (void)state;
     for (int lossy = 0; lossy < 2; lossy++) {
         static struct letter letters[COUNT];
@@ -370,7 +370,7 @@ static void test_random_frames(void **state)
 {
     enum { COUNT = 40, STEPS = 400 };
     (void)state;
-    for (uint64_t seed = 1; seed <= 200; seed++) {
+    for (uint64_t seed = 1; seed <= 100; seed++) {
         struct pair *pair = pair_create_writing(seed, 1000000);
         struct letter letters[COUNT];
         pair->held = 1;
