@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public calls: each checks its arguments, makes a struct mt_arguments and hands it to call.c.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,11 +9,16 @@
 #include "core/clock.h"
 #include "core/dtype.h"
 
-static int refuse(struct manta_comm *comm, const struct mt_arguments *arguments, const char *why)
+__attribute__((format(printf, 3, 4))) static int
+refuse(struct manta_comm *comm, const struct mt_arguments *arguments, const char *format, ...)
 {
     struct mt_error error;
-    char call[128];
+    char call[128], why[160];
     const struct mt_call described = mt_arguments_call(arguments);
+    va_list list;
+    va_start(list, format);
+    vsnprintf(why, sizeof(why), format, list);
+    va_end(list);
     mt_call_describe(&described, call, sizeof(call));
     mt_error_set(&error, MANTA_EINVAL, "%s: %s", call, why);
     mt_comm_set_error(comm, &error);
@@ -74,7 +80,7 @@ static const char *check_buffers(const struct manta_comm *comm, const struct mt_
 static int recheck(struct manta_comm *comm, const struct mt_arguments *a)
 {
     const char *fault = a->count && a->collective != MANTA_BARRIER ? check_buffers(comm, a) : NULL;
-    return fault ? refuse(comm, a, fault) : 0;
+    return fault ? refuse(comm, a, "%s", fault) : 0;
 }
 
 int mt_arguments_check(struct manta_comm *comm, struct mt_arguments *arguments)
@@ -84,14 +90,16 @@ int mt_arguments_check(struct manta_comm *comm, struct mt_arguments *arguments)
     size_t size = manta_dtype_size((int)a->dtype);
     arguments->element_bytes = size;
     if (size == 0)
-        return refuse(comm, a, "unknown dtype");
+        return refuse(comm, a, "%d is no dtype; see enum manta_dtype", (int)a->dtype);
     if (is_reduction(a->collective) && (a->op >= MANTA_OP_COUNT))
-        return refuse(comm, a, "unknown op");
+        return refuse(comm, a, "%d is no op; see enum manta_op", (int)a->op);
     if (is_reduction(a->collective) && !mt_op_allowed((int)a->op, (int)a->dtype))
         return refuse(comm, a, "this op takes integer dtypes only");
+    int is_pair = a->collective == MANTA_SEND || a->collective == MANTA_RECV;
     if (names_a_rank(a->collective) && a->root >= comm->ranks)
-        return refuse(comm, a, "root or peer must be a rank, 0 .. size - 1");
-    if ((a->collective == MANTA_SEND || a->collective == MANTA_RECV) && a->root == comm->rank)
+        return refuse(comm, a, "%s must be a rank, 0 .. %u", is_pair ? "peer" : "root",
+                      comm->ranks - 1);
+    if (is_pair && a->root == comm->rank)
         return refuse(comm, a, "peer must be another rank");
     if (__builtin_mul_overflow(a->count, size * (uint64_t)comm->ranks, &bytes) || bytes > INT64_MAX)
         return refuse(comm, a, "count times the size of the dtype is more than memory can hold");
@@ -103,7 +111,7 @@ static int call(struct manta_comm *comm, struct mt_arguments *arguments,
                 struct manta_request **request_out)
 {
     if (!comm)
-        return MANTA_EINVAL;
+        return refuse(NULL, arguments, "comm is NULL");
     int rc = mt_comm_enter(comm);
     if (rc)
         return rc;
@@ -122,7 +130,7 @@ static int post(struct manta_comm *comm, struct mt_arguments *arguments,
                 struct manta_request **request_out)
 {
     if (!request_out)
-        return MANTA_EINVAL;
+        return refuse(comm, arguments, "request_out is NULL");
     *request_out = NULL;
     return call(comm, arguments, request_out);
 }

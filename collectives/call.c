@@ -294,12 +294,27 @@ void mt_call_complete(struct manta_request *request, int result, uint64_t looked
     end(request, result, ended_ns(request, looked_ns));
 }
 
-static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
-                 struct mt_shape *shape, uint32_t looks, struct manta_request **request_out)
+/* A refusal since may have taken the place of the failure's words. */
+__attribute__((cold)) static int tell_again(struct manta_comm *comm, int failure)
+{
+    struct mt_error error;
+    mt_control_failure(comm->control, &error);
+    mt_comm_set_error(comm, &error);
+    return failure;
+}
+
+int mt_call_failed_before(struct manta_comm *comm)
 {
     if (atomic_load_explicit(comm->failed_flag, memory_order_acquire))
         mt_wait_fail(comm);
     int rc = atomic_load_explicit(&comm->failed, memory_order_relaxed);
+    return rc ? tell_again(comm, rc) : 0;
+}
+
+static int start(struct manta_comm *comm, const struct mt_arguments *arguments,
+                 struct mt_shape *shape, uint32_t looks, struct manta_request **request_out)
+{
+    int rc = mt_call_failed_before(comm);
     if (rc)
         return rc;
     struct mt_error error;

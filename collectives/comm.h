@@ -421,6 +421,9 @@ int mt_call_post(struct manta_comm *comm, const struct mt_arguments *arguments,
                  struct mt_shape *shape, struct manta_request **request_out);
 int mt_call_block(struct manta_comm *comm, const struct mt_arguments *arguments,
                   struct mt_shape *shape);
+/* 0, or what each further call on a communicator that has failed returns: the failure, which is
+ * then the last error again. Takes in a failure that was not known yet. */
+int mt_call_failed_before(struct manta_comm *comm);
 /* A split takes its place among the collectives. Returns the recorder's slot to end it with. */
 uint32_t mt_call_begin_split(struct manta_comm *comm, struct mt_call *call_out);
 void mt_call_end_split(struct manta_comm *comm, uint32_t record_slot, int result);

@@ -153,16 +153,27 @@ static void run_split(void *arg)
     }
 }
 
+static int refuse(struct manta_comm *comm, const char *why)
+{
+    struct mt_error error;
+    mt_error_set(&error, MANTA_EINVAL, "split(): %s", why);
+    mt_comm_set_error(comm, &error);
+    return MANTA_EINVAL;
+}
+
 int manta_comm_split(struct manta_comm *comm, int colour, int key, struct manta_comm **comm_out)
 {
     struct mt_error error;
+    if (comm_out)
+        *comm_out = NULL;
     if (!comm || !comm_out || colour < -1)
-        return MANTA_EINVAL;
-    *comm_out = NULL;
+        return refuse(comm, !comm       ? "comm is NULL"
+                            : !comm_out ? "comm_out is NULL"
+                                        : "colour must be 0 or more, or -1 to be in none");
     int rc = mt_comm_enter(comm);
     if (rc)
         return rc;
-    rc = atomic_load(&comm->failed);
+    rc = mt_call_failed_before(comm);
     if (!rc) {
         struct mt_call call;
         uint32_t slot = mt_call_begin_split(comm, &call);

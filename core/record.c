@@ -253,10 +253,10 @@ void mt_call_describe(const struct mt_call *call, char *text, size_t text_bytes)
         snprintf(tail, sizeof tail, ", %s", mt_op_name((int)call->op));
     size_t used = strlen(tail);
     if (takes_root(call->collective))
-        snprintf(tail + used, sizeof tail - used, ", root %u", call->root);
+        snprintf(tail + used, sizeof tail - used, ", root %d", (int)call->root);
     else if (mt_call_is_pair(call))
-        snprintf(tail, sizeof tail, ", %s %u", call->collective == MANTA_SEND ? "to" : "from",
-                 call->root);
+        snprintf(tail, sizeof tail, ", %s %d", call->collective == MANTA_SEND ? "to" : "from",
+                 (int)call->root);
     snprintf(text, text_bytes, "%s(%llu %s%s)", name, (unsigned long long)call->count,
              mt_dtype_name((int)call->dtype), tail);
 }

@@ -394,9 +394,10 @@ MANTA_API int manta_allreduce(struct manta_comm *comm, const void *src, void *ds
  * count: elements, 0 is legal. dtype: enum manta_dtype. root: 0 .. size - 1.
  * Returns: as manta_allreduce().
  * Thread: one at a time per communicator. Blocks: until buf is this rank's again (root may return
- *   before the others have the data), at most the deadline. Lifetime: buf until the call returns.
- * Since: 0.1. Source: Johnsson and Ho, "Optimum broadcasting in hypercubes", 1989 (binomial tree);
- *   van de Geijn et al. for the pipelined chain.
+ *   before the others have the data, or have called it: that they named another root, or made
+ *   another call, it learns in a later one), at most the deadline. Lifetime: buf until the call
+ *   returns. Since: 0.1. Source: Johnsson and Ho, "Optimum broadcasting in hypercubes", 1989
+ *   (binomial tree); van de Geijn et al. for the pipelined chain.
  */
 MANTA_API int manta_broadcast(struct manta_comm *comm, void *buf, uint64_t count, int dtype,
                               int root);

@@ -99,7 +99,7 @@ int mt_python_int_parse(PyObject *object, const char *name)
     }
     if (value >= 0 && value <= INT32_MAX)
         return (int)value;
-    return mt_python_invalid("%s must be a rank, 0 or more", name);
+    return mt_python_invalid("%s must be a whole number, 0 or more", name);
 }
 
 /* ---- shared by the collectives */

@@ -167,7 +167,7 @@ static PyObject *communicator_split(PyObject *object, PyObject *arguments, PyObj
                                      &colour_object, &key))
         return NULL;
     if (colour_object != Py_None) {
-        colour = mt_python_int_parse(colour_object, "colour");
+        colour = mt_python_int_parse(colour_object, "colour (None: in no part)");
         if (colour < 0)
             return NULL;
     }

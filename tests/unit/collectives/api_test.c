@@ -39,6 +39,7 @@ static int bad_arguments(struct manta_comm *comm, void *arg)
 {
     (void)arg;
     float a[64] = {1}, b[64];
+    struct manta_comm *child;
     int rank = manta_comm_rank(comm), failed = 0;
     uint64_t too_many = UINT64_C(1) << 62;
 
@@ -62,8 +63,9 @@ static int bad_arguments(struct manta_comm *comm, void *arg)
     REFUSED(manta_send(comm, a, 4, MANTA_FLOAT32, rank));
     REFUSED(manta_send(comm, a, 4, MANTA_FLOAT32, 3));
     REFUSED(manta_recv(comm, a, 4, MANTA_FLOAT32, -1));
-    if (manta_allreduce_post(comm, a, b, 4, MANTA_FLOAT32, MANTA_SUM, NULL) != MANTA_EINVAL)
-        failed += rank_fail(comm, "post without a place for the request");
+    REFUSED(manta_allreduce_post(comm, a, b, 4, MANTA_FLOAT32, MANTA_SUM, NULL));
+    REFUSED(manta_comm_split(comm, 0, 0, NULL));
+    REFUSED(manta_comm_split(comm, -2, 0, &child));
 
     if (manta_reduce(comm, a, rank ? NULL : b, 4, MANTA_FLOAT32, MANTA_SUM, 0) ||
         manta_allreduce(comm, a, b, 4, MANTA_FLOAT32, MANTA_SUM) || b[0] != 3)
@@ -98,6 +100,8 @@ static void test_null_everywhere(void **state)
     assert_int_equal(manta_explain(NULL, 0, 1, 0, 0, 0, text, sizeof(text)), MANTA_EINVAL);
     assert_int_equal(manta_barrier(NULL), MANTA_EINVAL);
     assert_int_equal(manta_allreduce(NULL, &x, &x, 1, MANTA_FLOAT32, MANTA_SUM), MANTA_EINVAL);
+    assert_int_equal(manta_comm_error(NULL, &info), 0);
+    assert_non_null(strstr(info.sentence, "comm is NULL"));
     assert_int_equal(manta_barrier_post(NULL, &request), MANTA_EINVAL);
     assert_int_equal(manta_test(NULL), MANTA_EINVAL);
     assert_int_equal(manta_wait(NULL, 0), MANTA_EINVAL);

@@ -61,6 +61,21 @@ static int check(struct manta_comm *comm, int rc)
     return 0;
 }
 
+/* What is refused later has words of its own; the call after it tells of the failure again. */
+static int refused_between(struct manta_comm *comm, float *data)
+{
+    struct manta_error_info info = {.size = sizeof(info)};
+    struct manta_comm *child;
+    int rc = manta_broadcast(comm, data, COUNT, MANTA_FLOAT32, RANKS);
+    manta_comm_error(comm, &info);
+    if (rc != MANTA_EINVAL || info.code != rc)
+        return rank_fail(comm, "not refused, but %d: '%s'", rc, info.sentence);
+    if (check(comm, manta_barrier(comm)))
+        return 1;
+    (void)manta_broadcast(comm, data, COUNT, MANTA_FLOAT32, RANKS);
+    return check(comm, manta_comm_split(comm, 0, 0, &child));
+}
+
 /* Called once, then something on which all agree. */
 static int once(struct manta_comm *comm, void *arg)
 {
@@ -71,7 +86,7 @@ static int once(struct manta_comm *comm, void *arg)
         rc = manta_allreduce(comm, data, data, COUNT, MANTA_FLOAT32, MANTA_SUM);
     rc = rc ? rc : (*disagree)(comm, manta_comm_rank(comm), data);
     rc = rc ? rc : manta_barrier(comm);
-    return check(comm, rc);
+    return check(comm, rc) || refused_between(comm, data);
 }
 
 /* A rank that waits for nobody may have made all its calls before the others find out. */
