@@ -354,8 +354,8 @@ static int connect_routes(struct manta_comm *comm, const struct mt_rank_offer *o
         if (comm->route[r] == MT_ROUTE_NONE)
             return mt_error_set_rank(
                 error, MANTA_ETRANSPORT, (int)r,
-                "no transport of '%.128s' reaches rank %u from rank %u: %s; give MANTA_TRANSPORTS "
-                "one that does, or see manta doctor",
+                "no transport of '%.128s' reaches rank %u from rank %u; of the last one: %s; give "
+                "MANTA_TRANSPORTS one that does, or see manta doctor",
                 comm->settings.transports, r, comm->rank, why.sentence);
     }
     return 0;

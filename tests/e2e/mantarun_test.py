@@ -2,6 +2,7 @@
 """mantarun: environment, output, input, failures, signals, and that nothing stays behind."""
 
 import errno
+import re
 import signal
 import socket
 import subprocess
@@ -99,7 +100,7 @@ def test_keep_going():
 def test_timeout():
     result = mantarun("-n", 2, "--timeout", "300ms", "sleep", "60")
     assert result.returncode == 124
-    assert "rank 0" in result.stderr and "rank 1" in result.stderr
+    assert re.search(r"rank 0 \(pid \d+\), rank 1 \(pid \d+\)$", result.stderr, re.M)
 
 
 def test_no_such_program():

@@ -171,6 +171,14 @@ def test_wrong_candidates(candidates):
     assert result.returncode == 2 and result.stderr and not result.stdout
 
 
+def test_a_wrong_candidate_is_named_with_its_line(tmp_path):
+    path = tmp_path / "some"
+    path.write_text("# near\n\n0 1\n0 x\n")
+    result = manta("placement", "--topology", CLUSTER, "--candidates", path, "--coll", "allreduce")
+    assert f"{path}, line 4: 'x' is no node" in result.stderr
+    assert "standard input, candidate far: " in placement('[{"name": "far", "nodes": [-1]}]').stderr
+
+
 def test_placement_of_too_many_ranks():
     result = placement("0 1\n", "-n", 9)
     assert result.returncode == 1 and "room for 8" in result.stdout

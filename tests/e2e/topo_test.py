@@ -152,6 +152,7 @@ def test_a_drawing_that_cannot_be_written():
 
 @pytest.mark.parametrize("line, words", [("nod:4", 'word 1, "nod:4"'), ("node:4 core", 'word 2, "core"'), ("", "no word"),
                                          ("node:2@fast", '"fast" is no rate'), ("node:2 size:3", "3 ranks do not fit"),
+                                         (__file__, "must end in .json"),
                                          ("missing.json", "missing.json: No such file or directory; manta topo --json"), ("missing.xml", "missing.xml")])
 def test_wrong_topologies(line, words):
     result = manta("topo", "--topology", line, "--ranks")

@@ -38,6 +38,12 @@ def test_measures_every_level_there_is(tmp_path, where, levels):
     assert flat == lines
 
 
+def test_what_cannot_be_written_is_told_once(tmp_path):
+    result = mantarun("-n", 2, binary("manta"), "tune", "--out", tmp_path / "none" / "tuning")
+    assert result.returncode == 1 and "No such file" in result.stderr
+    assert "destroyed" not in result.stderr, result.stderr
+
+
 def test_the_model_goes_by_it(tmp_path):
     """A wire a thousand times slower, and what is said of it."""
     path = tmp_path / "slow"

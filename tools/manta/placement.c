@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,13 +38,20 @@ struct candidate {
 };
 
 struct candidates {
+    const char *path; /* that they are read from */
     struct candidate *list;
     uint32_t count;
 };
 
-static int complain(const char *what, const char *why)
+__attribute__((format(printf, 2, 3))) static int complain(const struct candidates *all,
+                                                          const char *format, ...)
 {
-    fprintf(stderr, "manta placement: %s: %s\n", what, why);
+    va_list list;
+    fprintf(stderr, "manta placement: %s", strcmp(all->path, "-") ? all->path : "standard input");
+    va_start(list, format);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fputc('\n', stderr);
     return -1;
 }
 
@@ -59,14 +67,14 @@ static struct candidate *append(struct candidates *all, uint32_t nodes)
     if (all->count < CANDIDATES_MOST)
         list = realloc(all->list, (all->count + (size_t)1) * sizeof *list);
     if (list == NULL) {
-        complain("candidates", "there are too many");
+        complain(all, ": there are too many candidates");
         return NULL;
     }
     all->list = list;
     struct candidate *made = &list[all->count];
     *made = (struct candidate){.nodes = calloc(nodes + (size_t)1, sizeof(uint32_t))};
     if (made->nodes == NULL) {
-        complain("candidates", "no memory for them");
+        complain(all, ": no memory for the candidates");
         return NULL;
     }
     all->count++;
@@ -88,7 +96,7 @@ static int parse_node(const char *text, uint32_t *node_out)
     return 0;
 }
 
-static int read_line(struct candidates *all, char *line)
+static int read_line(struct candidates *all, char *line, unsigned number)
 {
     char *rest = NULL;
     struct candidate *candidate = append(all, (uint32_t)strlen(line));
@@ -97,18 +105,19 @@ static int read_line(struct candidates *all, char *line)
     for (char *word = strtok_r(line, " \t,\r", &rest); word != NULL;
          word = strtok_r(NULL, " \t,\r", &rest))
         if (parse_node(word, &candidate->nodes[candidate->count++]) != 0)
-            return complain(word, "is no node; write its number, or node and its number");
+            return complain(all,
+                            ", line %u: '%s' is no node; write its number, or node and its number",
+                            number, word);
     return 0;
 }
 
 /* A line for each; those that are empty or begin with # are none. */
 static int read_lines(struct candidates *all, char *text)
 {
-    char *rest = NULL;
-    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
-         line = strtok_r(NULL, "\n", &rest)) {
+    unsigned number = 1;
+    for (char *line = strsep(&text, "\n"); line != NULL; line = strsep(&text, "\n"), number++) {
         char first = line[strspn(line, " \t\r")];
-        if (first != '\0' && first != '#' && read_line(all, line) != 0)
+        if (first != '\0' && first != '#' && read_line(all, line, number) != 0)
             return -1;
     }
     return 0;
@@ -119,7 +128,7 @@ static int read_object(struct candidates *all, const json_t *object)
     const json_t *nodes = json_is_array(object) ? object : json_object_get(object, "nodes");
     const char *name = json_string_value(json_object_get(object, "name"));
     if (!json_is_array(nodes))
-        return complain("candidates", "each must be a list of nodes, or have \"nodes\"");
+        return complain(all, ": each candidate must be a list of nodes, or have \"nodes\"");
     struct candidate *candidate = append(all, (uint32_t)json_array_size(nodes));
     if (candidate == NULL)
         return -1;
@@ -132,7 +141,9 @@ static int read_object(struct candidates *all, const json_t *object)
         uint32_t *to = &candidate->nodes[candidate->count++];
         if (text != NULL ? parse_node(text, to) != 0
                          : !json_is_integer(node) || number < 0 || number > UINT32_MAX)
-            return complain(candidate->name, "its nodes must be numbers, or names such as node3");
+            return complain(all,
+                            ", candidate %s: its nodes must be numbers, or names such as node3",
+                            candidate->name);
         if (text == NULL)
             *to = (uint32_t)number;
     }
@@ -144,13 +155,10 @@ static int read_json(struct candidates *all, const char *text)
     json_error_t error;
     json_t *root = json_loads(text, 0, &error);
     int rc = 0;
-    if (root == NULL) {
-        char line[32];
-        snprintf(line, sizeof line, "candidates, line %d", error.line);
-        return complain(line, error.text);
-    }
+    if (root == NULL)
+        return complain(all, ", line %d: %s", error.line, error.text);
     if (!json_is_array(root))
-        rc = complain("candidates", "JSON must be a list");
+        rc = complain(all, ": JSON must be a list");
     for (size_t i = 0; i < json_array_size(root) && rc == 0; i++)
         rc = read_object(all, json_array_get(root, i));
     json_decref(root);
@@ -158,14 +166,15 @@ static int read_json(struct candidates *all, const char *text)
 }
 
 /* The whole file as text; NULL after a message. */
-static char *read_file(const char *path)
+static char *read_file(const struct candidates *all)
 {
+    const char *path = all->path;
     FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
     char *text = malloc(FILE_MOST + 1);
     size_t length = file != NULL && text != NULL ? fread(text, 1, FILE_MOST + 1, file) : 0;
     int failed = file == NULL || text == NULL || ferror(file) || length > FILE_MOST;
     if (failed)
-        complain(path, length > FILE_MOST ? "is longer than 16 MiB" : strerror(errno));
+        complain(all, ": %s", length > FILE_MOST ? "it is longer than 16 MiB" : strerror(errno));
     if (file != NULL && file != stdin)
         fclose(file);
     if (failed) {
@@ -176,16 +185,16 @@ static char *read_file(const char *path)
     return text;
 }
 
-static int read_candidates(struct candidates *all, const char *path)
+static int read_candidates(struct candidates *all)
 {
-    char *text = read_file(path);
+    char *text = read_file(all);
     if (text == NULL)
         return -1;
     const char *first = text + strspn(text, " \t\r\n");
     int rc = *first == '[' || *first == '{' ? read_json(all, text) : read_lines(all, text);
     free(text);
     if (rc == 0 && all->count == 0)
-        rc = complain(path, "has no candidate");
+        rc = complain(all, ": there is no candidate in it");
     return rc;
 }
 
@@ -234,8 +243,10 @@ static int show_json(const struct candidates *all)
     }
     int rc = json_dumpf(root, stdout, JSON_INDENT(2));
     json_decref(root);
-    if (rc != 0)
-        return complain("JSON", "cannot be written");
+    if (rc != 0) {
+        fprintf(stderr, "manta placement: JSON cannot be written\n");
+        return -1;
+    }
     putchar('\n');
     return 0;
 }
@@ -263,13 +274,14 @@ int command_placement(int argc, char **argv)
     if (rc != 0)
         return rc > 0 ? 0 : EXIT_USAGE;
     rc = EXIT_USAGE;
+    all.path = options.candidates;
     if (options.candidates == NULL)
         complain_usage("--candidates is missing");
     else if (options.collective < 0)
         complain_usage("--coll is missing");
     else if (options.collective >= MANTA_SEND)
         complain_usage("--coll must be a collective of all ranks");
-    else if (read_candidates(&all, options.candidates) == 0)
+    else if (read_candidates(&all) == 0)
         rc = 0;
     for (uint32_t i = 0; i < all.count && rc == 0; i++)
         price(&options, &all.list[i]);

@@ -78,9 +78,8 @@ int faults_parse(const char *text, struct simulation *simulation)
             return refuse(text, length);
         if (!exists(simulation, &fault)) {
             fprintf(stderr,
-                    "manta simulate: --fail: there is no '%.*s' in this topology, or no limit of "
-                    "it that could be slower\n",
-                    (int)length, text);
+                    "manta simulate: --fail: '%.*s': this topology has none of that number%s\n",
+                    (int)length, text, fault.dead ? "" : ", or it has no limit that could be less");
             return -1;
         }
         simulation->faults[simulation->fault_count++] = fault;

@@ -3,6 +3,7 @@
 
 #include <getopt.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/manta/manta.h"
 #include "topology/host.h"
@@ -45,6 +46,12 @@ int topo_load(const char *text, struct mt_cluster *cluster_out, struct mt_error 
         return topo_json_read(text, cluster_out, error);
     if (has_ending(text, ".xml"))
         return mt_cluster_of_xml(text, cluster_out, error);
+    if (access(text, F_OK) == 0)
+        return mt_error_set(
+            error, MANTA_EINVAL,
+            "%.200s is a file; the name of a topology must end in .json (manta topo "
+            "--json writes one) or in .xml (lstopo does)",
+            text);
     return mt_cluster_parse(text, cluster_out, error);
 }
 

@@ -131,7 +131,8 @@ static int measure(struct tune *tune)
     return rc ? rc : tune_uplinks(tune);
 }
 
-static int run(struct manta_comm *comm, const struct files *files)
+/* unwritten_out: 1 if rank 0 could not write the files; the ranks end together all the same. */
+static int run(struct manta_comm *comm, const struct files *files, int *unwritten_out)
 {
     struct mt_tuning found = {0};
     struct tune tune = {.comm = comm,
@@ -147,7 +148,9 @@ static int run(struct manta_comm *comm, const struct files *files)
         fprintf(stderr, "manta tune: %s\n", info.sentence[0] ? info.sentence : manta_strerror(rc));
     }
     if (!rc && comm->rank == 0)
-        rc = report(&tune, files);
+        *unwritten_out = report(&tune, files) != 0;
+    if (!rc)
+        rc = manta_barrier(comm);
     free(tune.out);
     free(tune.in);
     return rc;
@@ -175,9 +178,7 @@ int command_tune(int argc, char **argv)
         return command_refuse("tune", argv[optind]);
     if (manta_comm_create(NULL, &comm) != 0)
         return EXIT_PROBLEM; /* it has said why */
-    int failed = run(comm, &files);
-    if (!failed)
-        failed = manta_barrier(comm);
+    int unwritten = 0, failed = run(comm, &files, &unwritten);
     manta_comm_destroy(comm);
-    return failed ? EXIT_PROBLEM : 0;
+    return failed || unwritten ? EXIT_PROBLEM : 0;
 }

@@ -130,9 +130,13 @@ static void strike_deadlines(struct job *job)
     uint64_t now = mt_clock_now_ns();
     if (job->end_ns > 0 && now >= job->end_ns && !job->stopping) {
         fprintf(stderr, "mantarun: the time of --timeout is over; still running:");
-        for (int r = 0; r < job->options->ranks; r++)
-            if (!job->ranks[r].ended)
-                fprintf(stderr, " rank %d (pid %d)", r, job->ranks[r].pid);
+        const char *comma = "";
+        for (int r = 0; r < job->options->ranks; r++) {
+            if (job->ranks[r].ended)
+                continue;
+            fprintf(stderr, "%s rank %d (pid %d)", comma, r, job->ranks[r].pid);
+            comma = ",";
+        }
         fputc('\n', stderr);
         stop(job, EXIT_TIMEOUT);
     }
