@@ -159,8 +159,9 @@ static int open_ports(struct mt_join_host *host, struct mt_error *error)
         return 0;
     mt_error_set_rank(error, MANTA_ESYSTEM, 0,
                       "rank 0 cannot listen on the session's address %s: %s; run rank 0 on the "
-                      "host, or in the process, that made the session",
-                      session->addresses[0], strerror(failed));
+                      "host, or in the process, that made the session%s",
+                      session->addresses[0], strerror(failed),
+                      failed == EADDRINUSE ? ", and one rank 0 only" : "");
     error->system_errno = failed;
     return MANTA_ESYSTEM;
 }

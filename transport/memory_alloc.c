@@ -93,16 +93,17 @@ int mt_memory_populate(void *start, uint64_t bytes)
 
 static int refuse(struct mt_error *error, uint64_t bytes)
 {
+    const char *why = strerror(errno); /* before the host is asked, which has errors of its own */
     if (errno == ENOMEM || errno == ENOSPC || errno == EFBIG)
         return mt_error_set(error, MANTA_ENOMEM,
                             "no %llu bytes of shared memory to be had: %s; ask for less, this host "
                             "and this process's control groups leave it %llu",
-                            (unsigned long long)bytes, strerror(errno),
+                            (unsigned long long)bytes, why,
                             (unsigned long long)mt_host_obtainable_bytes());
     return mt_error_set(error, MANTA_ESYSTEM,
                         "no shared memory: memfd_create or mmap fails (%s); raise the limit of "
                         "open files (ulimit -n) if that is the reason",
-                        strerror(errno));
+                        why);
 }
 
 /* The piece, mapped and in memory. 0, or -1 with errno. */

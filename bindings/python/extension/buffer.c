@@ -281,7 +281,8 @@ static int check_tensor(PyObject *tensor, const char *role, int kind)
         return mt_python_invalid("%s is not on the CPU; copy it with .cpu()", role);
     int contiguous = truth(PyObject_CallMethodObjArgs(tensor, mt_python_state.is_contiguous, NULL));
     if (contiguous == 0)
-        return mt_python_invalid("%s is not contiguous; pass tensor.contiguous()", role);
+        return mt_python_invalid("%s is not contiguous; pass tensor.contiguous(), or to_dense()",
+                                 role);
     int lazy = contiguous < 0
                    ? -1
                    : truth(PyObject_CallMethodObjArgs(tensor, mt_python_state.is_neg, NULL));

@@ -84,6 +84,7 @@ static void test_edges(void **state)
     assert_null(start);
     assert_int_equal(mt_memory_alloc(UINT64_MAX, &start, &error), MANTA_EINVAL);
     assert_int_equal(mt_memory_alloc(UINT64_C(1) << 61, &start, &error), MANTA_ENOMEM);
+    assert_null(strstr(error.sentence, strerror(0)));
     assert_null(start);
 }
 
