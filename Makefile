@@ -153,7 +153,7 @@ install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DEST
 	ln -sf libmanta.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libmanta.so
 	install -m 644 $(ARCHIVE) $(DESTDIR)$(PREFIX)/lib
-	sed 's|^prefix=.*|prefix=$(PREFIX)|' $(PC) > $(DESTDIR)$(PREFIX)/lib/pkgconfig/manta.pc
+	sed 's|^prefix=.*|prefix=$(abspath $(PREFIX))|' $(PC) > $(DESTDIR)$(PREFIX)/lib/pkgconfig/manta.pc
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
 
 # ----------------------------------------------------------------- what a fresh machine has to get
