@@ -56,10 +56,11 @@ static int parse_addresses(const char *at, struct mt_session *session, struct mt
             return mt_error_set(error, MANTA_EINVAL, "the session has more than %d addresses",
                                 MT_SESSION_ADDRESSES);
         if (count >= sizeof session->addresses[0] || mt_address_parse(at, count, &address))
-            return mt_error_set(error, MANTA_EINVAL,
-                                "address %u of the session is not a.b.c.d:port or [v6]:port; "
-                                "pass the string of manta_session_create unchanged",
-                                session->address_count + 1);
+            return mt_error_set(
+                error, MANTA_EINVAL,
+                "address %u of the session is not a.b.c.d:port or [v6]:port; "
+                "pass the string of `manta session` or manta_session_create() unchanged",
+                session->address_count + 1);
         memcpy(session->addresses[session->address_count], at, count);
         session->addresses[session->address_count++][count] = 0;
         if (at[count] == 0)
@@ -78,15 +79,16 @@ int mt_session_parse(const char *text, struct mt_session *session_out, struct mt
     if (strncmp(text, prefix, PREFIX_COUNT) != 0)
         return mt_error_set(error, MANTA_EINVAL,
                             "the session does not begin with \"%s\"; pass the string of "
-                            "manta_session_create unchanged",
+                            "`manta session` or manta_session_create() unchanged",
                             prefix);
     text += PREFIX_COUNT;
     if (strnlen(text, SECRET_TEXT + 1) <= SECRET_TEXT || text[SECRET_TEXT] != '@' ||
         decode_secret(text, session_out->secret)) {
         mt_auth_wipe(session_out->secret, sizeof session_out->secret);
-        return mt_error_set(error, MANTA_EINVAL,
-                            "the session's secret is not 43 characters of base64url before an @; "
-                            "pass the string of manta_session_create unchanged");
+        return mt_error_set(
+            error, MANTA_EINVAL,
+            "the session's secret is not 43 characters of base64url before an @; "
+            "pass the string of `manta session` or manta_session_create() unchanged");
     }
     return parse_addresses(text + SECRET_TEXT + 1, session_out, error);
 }

@@ -52,10 +52,7 @@ static int check_transports(int name, struct mt_error *error)
 static int check_faults(struct mt_error *error)
 {
     struct mt_faults faults;
-    struct mt_error cause;
-    if (mt_faults_parse(mt_config_string(MT_VAR(FAULT)), &faults, &cause) == 0)
-        return 0;
-    return mt_error_set(error, MANTA_EINVAL, "MANTA_FAULT: %.400s", cause.sentence);
+    return mt_faults_parse(mt_config_string(MT_VAR(FAULT)), &faults, error);
 }
 
 static int check_trace_dir(const char *path, struct mt_error *error)
