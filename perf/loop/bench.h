@@ -16,6 +16,7 @@ struct bench {
     unsigned char *maps[2];
     uint64_t map_bytes;
     uint64_t bytes; /* of a rank's part */
+    int unwritten;  /* the file of --json could not be written */
     uint64_t turn;  /* number of the call, over warm-up and iterations */
 };
 

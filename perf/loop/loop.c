@@ -2,6 +2,7 @@
 #include "perf/loop/perf.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include <manta/manta.h>
 
@@ -40,7 +41,13 @@ static int run_size(struct bench *bench, uint64_t *call_ns_out)
     int rc = make_row(bench, &row, call_ns_out);
     if (rc == 0 && bench->world.rank == 0) {
         bench->backend->describe(&bench->call, row.algorithm, row.transport);
-        perf_report_row(&bench->world, &row, bench->options.json);
+        int failed = perf_report_row(&bench->world, &row, bench->options.json);
+        if (failed) { /* the others go on, and so does this rank */
+            fprintf(stderr, "%s: cannot write %s: %s\n", bench->backend->name, bench->options.json,
+                    strerror(failed));
+            bench->options.json = NULL;
+            bench->unwritten = 1;
+        }
     }
     return rc != 0 || row.wrong > 0;
 }
@@ -103,7 +110,7 @@ static int run_all(struct bench *bench)
         bad = run_work(bench, &bench->options.works[i]);
     perf_start_close(bench->start);
     perf_bench_unmap(bench);
-    return bad;
+    return bad || bench->unwritten;
 }
 
 int perf_main(const struct perf_backend *backend, int argc, char **argv)

@@ -40,7 +40,8 @@ static const char help[] =
     "                  to-back calls are then checked and not timed\n"
     "  --json FILE     append one JSON object a line\n"
     "Bytes and count are those of the call, so allgather and reduce_scatter move RANKS times as\n"
-    "much; the bandwidths count all of it. Exit code 1 if a call failed or an element was wrong.\n";
+    "much; the bandwidths count all of it. Exit code 1 if a call failed, an element was wrong, or\n"
+    "FILE could not be written.\n";
 
 static const struct option longs[] = {
     {"coll", required_argument, NULL, 'c'},    {"min", required_argument, NULL, 'm'},
@@ -94,7 +95,7 @@ static void parse_collectives(struct perf_options *options, const char *program)
             for (int c = 0; c < PERF_COLLECTIVES; c++)
                 add_collective(options, c);
         else if (collective < 0 || collective >= PERF_COLLECTIVES)
-            refuse(program, "--coll must name collectives");
+            refuse(program, "--coll must name collectives such as allreduce, or all");
         else
             add_collective(options, collective);
     }
@@ -197,7 +198,7 @@ static void apply(struct perf_options *options, struct range *range, const char 
     case 'd':
         options->dtype = mt_dtype_parse(optarg);
         if (options->dtype < 0)
-            refuse(program, "--dtype must be a dtype such as float32");
+            refuse(program, "--dtype must be a dtype such as float32, float64, bfloat16 or int32");
         break;
     case 'o':
         options->op = mt_op_parse(optarg);

@@ -128,6 +128,7 @@ struct perf_row {
 void perf_report_head(const struct perf_backend *backend, const struct perf_world *world,
                       const struct perf_start *start);
 void perf_report_table(const struct perf_options *options, int collective);
-void perf_report_row(const struct perf_world *world, const struct perf_row *row, const char *json);
+/* Returns 0, or the errno of the file `json`, which may be NULL. */
+int perf_report_row(const struct perf_world *world, const struct perf_row *row, const char *json);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "perf/loop/perf.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -28,14 +29,12 @@ void perf_report_table(const struct perf_options *options, int collective)
            "wrong");
 }
 
-static void print_json(const struct perf_world *world, const struct perf_row *row, const char *path)
+static int print_json(const struct perf_world *world, const struct perf_row *row, const char *path)
 {
     char wrong[24] = "null", b2b[32] = "null", root[24] = "\"rotate\""; /* null: not looked at */
     FILE *file = fopen(path, "ae");
-    if (file == NULL) {
-        perror(path);
-        return;
-    }
+    if (file == NULL)
+        return errno;
     if (row->checked)
         snprintf(wrong, sizeof wrong, "%" PRIu64, row->wrong);
     if (row->b2b_us > 0)
@@ -57,11 +56,10 @@ static void print_json(const struct perf_world *world, const struct perf_row *ro
             "\"binding\": \"%s\", \"line_ns\": %u, \"line_after_ns\": %u}\n",
             root, row->symmetric ? "symmetric" : "private", row->iterations, b2b, row->binding,
             row->line_ns, row->line_after_ns);
-    if (fclose(file) != 0)
-        perror(path);
+    return fclose(file) != 0 ? errno : 0;
 }
 
-void perf_report_row(const struct perf_world *world, const struct perf_row *row, const char *json)
+int perf_report_row(const struct perf_world *world, const struct perf_row *row, const char *json)
 {
     char wrong[24] = "-", b2b[32] = "-";
     if (row->checked)
@@ -73,6 +71,5 @@ void perf_report_row(const struct perf_world *world, const struct perf_row *row,
            row->bytes, row->call->count, row->algorithm, row->min_us, row->p50_us, row->avg_us,
            row->p99_us, row->max_us, b2b, row->algbw, row->busbw, row->line_ns, wrong);
     fflush(stdout);
-    if (json != NULL)
-        print_json(world, row, json);
+    return json != NULL ? print_json(world, row, json) : 0;
 }

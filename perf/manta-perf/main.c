@@ -38,7 +38,7 @@ static int open_manta(struct perf_world *world_out)
 {
     int rc = manta_comm_create(NULL, &comm);
     if (rc != 0)
-        return complain("cannot join", rc);
+        return rc; /* the reason has been logged */
     world_out->rank = manta_comm_rank(comm);
     world_out->ranks = manta_comm_size(comm);
     world_out->nodes = count_nodes();

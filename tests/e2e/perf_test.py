@@ -130,6 +130,12 @@ def test_forced_algorithm_is_the_one_that_runs(tmp_path):
         assert [row["algorithm"] for row in rows(path)] == [name]
 
 
+def test_a_file_that_cannot_be_written_is_a_failure(tmp_path):
+    result = perf(2, "--max", "16", "--json", tmp_path / "none" / "rows")
+    assert result.returncode == 1 and result.stderr.count("No such file") == 1, result.stderr
+    assert len([line for line in result.stdout.splitlines() if line.startswith("[0]   ")]) == 2
+
+
 @pytest.mark.parametrize("arguments", [["--coll", "send"], ["--coll", "x"], ["--dtype", "x"], ["--op", "x"],
                                        ["--op", "band"], ["--min", "8", "--max", "4"], ["--factor", "1"], ["more"],
                                        ["--root", "x"], ["--x"], ["--cells", "x:4"], ["--cells", "allreduce"],
