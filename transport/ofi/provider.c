@@ -39,9 +39,17 @@ static int is_meshed(const char *provider)
     return strcmp(provider, "efa") == 0 || strcmp(provider, "cxi") == 0;
 }
 
+/* sockets has a thread for each endpoint that never sleeps: where CPUs are few, it and the ranks
+ * take turns of milliseconds, one for each message. It has none if ranks move things themselves. */
+static int moves_alone(const char *provider)
+{
+    return strcmp(provider, "sockets") == 0;
+}
+
+/* That of net stays readable (libfabric 1.17), and sockets has one only with its thread. */
 int mt_ofi_can_wake(const char *provider)
 {
-    return strcmp(provider, "net") != 0; /* its descriptor stays readable (libfabric 1.17) */
+    return strcmp(provider, "net") != 0 && !moves_alone(provider);
 }
 
 static struct fi_info *make_hints(const struct mt_ofi_library *library, uint64_t caps,
@@ -58,6 +66,8 @@ static struct fi_info *make_hints(const struct mt_ofi_library *library, uint64_t
     if (caps & FI_HMEM)
         hints->domain_attr->mr_mode |= FI_MR_HMEM;
     hints->domain_attr->threading = FI_THREAD_DOMAIN;
+    if (provider != NULL && moves_alone(provider))
+        hints->domain_attr->data_progress = FI_PROGRESS_MANUAL;
     hints->domain_attr->resource_mgmt = FI_RM_ENABLED;
     hints->tx_attr->msg_order = hints->rx_attr->msg_order = FI_ORDER_SAS;
     hints->tx_attr->op_flags = FI_TRANSMIT_COMPLETE;
