@@ -303,13 +303,17 @@ void mt_control_received(struct mt_link *link, const struct mt_wire_frame *frame
     }
 }
 
+/* By the other end, rather than by what is between. */
+static int is_closed(int errno_or_0)
+{
+    return errno_or_0 == 0 || errno_or_0 == ECONNRESET || errno_or_0 == EPIPE;
+}
+
 static const char *how_lost(int errno_or_0)
 {
-    switch (errno_or_0) {
-    case 0:
-    case ECONNRESET:
-    case EPIPE:
+    if (is_closed(errno_or_0))
         return "its process ended";
+    switch (errno_or_0) {
     case ETIMEDOUT:
     case EHOSTUNREACH:
     case ENETUNREACH:
@@ -324,12 +328,8 @@ static const char *how_lost(int errno_or_0)
 static void word_death(const struct mt_control *control, uint32_t rank, int errno_or_0,
                        struct mt_error *error)
 {
-    int is_closed = errno_or_0 == 0 || errno_or_0 == ECONNRESET || errno_or_0 == EPIPE;
-    const char *or_else = "";
-    if (is_closed && !control->is_made)
-        or_else = ", or it gave up while the communicator was made and says why";
-    else if (is_closed && !control->watches[rank].is_watched)
-        or_else = ", or it heard nothing from here and gave up";
+    const char *or_else =
+        is_closed(errno_or_0) ? ", or it gave up while the communicator was made and says why" : "";
     mt_error_set_rank(error, MANTA_EPEER, (int)rank, "rank %u is dead: %s%s (pid %d)", rank,
                       how_lost(errno_or_0), or_else, (int)control->group->members[rank].pid);
     error->system_errno = errno_or_0;
@@ -342,8 +342,9 @@ void mt_control_lost(struct mt_link *link, int errno_or_0)
     struct mt_error error;
     if (control->is_leaving || mt_control_has_left(control, neighbour->rank))
         return;
-    if (neighbour->is_mend) { /* its goodbye may come on another way */
-        mt_watch_doubt(control, neighbour->rank);
+    /* Its goodbye may come on another way, and so may its word that it has given this rank up. */
+    if (neighbour->is_mend || (control->is_made && is_closed(errno_or_0))) {
+        mt_watch_doubt(control, neighbour->rank, errno_or_0);
         return;
     }
     if (errno_or_0 == ENOMEM) /* of this rank; the other one lives */

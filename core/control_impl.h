@@ -30,7 +30,8 @@ struct mt_watch {
     struct mt_service_timer grace;   /* it ended, and its goodbye may still be on its way */
     struct mt_control *control;
     uint32_t rank;
-    int is_watched; /* this host knows of its process's end */
+    int has_ended;    /* this host knows of it */
+    int system_errno; /* with which its link was closed */
 };
 
 /* One exchange under way. Two at a time: a fast rank may be one ahead. */
@@ -133,8 +134,8 @@ struct mt_neighbour *mt_mend_add(struct mt_control *control, uint32_t rank);
 void mt_mend_tell(struct mt_neighbour *neighbour);
 
 /* control_watch.c */
-/* Not linked closely, or linked late: is dead if its goodbye does not come in a moment. */
-void mt_watch_doubt(struct mt_control *control, uint32_t rank);
+/* Its link is closed: it is dead if in a moment neither its goodbye comes nor word of why. */
+void mt_watch_doubt(struct mt_control *control, uint32_t rank, int errno_or_0);
 int mt_watch_open(struct mt_control *control);
 void mt_watch_close(struct mt_control *control);
 

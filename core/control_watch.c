@@ -13,7 +13,7 @@
 #include "core/host.h"
 
 /* A goodbye on a link of its own is there before the process can end; one that other ranks pass on
- * may take a little longer. */
+ * may take a little longer, and so may the end of a process whose link is closed already. */
 #define NEIGHBOUR_GRACE_NS (20 * (uint64_t)MT_MS)
 #define OTHER_GRACE_NS (300 * (uint64_t)MT_MS)
 
@@ -24,8 +24,10 @@ static void declare_dead(struct mt_service_timer *timer)
     if (mt_control_has_left(watch->control, watch->rank) || watch->control->is_leaving)
         return;
     mt_error_set_rank(&error, MANTA_EPEER, (int)watch->rank,
-                      "rank %u is dead: its process ended (pid %d)", watch->rank,
+                      "rank %u is dead: its process ended%s (pid %d)", watch->rank,
+                      watch->has_ended ? "" : ", or it heard nothing from here and gave up",
                       (int)watch->control->group->members[watch->rank].pid);
+    error.system_errno = watch->system_errno;
     mt_control_fail_locked(watch->control, &error);
 }
 
@@ -33,15 +35,19 @@ static void begin_grace(struct mt_watch *watch)
 {
     struct mt_control *control = watch->control;
     int32_t index = control->neighbour_of[watch->rank];
+    watch->has_ended = 1;
     if (index != MT_NOBODY)
         mt_link_read_now(&control->neighbours[index].link);
     uint64_t grace_ns = index == MT_NOBODY ? OTHER_GRACE_NS : NEIGHBOUR_GRACE_NS;
     mt_service_timer_set(&watch->grace, mt_clock_now_ns() + grace_ns);
 }
 
-void mt_watch_doubt(struct mt_control *control, uint32_t rank)
+void mt_watch_doubt(struct mt_control *control, uint32_t rank, int errno_or_0)
 {
-    mt_service_timer_set(&control->watches[rank].grace, mt_clock_now_ns() + OTHER_GRACE_NS);
+    struct mt_watch *watch = &control->watches[rank];
+    watch->system_errno = errno_or_0;
+    if (!watch->has_ended) /* else it is under way */
+        mt_service_timer_set(&watch->grace, mt_clock_now_ns() + OTHER_GRACE_NS);
 }
 
 static void process_ended(struct mt_service_source *source, uint32_t events)
@@ -77,7 +83,6 @@ static int watch_rank(struct mt_watch *watch, const struct mt_member *member)
         return 0;
     }
     watch->source = (struct mt_service_source){.fd = fd, .ready = process_ended, .arg = watch};
-    watch->is_watched = 1;
     if (mt_service_watch(&watch->source, EPOLLIN) == 0)
         return 0;
     mt_fd_close(fd);

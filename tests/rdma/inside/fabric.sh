@@ -143,6 +143,21 @@ nic_mute() { # KIND NODE RAIL add|del
     if [ "$1" = tcp ]; then tc -n "node$2" qdisc "$4" "${words[@]}"; else tc qdisc "$4" "${words[@]}"; fi
 }
 
+nic_address() { # KIND NODE RAIL: of Ethernet
+    local words=(-br link show "n$2r$3")
+    [ "$1" = rdma ] || words=(-n "node$2" -br link show "eth$3")
+    ip "${words[@]}" | awk '{ print $3 }'
+}
+
+# One way only: the switch drops what comes from the node and is for this other one.
+nic_unheard() { # KIND NODE RAIL add|del OTHER
+    local port
+    port=$(port_of "$1" "$2" "$3")
+    tc qdisc "$4" dev "$port" ingress
+    [ "$4" = del ] || tc filter add dev "$port" parent ffff: protocol all \
+        flower dst_mac "$(nic_address "$1" "$5" "$3")" action drop
+}
+
 # What a NIC has sent: its switch's port has received it. So a test can tell that a wire was used.
 sent_packets() { # KIND NODE RAIL
     cat "/sys/class/net/$(port_of "$1" "$2" "$3")/statistics/rx_packets"

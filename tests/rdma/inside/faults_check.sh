@@ -100,6 +100,22 @@ told_of_black_hole() {
         [ "$(grep -c "ended with -.*rank 1 is dead" /run/job)" = 2 ]
 }
 
+# What the node sends to node 0 is lost, over these kinds of wire; what comes from there arrives.
+unheard() { # KINDS NODE
+    local kind rail
+    for kind in $1; do
+        for rail in 0 1; do
+            nic_unheard "$kind" "$2" $rail add 0
+        done
+    done
+}
+
+# Either of the two may find it out first. All are told of the same silence: nobody's process has ended.
+told_of_silence() { # KINDS
+    told broadcast 3 "rank [01] is dead: its \(host is silent\|process ended, or it heard nothing\)" \
+        unheard "$1" 1
+}
+
 down_and_up() {
     both nic_port 1 down
     sleep 1
@@ -149,6 +165,7 @@ scene() {
     {
         each_wire nic_netem 1
         each_wire nic_mute 1 del
+        each_wire nic_unheard 1 del
         both nic_port 1 up
         both nic_link 1 up
     } 2>/dev/null
@@ -166,6 +183,7 @@ wires_that_are_lost() {
     scene "delay and reordering" through broadcast 20 both nic_netem 1 delay 2ms reorder 20%
     scene "a link down" over_the_other allreduce 60 nic_link "$wires" 1 1 down
     scene "a node in a black hole" told_of_black_hole
+    scene "a node is not heard by another" told_of_silence "rdma tcp"
 }
 
 # One port against two, from the beginning: the ranks find out which belong together.
@@ -187,6 +205,9 @@ verbs_alone() {
     scene "a rail is a black hole" saying "$died" through allreduce 60 nic_netem rdma 1 0 loss 100%
     scene "both rails down, tcp up" saying "no rail leads to rank 1 .* go over tcp" \
         through allreduce 60 both nic_port 1 down
+    scene "cards are not heard" saying "no rail leads to rank 1 .* go over tcp" \
+        through allreduce 20 unheard rdma 1
+    scene "cards alone are heard" told_of_silence tcp
     scene "one port against two" one_port
     scene "a network without RoCE" no_roce
     transport=shm,verbs scene "a node is cut off" \

@@ -19,7 +19,7 @@
 #include <manta/plan.h>
 
 #include "core/clock.h"
-#include "core/control.h"
+#include "core/control_impl.h"
 #include "tests/support/core_processes.h"
 
 enum { READY = 1, GO_ON = 2 };
@@ -140,6 +140,45 @@ static void exit_without_destroy_is_a_death(void **state)
     check_dead(list, 5, 2);
 }
 
+/* Rank 0 hears nothing from rank 1 any more, and closes their link, as the kernel does then. */
+static void give_one_up(struct mt_group *group, struct process_rank *self, struct process_rank *all)
+{
+    struct mt_control *control = group->control;
+    struct mt_error error;
+    mt_family_made(control);
+    atomic_store(&self->stage, READY);
+    for (uint32_t r = 0; r < self->ranks; r++)
+        process_await(&all[r], READY);
+    if (self->rank == 0) {
+        mt_error_set_rank(&error, MANTA_EPEER, 1, "rank 1 is dead: its host is silent");
+        mt_service_lock();
+        mt_link_break(&control->neighbours[control->neighbour_of[1]].link);
+        mt_service_unlock();
+        mt_control_fail(control, &error);
+    }
+    await_failure(group, self);
+    atomic_store(&self->stage, GO_ON); /* alive so long */
+    for (uint32_t r = 0; r < self->ranks; r++)
+        process_await(&all[r], GO_ON);
+}
+
+static void who_has_closed_a_link_is_not_said_to_have_ended(void **state)
+{
+    (void)state;
+    struct process_rank *list = processes_start(3, "127.0.0.1", give_one_up);
+    assert_int_equal(processes_wait(list, 3), 0);
+    for (int r = 0; r < 3; r++) {
+        assert_int_equal(list[r].result, 0);
+        assert_int_equal(list[r].error.code, MANTA_EPEER);
+        assert_null(strstr(list[r].error.sentence, "its process ended (pid"));
+    }
+    /* Rank 2 passes the word on, if it does so in time. */
+    assert_true(strstr(list[1].error.sentence, "rank 0 has given this one up") != NULL ||
+                strstr(list[1].error.sentence, "or it heard nothing from here and gave up") !=
+                    NULL);
+    processes_free(list);
+}
+
 static void leave_one_after_the_other(struct mt_group *group, struct process_rank *self,
                                       struct process_rank *all)
 {
@@ -223,6 +262,7 @@ int main(void)
         cmocka_unit_test(killed_rank_is_named),
         cmocka_unit_test(forked_child_does_not_hide_a_death),
         cmocka_unit_test(exit_without_destroy_is_a_death),
+        cmocka_unit_test(who_has_closed_a_link_is_not_said_to_have_ended),
         cmocka_unit_test(leaving_and_exiting_is_no_death),
         cmocka_unit_test(stopped_rank_is_named),
     };
