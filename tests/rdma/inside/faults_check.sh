@@ -206,7 +206,7 @@ verbs_alone() {
     scene "both rails down, tcp up" saying "no rail leads to rank 1 .* go over tcp" \
         through allreduce 60 both nic_port 1 down
     scene "cards are not heard" saying "no rail leads to rank 1 .* go over tcp" \
-        through allreduce 20 unheard rdma 1
+        through allreduce 60 unheard rdma 1
     scene "cards alone are heard" told_of_silence tcp
     scene "one port against two" one_port
     scene "a network without RoCE" no_roce
