@@ -72,7 +72,7 @@ int mt_parse_bytes(const char *text, uint64_t *bytes_out)
     if (*text) {
         char letter = *text == 'K' ? 'k' : *text;
         const char *suffix = strchr(suffixes, letter);
-        if (!suffix || text[1])
+        if (!suffix || (text[1] && strcmp(text + 1, "iB") != 0))
             return MANTA_EINVAL;
         shift = 10 * (unsigned)(suffix - suffixes + 1);
     }

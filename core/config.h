@@ -58,7 +58,8 @@ const char *mt_config_unknown(size_t *at, size_t *length_out);
  * the length without the NUL; the text is cut when that is text_bytes or more. */
 size_t mt_config_line(int name, const char *value, char *text, size_t text_bytes);
 
-/* "4k" -> 4096; k, M, G are powers of 1024; 0 or MANTA_EINVAL. Whole string must be used. */
+/* "4k", "4K", "4KiB" -> 4096; k, M, G, T are powers of 1024; 0 or MANTA_EINVAL. Whole string must
+ * be used. perf/compare/sizes.py takes the same. */
 int mt_parse_bytes(const char *text, uint64_t *bytes_out);
 /* "2", "0.5", "250ms", "50us" -> ns. */
 int mt_parse_ns(const char *text, uint64_t *ns_out);

@@ -49,7 +49,7 @@ static int parse_limit(const char *text, size_t length, uint64_t *bytes_out, str
         return refuse(error, text, length, "is no number of bytes");
     memcpy(copy, text, length);
     copy[length] = '\0';
-    if (strspn(copy, "0123456789kKmMgG") != length || mt_parse_bytes(copy, bytes_out))
+    if (mt_parse_bytes(copy, bytes_out) != 0)
         return refuse(error, text, length, "is no number of bytes");
     return 0;
 }

@@ -21,14 +21,9 @@ import judge
 import network
 import sandbox
 import wire
+from sizes import WORDS, parse_size
 
 NODES_MOST = 32
-
-
-def parse_size(text):
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    unit = units.get(text[-1:].upper())
-    return int(text[:-1]) * unit if unit else int(text)
 
 
 def parse_rate(text):
@@ -58,8 +53,12 @@ def add_compare(commands):
     parser = commands.add_parser("compare", help=text, description=text)
     add_shape(parser)
     parser.add_argument("--coll", default="allreduce,broadcast", help="as manta-perf's")
-    parser.add_argument("--min", type=parse_size, default=4)
-    parser.add_argument("--max", type=parse_size, default=16 << 20)
+    parser.add_argument(
+        "--min", type=parse_size, default=4, metavar="SIZE", help=f"{WORDS} (default 4)"
+    )
+    parser.add_argument(
+        "--max", type=parse_size, default=16 << 20, metavar="SIZE", help="(default 16M)"
+    )
     parser.add_argument("--factor", type=int, default=4, help="between sizes (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="after a calibration (default 3)")
     parser.add_argument(
@@ -86,7 +85,13 @@ def add_accuracy(commands):
     )
     parser.add_argument("--tune", action="store_true", help="with what manta tune measures there")
     parser.add_argument("--coll", default="allreduce")
-    parser.add_argument("--max", type=parse_size, default=4 << 20, help="of 12 sizes from 4")
+    parser.add_argument(
+        "--max",
+        type=parse_size,
+        default=4 << 20,
+        metavar="SIZE",
+        help=f"of 12 sizes from 4 (default 4M): {WORDS}",
+    )
     parser.add_argument("--rounds", type=int, default=2, help="of which the best counts")
     parser.add_argument("--seconds", type=float, default=0.05, help="bound of a size's calls")
     parser.add_argument("--output", help="file for all points, as JSON")

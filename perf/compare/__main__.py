@@ -20,13 +20,9 @@ import page
 import ray_contender
 import report
 import table
+from sizes import WORDS, parse_size
 
 LIMITS = os.path.join(contenders.BUILD, "bin", "perf-limits")
-
-
-def parse_size(text):
-    units = {"k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
 
 
 def parse_arguments():
@@ -41,9 +37,14 @@ def parse_arguments():
     parser.add_argument(
         "--coll", default="allreduce,broadcast", help="collectives, as manta-perf's, or all"
     )
-    parser.add_argument("--min", type=parse_size, default=4)
     parser.add_argument(
-        "--max", type=parse_size, help="default 16M; of the table, what its rows say"
+        "--min", type=parse_size, default=4, metavar="SIZE", help=f"{WORDS} (default 4)"
+    )
+    parser.add_argument(
+        "--max",
+        type=parse_size,
+        metavar="SIZE",
+        help="default 16M; of the table, what its rows say",
     )
     parser.add_argument("--factor", type=int, default=4)
     parser.add_argument(

@@ -23,7 +23,7 @@ static const char help[] =
     "  --dtype LIST    such as float16,int8 (default all)\n"
     "  --op LIST       such as sum,max (default all that the dtype has)\n"
     "  --simd LIST     instruction sets, as for MANTA_SIMD (default all that this CPU has)\n"
-    "  --bytes LIST    sizes of the vector, up to 8 (default 8K,256K,16M: mostly in the first\n"
+    "  --bytes LIST    sizes of the vector, up to 8 (default 8k,256k,16M: mostly in the first\n"
     "                  cache, in the second, and in memory)\n"
     "  --repeats N     rounds (default 9)\n"
     "  --stream        write past the caches where a kernel can; the reference does not\n"

@@ -20,7 +20,8 @@ static const char help[] =
     "source buffers rewritten before each call.\n"
     "  --coll LIST     allreduce, broadcast, reduce, allgather, reduce_scatter, barrier, or all\n"
     "                  (default allreduce)\n"
-    "  --min, --max    sizes of a rank's vector (default 4 and 4M)\n"
+    "  --min, --max SIZE  of a rank's vector (default 4 and 4M): bytes, or with k, M, G or T of\n"
+    "                  1024, as in 4096, 64k, 1MiB\n"
     "  --factor N      between sizes (default 4)\n"
     "  --cells COLL:S,S,...  exactly these sizes of that collective, instead of the four above;\n"
     "                  may be given for several collectives\n"
@@ -179,10 +180,10 @@ static void apply(struct perf_options *options, struct range *range, const char 
         parse_collectives(options, program);
         break;
     case 'm':
-        range->min_bytes = parse_size(program, "--min must be a size");
+        range->min_bytes = parse_size(program, "--min must be a size such as 4096, 64k or 1MiB");
         break;
     case 'M':
-        range->max_bytes = parse_size(program, "--max must be a size");
+        range->max_bytes = parse_size(program, "--max must be a size such as 4096, 64k or 1MiB");
         break;
     case 'f':
         range->factor = parse_size(program, "--factor must be a number");

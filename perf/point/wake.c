@@ -14,7 +14,6 @@
 #include "transport/verbs/verbs.h"
 
 enum {
-    TURNS_MOST = 1000,
     ASLEEP_MS = 60, /* by then the receiver sleeps: it spins and yields for less */
     PATIENCE_MS = 10000,
     GIDS = 16,
@@ -35,9 +34,8 @@ static void let_sleep(void)
 
 int wake_manta(struct manta_comm *comm, int turns)
 {
-    static uint64_t took_ns[TURNS_MOST];
+    static uint64_t took_ns[WAKE_TURNS_MOST];
     int rc = 0;
-    turns = turns < TURNS_MOST ? turns : TURNS_MOST;
     for (int i = 0; i < turns && rc == 0; i++) {
         uint64_t sent_ns = 0;
         if (manta_comm_rank(comm) == 0) {
@@ -240,10 +238,9 @@ static void end(const struct bare *bare)
 
 int wake_bare(struct manta_comm *comm, int turns)
 {
-    static uint64_t took_ns[TURNS_MOST];
+    static uint64_t took_ns[WAKE_TURNS_MOST];
     struct bare bare = {0};
     struct end here = {0}, ends[2];
-    turns = turns < TURNS_MOST ? turns : TURNS_MOST;
     int rc = make(&bare, &here);
     if (rc == 0)
         rc = manta_allgather(comm, &here, ends, sizeof(here), MANTA_UINT8);

@@ -2,6 +2,7 @@
 """The parts of perf/compare: placement classes, frozen configurations, ratios, verdicts; peers
 that crash or hang."""
 
+import argparse
 import os
 import sys
 import types
@@ -18,10 +19,20 @@ import experiment  # noqa: E402
 import figures  # noqa: E402
 import launch  # noqa: E402
 import limits  # noqa: E402
+import sizes  # noqa: E402
 import svg  # noqa: E402
 import table  # noqa: E402
 
 NEAR, FAR = 60, 210
+
+
+def test_sizes_are_those_of_the_programs():
+    """What tests/unit/core/config_test.c takes and refuses."""
+    good = {"0": 0, "4096": 4096, "4k": 4096, "4K": 4096, "4KiB": 4096, "3MiB": 3 << 20, "2G": 2 << 30, "1T": 1 << 40}
+    assert {text: sizes.parse_size(text) for text in good} == good
+    for text in ("", " ", "k", "-1", "+1", "1.5k", "4kk", "4kB", "4Ki", "4iB", "4KiB ", "4 k", "0x10", "1m", "1\n", "\u0664"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            sizes.parse_size(text)
 
 
 def row(library, config, microseconds, line=NEAR, after=None, number=1, size=4, coll="allreduce"):
