@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/auth.h"
+#include "core/control.h"
 #include "core/counter.h"
 #include "transport/endpoint.h"
 #include "transport/ofi/ofi.h"
@@ -177,6 +178,14 @@ static void complete(struct mt_ofi_endpoint *endpoint, const struct fi_cq_data_e
     receive(endpoint, inbox);
 }
 
+/* A peer that has left has all that it needs: that it had this was lost on its way back, and who
+ * repeats it finds nobody. */
+static int needs_no_more(const struct mt_ofi_endpoint *endpoint, uint32_t peer)
+{
+    const struct mt_control *control = endpoint->group->control;
+    return control != NULL && mt_control_left(control, peer, NULL);
+}
+
 /* An operation that failed. What somebody sent who is not of this communicator, or what a peer that
  * is gone did not send to its end, frees its inbox and is no more. */
 static int read_error(struct mt_ofi_endpoint *endpoint)
@@ -200,10 +209,13 @@ static int read_error(struct mt_ofi_endpoint *endpoint)
                                                  : ((struct mt_ofi_slot *)work)->peer;
     const char *more =
         fi_cq_strerror(endpoint->queue, entry.prov_errno, entry.err_data, detail, sizeof(detail));
-    if (!endpoint->aborted)
+    int is_over = needs_no_more(endpoint, peer);
+    if (!endpoint->aborted && !is_over)
         mt_ofi_peer_fail(endpoint, peer, entry.err, more != NULL ? more : detail);
     if (work->kind == MT_OFI_SENDING)
         mt_ofi_slot_done(endpoint, (struct mt_ofi_slot *)work);
+    else if (is_over)
+        mt_ofi_chunk_done(endpoint, (struct mt_ofi_chunk *)work);
     return 1;
 }
 
