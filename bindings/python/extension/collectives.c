@@ -390,7 +390,7 @@ static PyObject *run_posted(PyObject *object, int collective, prepare_fn *prepar
 #define COLLECTIVES(X)                                                                             \
     X(allreduce, MANTA_ALLREDUCE, "array, op='sum', out=None",                                     \
       "Combine the ranks' arrays element by element; every rank gets the result in out\n"          \
-      "(out=array: in place; None: a new array).")                                                 \
+      "(out=array: in place; None: a new array), which is returned.")                              \
     X(broadcast, MANTA_BROADCAST, "array, root=0",                                                 \
       "Copy root's array to every rank, in place. Returns array.")                                 \
     X(reduce, MANTA_REDUCE, "array, op='sum', root=0, out=None",                                   \
@@ -400,11 +400,13 @@ static PyObject *run_posted(PyObject *object, int collective, prepare_fn *prepar
       "Concatenate the ranks' arrays along the first dimension, on every rank. out: an array of\n" \
       "size times the elements, or a list of one buffer for each rank.")                           \
     X(reduce_scatter, MANTA_REDUCE_SCATTER, "array, op='sum', out=None",                           \
-      "Combine the ranks' arrays, and give each rank its part of the first dimension. array may\n" \
-      "be a list of one buffer for each rank.")                                                    \
+      "Combine the ranks' arrays, and give each rank its part of the first dimension, of which\n"  \
+      "size must be a divisor. array may be a list of one buffer for each rank.")                  \
     X(barrier, MANTA_BARRIER, "", "Return when every rank has called it.")                         \
-    X(send, MANTA_SEND, "array, peer", "Send array to one rank, which calls recv().")              \
-    X(recv, MANTA_RECV, "array, peer", "Receive array from one rank. Returns array.")
+    X(send, MANTA_SEND, "array, peer",                                                             \
+      "Send array to one rank, which calls recv() with one of equal length and dtype.")            \
+    X(recv, MANTA_RECV, "array, peer",                                                             \
+      "Receive array from one rank, which calls send(). Returns array.")
 
 #define DEFINE_METHODS(name, collective, parameters, doc)                                          \
     static PyObject *method_##name(PyObject *self, PyObject *const *arguments, Py_ssize_t count,   \
@@ -426,7 +428,8 @@ COLLECTIVES(DEFINE_METHODS)
         {#name "_post", (PyCFunction)(void (*)(void))method_##name##_post,                         \
          METH_FASTCALL | METH_KEYWORDS,                                                            \
          SIGNATURE(#name "_post", parameters) "The posted form of " #name                          \
-                                              "(): starts it and returns a Request."},
+                                              "(): starts it and returns a Request. Leave\n"       \
+                                              "the arrays alone until that is done."},
 
 const PyMethodDef mt_python_collective_methods[MT_PYTHON_COLLECTIVE_METHODS] = {
     COLLECTIVES(LIST_METHODS)};

@@ -154,8 +154,9 @@ static int communicator_init(PyObject *object, PyObject *arguments, PyObject *ke
 
 PyDoc_STRVAR(split_doc,
              "split($self, colour, key=0)\n--\n\n"
-             "Divide the communicator: ranks of equal colour form a new one, ordered by key, then\n"
-             "by rank. All ranks call it. colour None: be in none, and get None.");
+             "Divide the communicator: ranks of equal colour (an integer from 0) form a new one,\n"
+             "ordered by key (any integer), then by rank. All ranks call it. colour None: be in\n"
+             "none, and get None. Raises what Communicator() raises.");
 
 static PyObject *communicator_split(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
@@ -230,8 +231,10 @@ static int close_communicator(struct mt_python_communicator *self)
     return 0;
 }
 
-PyDoc_STRVAR(close_doc, "close($self)\n--\n\n"
-                        "Leave the communicator. Requests that are not done are aborted.");
+PyDoc_STRVAR(close_doc,
+             "close($self)\n--\n\n"
+             "Leave the communicator, after the last call on all ranks. Requests that\n"
+             "are not done are aborted. Again does nothing; leaving a with block closes.");
 
 static PyObject *communicator_close(PyObject *object, PyObject *unused)
 {
@@ -262,7 +265,8 @@ PyObject *mt_python_close_all(PyObject *module, PyObject *unused)
 PyDoc_STRVAR(abort_doc,
              "abort($self, reason=None)\n--\n\n"
              "Give up: the calls of all ranks on this communicator, and on those split from it,\n"
-             "raise AbortedError within a second. Any thread may call it at any time.");
+             "raise AbortedError within a second, with the reason in its sentence. Any thread may\n"
+             "call it at any time.");
 
 static PyObject *communicator_abort(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
@@ -353,13 +357,22 @@ PyDoc_STRVAR(
     "Communicator(rank=None, size=None, session=None, timeout=None, transports=None,\n"
     "             node=None)\n--\n\n"
     "Join a communicator; returns when all ranks have joined.\n\n"
-    "rank, size, session: who this is, how many there are, and what manta.create_session()\n"
-    "returned on rank 0; None: MANTA_RANK, MANTA_SIZE, MANTA_SESSION, which mantarun sets.\n"
-    "timeout: seconds each call may take; None: MANTA_TIMEOUT. transports: 'shm,tcp' or a\n"
-    "list; None: MANTA_TRANSPORTS. node: name of this node; None: MANTA_NODE or boot id.\n"
+    "rank, size, session: who this is (0 to size - 1), how many there are, and what\n"
+    "manta.create_session() returned on rank 0; None: MANTA_RANK, MANTA_SIZE, MANTA_SESSION,\n"
+    "which mantarun sets. timeout: seconds that joining, and each call, may take, above 0;\n"
+    "None: MANTA_TIMEOUT (600). transports: 'shm,tcp' or a list, best first; None:\n"
+    "MANTA_TRANSPORTS. node: name of this node, the same for ranks that share its memory;\n"
+    "None: MANTA_NODE, or what the kernel tells.\n"
     "Ctrl-C ends the wait; then it may be tried again with the same session.\n\n"
     "Arrays are NumPy arrays, torch CPU tensors or anything with the buffer protocol,\n"
-    "C-contiguous. One thread at a time; another gets BusyError.");
+    "C-contiguous, of one of manta.DTYPES; root and peer are ranks. op: 'sum', 'prod', 'min',\n"
+    "'max', 'avg', 'band', 'bor', 'bxor', or manta.SUM and so on. All ranks make the same calls\n"
+    "in the same order. One thread at a time; another gets BusyError.\n\n"
+    "Errors are of subclasses of manta.MantaError and say what to do: SchedulerError (rank, size\n"
+    "or session is not told), InvalidArgumentError (a ValueError, too), DeadlineError (a\n"
+    "TimeoutError, too; it names who was late), PeerDiedError (a ConnectionError, too),\n"
+    "MismatchError (ranks called different things), and others. When a call has failed by a\n"
+    "deadline, a rank or a transport, all that follow do: close the communicator, make another.");
 
 static PyType_Slot communicator_slots[] = {
     {Py_tp_doc, (void *)communicator_doc},

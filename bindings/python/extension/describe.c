@@ -21,10 +21,11 @@ static PyObject *counters(const uint64_t *values)
     return dict;
 }
 
-PyDoc_STRVAR(stats_doc,
-             "stats($self)\n--\n\n"
-             "The counters of this rank: a dict of calls and bytes (dicts by collective),\n"
-             "sent_bytes, received_bytes, copied_bytes, registrations, plans_compiled.");
+PyDoc_STRVAR(
+    stats_doc,
+    "stats($self)\n--\n\n"
+    "The counters of this rank: a dict of calls and bytes (dicts by collective),\n"
+    "sent_bytes, received_bytes, copied_bytes, registrations, plans_compiled. They only grow.");
 
 static PyObject *stats(PyObject *object, PyObject *unused)
 {
@@ -59,7 +60,8 @@ static int collective_argument(const char *name)
 PyDoc_STRVAR(explain_doc,
              "explain($self, collective, count, dtype='float32', op='sum', root=0)\n--\n\n"
              "Tell in words how a call would run: algorithm, transports, predicted time, and the\n"
-             "runners-up. count: elements, as the C call counts them.");
+             "runners-up. collective: 'allreduce' and so on. count: elements, not bytes, of the\n"
+             "vector; of one rank's part for allgather and reduce_scatter. Waits for no rank.");
 
 static PyObject *explain(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
@@ -92,7 +94,9 @@ static PyObject *explain(PyObject *object, PyObject *arguments, PyObject *keywor
 }
 
 PyDoc_STRVAR(dump_doc, "dump($self, path=None)\n--\n\n"
-                       "Write the last 1,024 calls of this rank as JSON (the flight recorder).");
+                       "Write the last 1,024 calls of this rank as JSON (the flight recorder) to\n"
+                       "the file path; None: into the folder MANTA_TRACE_DIR, or the current one.\n"
+                       "Raises SystemCallError when that cannot be written.");
 
 /* The communicator is as it was, so the detail is not on it. */
 static void raise_dump(int code, int system_errno, const char *path)

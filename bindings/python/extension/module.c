@@ -8,7 +8,8 @@ PyDoc_STRVAR(
     create_session_doc,
     "create_session()\n--\n\n"
     "Make a session in this process, which will be rank 0: a string with its address and a\n"
-    "secret, to be given to the other ranks. Who knows it may join: treat it as a password.");
+    "secret, to be given to the other ranks. Who knows it may join: treat it as a password.\n"
+    "Raises SystemCallError when no address can be listened on.");
 
 static PyObject *create_session(PyObject *module, PyObject *unused)
 {

@@ -156,8 +156,9 @@ static int parse_timeout(PyObject *object, uint64_t *timeout_ns_out)
 PyDoc_STRVAR(
     wait_doc,
     "wait($self, timeout=None)\n--\n\n"
-    "Wait until the call is done: True. False when `timeout` seconds ran out before; that\n"
-    "harms nothing, and wait() may be called again. Raises the call's error.");
+    "Wait until the call is done: True. False when `timeout` seconds (None: no limit but the\n"
+    "call's own deadline) ran out before; that harms nothing, and wait() may be called again. "
+    "Raises the call's error.");
 
 static PyObject *request_wait(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
