@@ -5,6 +5,8 @@ Nodes are network and host-name namespaces, joined by cables and switches whose 
 Needs root, or to be allowed to make user namespaces, and the programs ip, tc and nsenter. All of
 it is gone when the tool ends, also by kill -9. The nodes share this machine's CPUs: what is to be
 learned from them is how the wire is used, not how fast a cluster's cores are.
+
+Exit code 1 for a failure (of run: that of mantarun), 2 for wrong usage.
 """
 
 import argparse

@@ -5,6 +5,8 @@ Every library runs the same loop (perf/loop) in fresh processes. A calibration r
 configuration of each peer picks the best for each size; rounds follow in which all alternate. A
 ratio is the median over the rounds of one placement class (near: the cores share a cache; far:
 they do not) of the best peer's time over Manta's.
+
+Exit code 1 if Manta failed, or a result was wrong, 2 for wrong usage.
 """
 
 import argparse

@@ -191,14 +191,21 @@ static int run_rank(int rank, const char *host, struct page *page)
     return failed;
 }
 
+static const char help[] =
+    "usage: socket-perf [ADDRESS OF THIS HOST]\n"
+    "Time exchanges between two processes over bare sockets, in several ways.\n"
+    "Exit code 1 for a failure, 2 for wrong usage.\n";
+
 int main(int argc, char **argv)
 {
     const char *host = argc > 1 ? argv[1] : "127.0.0.1";
     struct page *page =
         mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int status = 1;
+    if (argc == 2 && strcmp(host, "--help") == 0)
+        return fputs(help, stdout) < 0;
     if (argc > 2 || page == MAP_FAILED || host[0] == '-') {
-        fprintf(stderr, "usage: socket-perf [ADDRESS OF THIS HOST]\n");
+        fputs(help, stderr);
         return 2;
     }
     printf("us to send so many bytes and receive as many:\n%-26s", "");

@@ -26,7 +26,8 @@ static const char help[] =
     "                       others cannot read from the command line). Start rank 0 before\n"
     "  --host ADDRESS:PORT  try this address, without knowing a session\n"
     "Each line is ok, warning (works, but not as well as it could) or problem, with what to do.\n"
-    "Exit code 1 if there is a problem. Ranks connect in both directions: try each host.\n";
+    "Exit code 1 if there is a problem, 2 for wrong usage.\n"
+    "Ranks connect in both directions: try each host.\n";
 
 enum { DESCRIPTORS_WANTED = 4096 };
 

@@ -34,7 +34,8 @@ static const char help[] =
     "Under mantarun, leave out -n and --nodes: it tells of the ranks that there are, with their "
     "nodes\n"
     "and transports. MANTA_ALLREDUCE and its like, MANTA_SEGMENT, MANTA_REPRODUCIBLE and\n"
-    "MANTA_TUNING count as in a run. A program asks manta_explain() of its communicator instead.\n";
+    "MANTA_TUNING count as in a run. A program asks manta_explain() of its communicator instead.\n"
+    "Exit code 1 if the call would be refused, or nothing can be told, 2 for wrong usage.\n";
 
 static int has_op(int collective)
 {

@@ -16,7 +16,8 @@
 static const char help[] =
     "usage: manta info [--config]\n"
     "Print the version, the algorithms, and what this process may use of the host.\n"
-    "  --config   every MANTA_* variable: its value, default and meaning\n";
+    "  --config   every MANTA_* variable: its value, default and meaning\n"
+    "Exit code 1 if the value of a variable is not valid, 2 for wrong usage.\n";
 
 /* The session is a password: say that it is there, not what it is. */
 static const char *shown_value(int name)

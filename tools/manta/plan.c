@@ -26,7 +26,8 @@ static const char help[] =
     "  --root RANK        of broadcast and reduce (default 0)\n"
     "  --rank RANK        print this rank only; of send and recv: the rank that calls (default "
     "0)\n"
-    "  --peer RANK        of send and recv: the other rank (default 1, or 0 for other callers)\n";
+    "  --peer RANK        of send and recv: the other rank (default 1, or 0 for other callers)\n"
+    "Exit code 1 if there is no such plan, 2 for wrong usage.\n";
 
 static void list_algorithms(uint32_t collective)
 {

@@ -12,7 +12,8 @@ static const char help[] =
     "Print a session string: the address where rank 0 will listen, and a secret. Give it to every\n"
     "rank in MANTA_SESSION, and to nobody else: who knows it may join.\n"
     "  --host ADDRESS   of the host rank 0 runs on (default: all addresses of this host)\n"
-    "  --port PORT      where rank 0 listens (default: one that is free here now)\n";
+    "  --port PORT      where rank 0 listens (default: one that is free here now)\n"
+    "Exit code 1 if none can be made, 2 for wrong usage.\n";
 
 int command_session(int argc, char **argv)
 {

@@ -36,7 +36,8 @@ static const char help[] =
     "vectors of more than 62 segments, the others follow at the rate of those that are simulated.\n"
     "MANTA_SEGMENT counts as in a run. Least possible: what must cross the border of a group over\n"
     "its ways out (2 n (G-1)/G for an allreduce among G groups, n for a broadcast), a node's\n"
-    "inputs and results through its memory, or one message between the farthest ranks.\n";
+    "inputs and results through its memory, or one message between the farthest ranks.\n"
+    "Exit code 1 if it cannot be simulated or written, 2 for wrong usage.\n";
 
 /* Plans of more steps than STEPS_MOST in all would need more than some 4 GB. */
 enum { STEPS_MOST = 30000000 };

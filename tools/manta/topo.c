@@ -32,7 +32,8 @@ static const char help[] =
     "  RATE                100Gbit/s, 12.5GB/s: for one rank; at node: of each card\n"
     "  TIME                5us, 300ns: latency; core=TIME: work of a core at each end\n"
     "  oversub=NUMBER      node, rack, zone: of what its cards carry, one part in NUMBER leaves "
-    "it\n";
+    "it\n"
+    "Exit code 1 if it cannot be read or written, 2 for wrong usage.\n";
 
 static int has_ending(const char *text, const char *ending)
 {
