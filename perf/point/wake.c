@@ -92,11 +92,11 @@ static struct ibv_context *open_named(const struct mt_verbs_library *library)
 static void choose_gid(struct bare *bare, struct end *here)
 {
     union ibv_gid gid;
-    for (uint8_t i = 0; i < GIDS; i++) {
+    for (int i = 0; i < GIDS; i++) {
         if (bare->library->query_gid(bare->context, 1, i, &gid) != 0 ||
             (i > 0 && mt_verbs_gid_kind(gid.raw) != MT_VERBS_IPV4))
             continue;
-        bare->gid_index = i;
+        bare->gid_index = (uint8_t)i;
         memcpy(here->gid, gid.raw, sizeof(here->gid));
         if (mt_verbs_gid_kind(gid.raw) == MT_VERBS_IPV4)
             return;
