@@ -41,10 +41,8 @@ static const char help[] =
     "                  to-back calls are then checked and not timed\n"
     "  --json FILE     append one JSON object a line\n"
     "Bytes and count are those of the call, so allgather and reduce_scatter move RANKS times as\n"
-    "much; the bandwidths count all of it. Exit code 1 if a call failed, an element was wrong, or
-"
-    "FILE could not be written; 2 for wrong usage.
-";
+    "much; the bandwidths count all of it. Exit code 1 if a call failed, an element was wrong, or\n"
+    "FILE could not be written; 2 for wrong usage.\n";
 
 static const struct option longs[] = {
     {"coll", required_argument, NULL, 'c'},    {"min", required_argument, NULL, 'm'},

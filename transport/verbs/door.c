@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/service.h"
@@ -161,6 +162,9 @@ static int attach(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer
     peer->fd = fd;
     peer->link = state;
     mt_fd_enter(fd);
+    /* So that the kernel takes all frames that may be under way, if this rank leaves then. */
+    const int bytes = MT_VERBS_FRAMES * (MT_VERBS_SLOT_BYTES + MT_VERBS_NOTE_BYTES);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
     int code = mt_verbs_start(endpoint);
     if (code == 0 && epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
         code = mt_messages_error_set(endpoint->messages, MANTA_ESYSTEM, peer->rank, errno,

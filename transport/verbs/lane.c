@@ -216,7 +216,11 @@ void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane
 
 void mt_verbs_lane_end(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
 {
-    if (lane->state == MT_VERBS_LANE_CONNECTING) /* the kernel ends that in seconds */
+    if (lane->state == MT_VERBS_LANE_CONNECTING && !endpoint->is_closing) {
+        lane->given_up = 1; /* nothing can come over it yet, and the kernel may take seconds */
+        return;
+    }
+    if (lane->state == MT_VERBS_LANE_CONNECTING)
         pthread_join(lane->connector, NULL);
     stop(endpoint, lane);
     for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++) {

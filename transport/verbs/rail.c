@@ -225,10 +225,11 @@ void mt_verbs_refill(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *r
                                             .sg_list = &places[i],
                                             .num_sge = 1};
         }
-        if (ibv_post_srq_recv(rail->srq, works, &bad) != 0) {
+        int error = ibv_post_srq_recv(rail->srq, works, &bad);
+        if (error != 0) {
             for (; bad != NULL; bad = bad->next)
                 rail->free_slots[rail->free_count++] = (uint32_t)(bad->wr_id & ~RECV_ID);
-            endpoint->failure = lacks(endpoint, rail, "room for receives", errno);
+            endpoint->failure = lacks(endpoint, rail, "room for receives", error);
             return;
         }
     }

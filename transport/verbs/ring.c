@@ -38,8 +38,8 @@ static uint32_t padded(uint32_t bytes)
     return (bytes + 7) / 8 * 8;
 }
 
-/* What a card wrote before what was just acquired is seen, too. Where cards are not among those that
- * an acquiring load heeds, it takes more. */
+/* What a card wrote before what was just acquired is seen, too. Where cards are not among those
+ * that an acquiring load heeds, it takes more. */
 static void from_card(void)
 {
 #if defined(__aarch64__)

@@ -322,6 +322,7 @@ static void close_endpoint(void *handle)
 {
     struct mt_verbs_endpoint *endpoint = handle;
     mt_verbs_mailbox_close(endpoint);
+    endpoint->is_closing = 1;
     abort_op(endpoint, MANTA_EABORTED);
     for (struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open)
         mt_verbs_link_close(peer);

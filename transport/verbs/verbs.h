@@ -11,10 +11,11 @@
  *
  * Frames are numbered for each peer, and kept until the card has word that they arrived. They go
  * over one lane, in order. When that dies they go again, over another one, and the receiver drops
- * what it has. Short ones are written into memory that a receiver polls (ring.c). Long messages are written into the memory that their receiver offers, in parts over
- * all lanes; the last write of each part carries the offer's number. A lane that died is made again
- * now and then. While there is none, frames go over the stream, if the communicator's transports
- * include tcp (stream.c), and long messages are cut into frames.
+ * what it has. Short ones are written into memory that a receiver polls (ring.c). Long messages are
+ * written into the memory that their receiver offers, in parts over all lanes; the last write of
+ * each part carries the offer's number. A lane that died is made again now and then. While there is
+ * none, frames go over the stream, if the communicator's transports include tcp (stream.c), and
+ * long messages are cut into frames.
  *
  * Everything happens in the endpoint's thread, but for accepted streams, which the service thread
  * leaves at the door.
@@ -30,7 +31,9 @@
 #include "core/stream.h"
 #include "transport/message.h"
 #include "transport/registration.h"
+#include "transport/verbs/flush.h"
 #include "transport/verbs/library.h"
+#include "transport/verbs/ring.h"
 
 enum {
     MT_VERBS_RAILS = 4,
@@ -38,15 +41,10 @@ enum {
     MT_VERBS_GIDS = 3,  /* of a rail that are offered to peers */
     MT_VERBS_NAME = 64,
     MT_VERBS_HEAD_BYTES = 16,
-    MT_VERBS_TAIL_BYTES = 16,
     MT_VERBS_EAGER_BYTES = 8192,
     MT_VERBS_WINDOW_BYTES = 131072,
     MT_VERBS_SLOT_BYTES = 8256, /* a frame with its head; multiple of a cache line */
     MT_VERBS_FRAMES = 32,       /* to a peer that it is not known to have */
-    MT_VERBS_RINGS = 64,        /* that a rank polls, at most */
-    MT_VERBS_RING_SLOTS = 32,   /* of a ring; a power of two */
-    MT_VERBS_RING_SLOT_BYTES = 256,
-    MT_VERBS_RING_BYTES = MT_VERBS_RING_SLOTS * MT_VERBS_RING_SLOT_BYTES + 64,
     /* Frames that came over one rail while those before them lie in another's queue, untaken: a
      * card has said that it has them, so the peer goes on. Of slots, two rails have so many at
      * most. */
@@ -71,7 +69,6 @@ enum {
 #define MT_VERBS_DIAL_LOOK_NS UINT64_C(20000)
 #define MT_VERBS_SLEEP_NS UINT64_C(1000000)        /* between looks at what is being made */
 #define MT_VERBS_NAP_NS UINT64_C(50000000)         /* the same of what is only dead */
-#define MT_VERBS_RING_NAP_NS UINT64_C(100000)      /* and of rings, at first */
 #define MT_VERBS_LANE_NS UINT64_C(5000000000)      /* a lane that is not made by then is none */
 #define MT_VERBS_AGAIN_NS UINT64_C(250000000)      /* before a dead lane is made again */
 #define MT_VERBS_PATIENCE_NS UINT64_C(10000000000) /* without a lane, before the peer is lost */
@@ -109,8 +106,6 @@ struct mt_verbs_settings {
     const char *gid;     /* "": the best */
     uint32_t timeout, retries, traffic_class, service_level, pkey_index, mtu, rings;
 };
-
-struct mt_verbs_endpoint;
 
 struct mt_verbs_rail {
     char name[MT_VERBS_NAME]; /* "mlx5_0:1" */
@@ -195,26 +190,6 @@ struct mt_verbs_lane {
     struct mt_verbs_turn turns[MT_MESSAGE_WRITES];
     uint32_t turn_first, turn_count;
     char why[160]; /* it died */
-};
-
-/* What a rank says of the ring that a peer writes. */
-struct mt_verbs_credit {
-    uint8_t taken[2]; /* all frames before this number were; its lower half */
-    uint8_t polls;    /* 1: it looks there, unless its line tells of more sleeps than these */
-    uint8_t sleeps;
-};
-
-/* Short frames are written into the receiver's ring while it polls; see ring.c. */
-struct mt_verbs_ring {
-    uint8_t *slots;  /* that the peer writes, and its line; NULL: none */
-    uint64_t remote; /* the address of the same there, which this rank writes; 0: none */
-    uint32_t taken;  /* there: all frames before this one */
-    uint32_t after;  /* all before this one have to be: a lane has died */
-    uint8_t polls_there, sleeps_there; /* as its last frame said */
-    uint8_t sleeps;                    /* of this rank, that the peer was told of */
-    uint8_t calm;                      /* frames that came since, up to a few */
-    uint8_t is_given;                  /* the peer was told that it is polled, since */
-    uint8_t untold;                    /* frames that came since the peer was told of any */
 };
 
 struct mt_verbs_sent {
@@ -370,6 +345,7 @@ struct mt_verbs_endpoint {
     uint64_t looked_ns;
     uint32_t looks; /* progress without a look at the descriptors */
     int aborted, failure;
+    int is_closing;     /* what still runs has to be waited for */
     int could_not_stop; /* a queue pair could not be destroyed: memory may still be written */
     _Atomic uint64_t copied_bytes;
 };
@@ -430,7 +406,8 @@ int mt_verbs_to_send(struct mt_verbs_endpoint *endpoint, struct ibv_qp *qp);
 /* No message goes or comes over it from now on. Its completions are still to be taken. */
 void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
                         const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* End it at once: no memory is touched after that. */
+/* End it at once: no memory is touched after that. One that is being connected is given up, and
+ * waited for when the endpoint is closed. */
 void mt_verbs_lane_end(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
 /* Is all of a dead lane's work told of? Then it is ended, and its work begins again. */
 void mt_verbs_lane_drain(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
@@ -571,27 +548,6 @@ void mt_verbs_frame_written(struct mt_verbs_endpoint *endpoint, struct mt_verbs_
                             const struct mt_verbs_credit *credit, const uint8_t *start,
                             uint32_t bytes);
 
-/* ring.c: short frames, written into memory that their receiver polls. */
-/* The next ring, if there is one, is the peer's. */
-void mt_verbs_ring_assign(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
-/* May frame `number` with `bytes` behind its head go into the peer's ring? */
-int mt_verbs_ring_fits(struct mt_verbs_peer *peer, uint32_t number, uint32_t bytes);
-/* The write of a frame that fits, whose bytes lie at `start`, with room behind them. */
-void mt_verbs_ring_fill(struct mt_verbs_peer *peer, const struct mt_verbs_lane *lane,
-                        uint32_t number, uint8_t *start, uint32_t bytes, struct ibv_send_wr *work,
-                        struct ibv_sge *place);
-/* What this rank says in a frame, and what the peer has said. */
-struct mt_verbs_credit mt_verbs_ring_say(struct mt_verbs_peer *peer);
-void mt_verbs_ring_hear(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
-                        const struct mt_verbs_credit *credit);
-/* Take frames that have come. 1 if there were any. */
-int mt_verbs_ring_take(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer);
-int mt_verbs_rings_take(struct mt_verbs_endpoint *endpoint);
-/* This rank polls no more. */
-void mt_verbs_rings_sleep(struct mt_verbs_endpoint *endpoint);
-/* How long it may sleep for its rings' sake; 0: as long as it likes. */
-uint64_t mt_verbs_rings_within_ns(struct mt_verbs_endpoint *endpoint);
-
 /* write.c: long messages. */
 uint32_t mt_verbs_offer(void *wire, uint32_t peer, struct mt_wire_place *place);
 void mt_verbs_release(void *wire, uint32_t peer, uint32_t offer);
@@ -624,19 +580,6 @@ int mt_verbs_mem_export(void *endpoint, void *registration, void *blob, size_t b
 int mt_verbs_mem_import(void *endpoint, uint32_t peer, const void *blob, size_t bytes,
                         void **remote_out);
 void mt_verbs_imports_free(struct mt_verbs_endpoint *endpoint);
-
-/* flush.c: reads that push what cards have written to a device into its memory. */
-/* Be able to. 0, or an error that is set. */
-int mt_verbs_flush_open(struct mt_verbs_endpoint *endpoint);
-void mt_verbs_flush_close(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail);
-/* All of the offer is written: 0: it needs no read; 1: mt_verbs_offer_done() follows it. */
-int mt_verbs_flush(struct mt_verbs_endpoint *endpoint, struct mt_verbs_offer *offer);
-/* Is this the completion of such a read? Then it was dealt with. */
-int mt_verbs_flush_completed(struct mt_verbs_endpoint *endpoint, const struct ibv_wc *wc);
-/* 1: a message of this peer is here, but for its reads. */
-int mt_verbs_flushing(const struct mt_verbs_endpoint *endpoint, uint32_t peer);
-/* No memory of this peer's receives is read any more. */
-void mt_verbs_flush_cease(struct mt_verbs_endpoint *endpoint, uint32_t peer);
 
 /* words.c */
 /* What a completion's status means, and what to look at. */
