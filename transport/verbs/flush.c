@@ -15,7 +15,7 @@
 /* rail (8) at 40, its generation (8) at 32, the offer's generation (8) at 16, its place (16) */
 #define FLUSH_ID (UINT64_C(1) << 62)
 
-static struct ibv_qp *make(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail)
+static void make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail)
 {
     struct ibv_qp_init_attr attr = {
         .send_cq = rail->cq,
@@ -24,7 +24,7 @@ static struct ibv_qp *make(struct mt_verbs_endpoint *endpoint, const struct mt_v
         .qp_type = IBV_QPT_RC,
         .cap = {.max_send_wr = MT_VERBS_FLUSH_DEPTH, .max_send_sge = 1}};
     errno = 0;
-    return endpoint->library->create_qp(rail->pd, &attr);
+    rail->flush_qp = endpoint->library->create_qp(rail->pd, &attr);
 }
 
 static int to_receive(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail,
@@ -53,7 +53,7 @@ static int open_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *r
 {
     if (rail->flush_qp != NULL)
         return 0;
-    rail->flush_qp = make(endpoint, rail);
+    make(endpoint, rail);
     int error = rail->flush_qp == NULL ? errno : 0;
     if (error == 0)
         error = mt_verbs_to_init(endpoint, rail, rail->flush_qp);
