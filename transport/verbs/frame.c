@@ -60,8 +60,6 @@ static void fill_work(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
     work->opcode = IBV_WR_SEND;
     if (mt_verbs_ring_fits(peer, number, behind) && head->kind == MT_VERBS_FRAME)
         mt_verbs_ring_fill(peer, lane, number, (uint8_t *)(head + 1), behind, work, place);
-    else
-        head->credit = mt_verbs_ring_say(peer);
     work->send_flags = place->length <= queue->inline_bytes ? IBV_SEND_INLINE : 0;
 }
 
@@ -122,8 +120,11 @@ static uint8_t *begin_frame(struct mt_verbs_endpoint *endpoint, struct mt_verbs_
         return NULL;
     }
     uint32_t slot = endpoint->free_sends[--endpoint->free_send_count];
-    struct head head = {
-        .mark = MARK, .kind = (uint8_t)kind, .lane = lane, .generation = generation};
+    struct head head = {.mark = MARK,
+                        .kind = (uint8_t)kind,
+                        .lane = lane,
+                        .generation = generation,
+                        .credit = mt_verbs_ring_say(peer)};
     mt_bytes_put32(head.number, peer->next);
     mt_bytes_put32(head.from, endpoint->rank);
     memcpy(send_slot(endpoint, slot), &head, sizeof(head));
