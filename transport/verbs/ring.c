@@ -23,6 +23,7 @@ enum {
     MARK = 'R',
     CALM = 4,
     TELL_EVERY = MT_VERBS_RING_SLOTS / 2,
+    SIGNAL_EVERY = MT_VERBS_DEPTH / 4,
     LINE_EVERY = 1 << 16 /* frames: so that nobody takes numbers of the last round for new ones */
 };
 
@@ -149,18 +150,21 @@ static int write_line(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
     struct ibv_send_wr *bad, work = {.wr_id = mt_verbs_work_id(lane, MT_VERBS_FRAME_QUEUE, 0),
                                      .sg_list = &place,
                                      .num_sge = 1,
-                                     .opcode = IBV_WR_RDMA_WRITE,
-                                     .send_flags = IBV_SEND_SIGNALED};
+                                     .opcode = IBV_WR_RDMA_WRITE};
     line->own = (struct word){.polls = credit->polls, .sleeps = credit->sleeps};
     mt_bytes_put32(line->own.taken, peer->expected);
     if (queue->inline_bytes >= place.length)
         work.send_flags |= IBV_SEND_INLINE;
+    /* Seldom: its completion would wake who is about to sleep. */
+    int is_signalled = queue->unsignalled + 1 >= SIGNAL_EVERY;
+    if (is_signalled)
+        work.send_flags |= IBV_SEND_SIGNALED;
     work.wr.rdma.remote_addr = peer->ring.remote + MT_VERBS_RING_SLOTS * MT_VERBS_RING_SLOT_BYTES;
     work.wr.rdma.rkey = lane->ring_key;
     if (mt_verbs_queue_room(queue) == 0 || ibv_post_send(queue->qp, &work, &bad) != 0)
         return -1;
     queue->what[queue->posted++ % MT_VERBS_DEPTH] = MT_VERBS_WHAT_LINE;
-    queue->unsignalled = 0;
+    queue->unsignalled = is_signalled ? 0 : queue->unsignalled + 1;
     return 0;
 }
 

@@ -195,7 +195,8 @@ static int is_of_rail(struct mt_verbs_endpoint *endpoint, const void *what)
     return 0;
 }
 
-static void handle_event(struct mt_verbs_endpoint *endpoint, void *what)
+/* 1 if it may have moved something. */
+static int handle_event(struct mt_verbs_endpoint *endpoint, void *what)
 {
     uint64_t count;
     if (what == &endpoint->mail_fd) {
@@ -204,19 +205,22 @@ static void handle_event(struct mt_verbs_endpoint *endpoint, void *what)
         endpoint->looked_ns = 0;
         ssize_t got = read(endpoint->timer_fd, &count, sizeof(count));
         (void)got; /* EAGAIN: it was set anew */
+        return 0;
     } else if (!is_of_rail(endpoint, what)) {
         mt_verbs_stream_write(endpoint, what);
         mt_verbs_stream_read(endpoint, what);
     }
+    return 1;
 }
 
 static int ask_epoll(struct mt_verbs_endpoint *endpoint)
 {
     struct epoll_event events[EVENTS];
     int count = epoll_wait(endpoint->epoll_fd, events, EVENTS, 0);
+    int moved = 0;
     for (int i = 0; i < count; i++)
-        handle_event(endpoint, events[i].data.ptr);
-    return count > 0;
+        moved |= handle_event(endpoint, events[i].data.ptr);
+    return moved;
 }
 
 /* The cards tell without the kernel; what only the kernel knows is asked for now and then. */

@@ -13,10 +13,9 @@
 
 #include <cmocka.h>
 
-#include "core/clock.h"
 #include "tests/support/fake_verbs.h"
+#include "tests/support/lanes.h"
 #include "tests/support/traffic.h"
-#include "transport/verbs/verbs.h"
 
 enum { ROOM = 8 << 20, PAGE = 4096, MOST = 2000, EAGER = 8192 };
 
@@ -351,21 +350,6 @@ static void test_sender_leaves(void **state)
     assert_int_equal(endpoints_run("verbs", 2, leave, NULL), 0);
 }
 
-/* So that abort has nothing to leave to close: what is still being connected. */
-static int open_all_lanes(struct endpoints_rank *self)
-{
-    const struct mt_verbs_endpoint *endpoint = self->endpoint;
-    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
-    const struct mt_verbs_peer *peer = endpoint->peers[!self->rank];
-    for (uint32_t i = 0; i < peer->lane_count;) {
-        self->transport->progress(self->endpoint);
-        if (mt_clock_now_ns() > until_ns)
-            return endpoints_fail(self, "lane %u does not open", i);
-        i += peer->lanes[i].state == MT_VERBS_LANE_OPEN;
-    }
-    return 0;
-}
-
 /* Aborted while the read is under way: the queue pair of it is gone. */
 static int then_abort(struct endpoints_rank *self, struct exchange *exchange)
 {
@@ -378,7 +362,7 @@ static int then_abort(struct endpoints_rank *self, struct exchange *exchange)
     }
     for (int i = 0; i < 500; i++)
         self->transport->progress(self->endpoint);
-    failed |= open_all_lanes(self);
+    failed |= lanes_open(self, !self->rank); /* else abort leaves some to close */
     endpoints_barrier(self);
     if (self->rank == 1 && request->status != MANTA_INPROGRESS)
         failed = endpoints_fail(self, "status %d before the read", request->status);

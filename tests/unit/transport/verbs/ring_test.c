@@ -15,6 +15,7 @@
 #include "core/clock.h"
 #include "tests/support/endpoints.h"
 #include "tests/support/fake_verbs.h"
+#include "tests/support/lanes.h"
 #include "transport/verbs/verbs.h"
 
 enum {
@@ -154,10 +155,10 @@ static void test_one_way(void **state)
     assert_true(writes() - before > 100);
 }
 
-/* Until the peer may write here. */
+/* Until the peer may write here, over any lane. */
 static int grow_calm(struct endpoints_rank *self, uint64_t call)
 {
-    return play(self, call, 20) || endpoints_meet(self);
+    return play(self, call, 20) || lanes_open(self, !self->rank) || endpoints_meet(self);
 }
 
 static int sleep_once(struct endpoints_rank *self)
@@ -211,6 +212,27 @@ static void test_sleeper(void **state)
     (void)state;
     for (int crosses = 0; crosses < 2; crosses++)
         assert_int_equal(endpoints_run("verbs", 2, wake, &crosses), 0);
+}
+
+/* A nap in which nothing came is nothing that happened: who waits counts how long it is quiet. */
+static int nap(struct endpoints_rank *self)
+{
+    int failed = grow_calm(self, 1), quiet = 0;
+    for (int i = 0; i < 10 && self->rank == 1 && !failed; i++) {
+        failed = sleep_once(self);
+        self->transport->disarm(self->endpoint);
+        quiet += self->transport->progress(self->endpoint) == 0;
+    }
+    endpoints_barrier(self);
+    if (self->rank == 1 && quiet < 5)
+        failed = endpoints_fail(self, "only %d of 10 naps were quiet", quiet);
+    return endpoints_part(self) || failed;
+}
+
+static void test_nap(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", 2, nap, NULL), 0);
 }
 
 /* A lane dies under it, at any point. */
@@ -301,6 +323,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_few, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_one_way, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_sleeper, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_nap, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_lane_dies, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_left_alone, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_nonsense, fake_verbs_setup, fake_verbs_teardown),
