@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,9 @@
 #undef ibv_reg_mr
 
 struct fake_world fake_world = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+enum { WAY_MS_MOST = 20000 };
+static _Atomic int ways_held; /* pairs with fake_verbs_ways() */
 
 static void lock(void)
 {
@@ -319,10 +323,22 @@ static int leads(const uint8_t raw[16])
     return !(fake_world.misled && is_ipv4);
 }
 
+/* As the kernel does that looks for a way, without any lock. */
+static void look_for_way(void)
+{
+    for (int ms = 0; atomic_load(&ways_held); ms++) {
+        if (ms == WAY_MS_MOST)
+            atomic_store(&ways_held, 0);
+        usleep(1000);
+    }
+}
+
 static int modify_qp(struct ibv_qp *base, struct ibv_qp_attr *attr, int mask)
 {
     struct fake_qp *qp = (struct fake_qp *)base;
     int error = 0;
+    if (attr->qp_state == IBV_QPS_RTR)
+        look_for_way();
     lock();
     if (fake_refused("modify_qp"))
         error = errno;
@@ -493,6 +509,11 @@ void fake_verbs_mislead(int ipv4, int silent)
 {
     fake_world.misled = ipv4;
     fake_world.is_silent = silent;
+}
+
+int fake_verbs_ways(int held)
+{
+    return atomic_exchange(&ways_held, held);
 }
 
 void fake_verbs_writes(int stay)

@@ -435,6 +435,37 @@ static void test_ends_unseen(void **state)
         assert_int_equal(endpoints_run("verbs", 2, ends_unseen, &arms), 0);
 }
 
+/* The kernel looks for the way to a peer for long: an abort does not wait for that. */
+static int is_connecting(struct endpoints_rank *self)
+{
+    const struct mt_verbs_peer *peer = peer_of(self, !self->rank);
+    return peer != NULL && peer->lanes[0].state == MT_VERBS_LANE_CONNECTING;
+}
+
+static int abort_meanwhile(struct endpoints_rank *self)
+{
+    struct manta_transport_request requests[2];
+    uint8_t out = 1, in = 0;
+    int failed = endpoints_recv(self, !self->rank, 1, 0, &in, 1, &requests[0]) ||
+                 endpoints_send(self, !self->rank, 1, 0, &out, 1, &requests[1]) ||
+                 await(self, is_connecting, "connecting");
+    endpoints_barrier(self);
+    int code = self->transport->abort(self->endpoint, MANTA_EABORTED);
+    if (code != 0 || requests[0].status != MANTA_EABORTED)
+        failed = endpoints_fail(self, "abort %d, status %d", code, requests[0].status);
+    endpoints_barrier(self);
+    if (self->rank == 0 && fake_verbs_ways(0) == 0)
+        failed = endpoints_fail(self, "abort has waited for the way");
+    return failed;
+}
+
+static void test_abort_meanwhile(void **state)
+{
+    (void)state;
+    fake_verbs_ways(1);
+    assert_int_equal(endpoints_run("verbs", 2, abort_meanwhile, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -447,6 +478,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_slots_for_all, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_ends_unseen, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_card_fails, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_abort_meanwhile, fake_verbs_setup,
+                                        fake_verbs_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
