@@ -115,6 +115,8 @@ static int settle_peer(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
     }
     for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++)
         moved |= settle_lane(endpoint, peer, &peer->lanes[i], now_ns);
+    if (peer->link == MT_VERBS_LINK_OPEN && peer->hung_up)
+        mt_verbs_poll_all(endpoint); /* what its card had sent before */
     if (peer->link == MT_VERBS_LINK_OPEN && peer->hung_up &&
         !mt_verbs_flushing(endpoint, peer->rank))
         mt_verbs_peer_lose(endpoint, peer, MANTA_EPEER, 0,

@@ -435,6 +435,38 @@ static void test_ends_unseen(void **state)
         assert_int_equal(endpoints_run("verbs", 2, ends_unseen, &arms), 0);
 }
 
+/* The stream takes nothing more, for the peer has left: what its card had sent before is taken. */
+static int hang_up(struct endpoints_rank *self)
+{
+    struct manta_transport_request request;
+    uint8_t value = 7;
+    int failed = greet(self);
+    if (self->rank == 1) {
+        value = 0;
+        failed = failed || endpoints_recv(self, 0, 2, 0, &value, 1, &request);
+    }
+    endpoints_barrier(self);
+    if (self->rank == 0)
+        failed = failed || endpoints_send(self, 1, 2, 0, &value, 1, &request) ||
+                 endpoints_wait(self, &request, 1);
+    endpoints_barrier(self);
+    if (self->rank == 1 && !failed) {
+        peer_of(self, 0)->hung_up = 1;
+        mt_verbs_unsettle(endpoint_of(self));
+        mt_verbs_settle(endpoint_of(self));
+        if (request.status != 0 || value != 7)
+            failed = endpoints_fail(self, "status %d, value %u", request.status, value);
+    }
+    endpoints_barrier(self);
+    return failed;
+}
+
+static void test_hang_up(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", 2, hang_up, NULL), 0);
+}
+
 /* The kernel looks for the way to a peer for long: an abort does not wait for that. */
 static int is_connecting(struct endpoints_rank *self)
 {
@@ -478,6 +510,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_slots_for_all, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_ends_unseen, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_card_fails, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_hang_up, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_abort_meanwhile, fake_verbs_setup,
                                         fake_verbs_teardown),
     };
