@@ -91,11 +91,13 @@ def test_without_qemu(tmp_path, host):
 def test_a_guest_that_dies(tmp_path, host):
     host("qemu-system-x86_64", QEMU)
     have_kernel(tmp_path)
-    result = guest("--test")
+    result = guest()
     assert result.returncode == 125, result
     lines = result.stderr.splitlines()
     assert lines[0] == "guest: ended without an exit code; its console's last lines:"
     assert lines[-1].strip() == "Kernel panic - not syncing: nothing to do" and len(lines) == 51
+    result = guest("--test")
+    assert result.returncode == 125 and result.stderr.count("the test begins again in a fresh guest") == 1, result
     result = phase(tmp_path)
     assert result.returncode != 0 and "Kernel panic" in result.stdout, result
 

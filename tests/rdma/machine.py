@@ -21,6 +21,10 @@ import image
 
 CONSOLE_LINES = 50
 TIMED_OUT, DIED = 124, 125
+
+
+class Panicked(Exception):
+    """The guest's kernel has found a fault of its own."""
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
@@ -52,7 +56,9 @@ class Guest:
         # clock would be a system call.
         # On a busy host its timer may miss the few ticks that the kernel looks for when it boots.
         clock = "clocksource=tsc tsc=reliable no_timer_check"
-        append = f"console=ttyS0 quiet loglevel=4 panic=-1 {clock} manta.run={self.script}"
+        # Nothing that runs there may keep its kernel busy for 40 s: rxe was seen to, once.
+        lockup = "watchdog_thresh=20 softlockup_panic=1"
+        append = f"console=ttyS0 quiet loglevel=4 panic=-1 {lockup} {clock} manta.run={self.script}"
         share = "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
         shared = ()
         if self.shared:
@@ -103,6 +109,8 @@ class Guest:
             return int(status)
         reason = "did not end in time" if late else "ended without an exit code"
         print(f"guest: {reason}; its console's last lines:\n{self.last_lines()}", file=sys.stderr)
+        if not late and "Kernel panic" in self.read("console"):
+            raise Panicked
         return TIMED_OUT if late else DIED
 
     def read(self, name):
