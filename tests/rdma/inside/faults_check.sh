@@ -214,7 +214,6 @@ verbs_alone() {
         through allreduce 60 both nic_port 1 down
     scene "cards are not heard" saying "no rail leads to rank 1 .* go over tcp" \
         through allreduce 60 unheard rdma 1
-    scene "cards alone are heard" told_of_silence tcp
     scene "one port against two" one_port
     scene "a network without RoCE" no_roce
     transport=shm,verbs scene "a node is cut off" \
