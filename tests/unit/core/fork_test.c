@@ -22,9 +22,9 @@
 #include "core/service.h"
 #include "tests/support/group_ranks.h"
 
-/* ThreadSanitizer does not let the child of a process with threads start threads of its own; what
- * AddressSanitizer had locked in another thread at the fork, its allocator among it, stays locked in
- * the child (GCC 12). */
+/* ThreadSanitizer does not let the child of a process with threads start threads of its own. What
+ * AddressSanitizer had locked in another thread at the fork, its allocator among it, stays locked
+ * in the child (GCC 12). */
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 enum { CHILD_MAY_START_THREADS = 0 };
 #else
