@@ -21,12 +21,12 @@ import image
 
 CONSOLE_LINES = 50
 TIMED_OUT, DIED = 124, 125
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 
 
 class Panicked(Exception):
     """The guest's kernel has found a fault of its own."""
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None)
 
 
 def port(name, chardev):
@@ -56,7 +56,7 @@ class Guest:
         # clock would be a system call.
         # On a busy host its timer may miss the few ticks that the kernel looks for when it boots.
         clock = "clocksource=tsc tsc=reliable no_timer_check"
-        # Nothing that runs there may keep its kernel busy for 40 s: rxe was seen to, once.
+        # Nothing that runs there may keep its kernel busy for 40 s, as was seen once.
         lockup = "watchdog_thresh=20 softlockup_panic=1"
         append = f"console=ttyS0 quiet loglevel=4 panic=-1 {lockup} {clock} manta.run={self.script}"
         share = "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
