@@ -88,35 +88,18 @@ void mt_bind_blocks(const struct manta_request *request, uint64_t first, uint64_
 
 void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uint64_t segment)
 {
+    const struct mt_entry *entry = request->entry;
     uint64_t first = segment * request->segment_elements;
     uint64_t length = min_u64(request->segment_elements, request->count - first);
     slot->segment = segment;
-    if (request->segments == 1 && slot->bound_count == request->count &&
-        slot->bound_element_bytes == request->element_bytes)
-        return;
-    mt_bind_blocks(request, first, length, slot->block_start, slot->block_bytes);
-    slot->stride_bytes = request->entry->scratch_blocks > 0 ? stride_bytes(request) : 0;
-    slot->bound_count = request->segments == 1 ? request->count : 0;
-    slot->bound_element_bytes = request->element_bytes;
-}
-
-/* Several blocks are one piece of memory: the vector layout has no gaps, and a plan of the RANKS
- * layout that names several blocks at once runs as one segment. */
-char *mt_bind_location(const struct manta_request *request, uint32_t slot_index,
-                       const struct manta_plan_location *location, uint64_t *bytes_out)
-{
-    const struct mt_entry *entry = request->entry;
-    const struct mt_slot *slot = &request->instance->slots[slot_index];
-    uint32_t last = location->first + location->count - 1;
-    uint64_t start = slot->block_start[location->first];
-    *bytes_out = slot->block_start[last] + slot->block_bytes[last] - start;
-
-    if (location->buffer == MANTA_PLAN_SRC)
-        return (char *)(uintptr_t)request->src + start;
-    if (location->buffer == MANTA_PLAN_DST)
-        return request->dst + start;
-    uint64_t block =
-        (uint64_t)slot_index * entry->scratch_blocks + entry->region_first[location->region];
-    return (char *)request->instance->scratch + block * slot->stride_bytes +
-           (start - slot->block_start[location->origin]);
+    if (request->segments > 1 || slot->bound_count != request->count ||
+        slot->bound_element_bytes != request->element_bytes) {
+        mt_bind_blocks(request, first, length, slot->block_start, slot->block_bytes);
+        slot->stride_bytes = entry->scratch_blocks > 0 ? stride_bytes(request) : 0;
+        slot->bound_count = request->segments == 1 ? request->count : 0;
+        slot->bound_element_bytes = request->element_bytes;
+    }
+    slot->scratch = (char *)request->instance->scratch;
+    if (entry->scratch_blocks > 0)
+        slot->scratch += segment % MT_PLAN_DEPTH * entry->scratch_blocks * slot->stride_bytes;
 }

@@ -245,7 +245,7 @@ static struct mt_instance *instance_create(const struct manta_plan *plan)
     size_t steps = plan->step_count ? plan->step_count : 1;
     size_t slot_bytes = steps * sizeof(struct manta_transport_request) +
                         (2 * (size_t)plan->blocks + 1) * sizeof(uint64_t) +
-                        (steps + plan->lanes) * sizeof(uint32_t) + steps;
+                        steps * sizeof(uint32_t) + plan->lanes * sizeof(struct mt_cursor) + steps;
     slot_bytes = (slot_bytes + 63) / 64 * 64;
     struct mt_instance *instance = calloc(1, sizeof(*instance) + MT_PLAN_DEPTH * slot_bytes);
     if (!instance)
@@ -257,8 +257,8 @@ static struct mt_instance *instance_create(const struct manta_plan *plan)
         slot->block_start = (uint64_t *)(slot->requests + steps);
         slot->block_bytes = slot->block_start + plan->blocks + 1;
         slot->outstanding = (uint32_t *)(slot->block_bytes + plan->blocks);
-        slot->lane_next = slot->outstanding + steps;
-        slot->done = (uint8_t *)(slot->lane_next + plan->lanes);
+        slot->lanes = (struct mt_cursor *)(slot->outstanding + steps);
+        slot->done = (uint8_t *)(slot->lanes + plan->lanes);
     }
     return instance;
 }

@@ -71,20 +71,27 @@ static inline struct mt_call mt_arguments_call(const struct mt_arguments *argume
                             .root = arguments->root};
 }
 
+/* What a lane has still to hand over: positions in entry->lane_steps. */
+struct mt_cursor {
+    uint32_t next, end;
+};
+
 /* Segment k of a call runs in slot k mod MT_PLAN_DEPTH. */
 struct mt_slot {
     uint64_t segment;
     uint32_t running;    /* 1 while a segment is under way */
     uint32_t done_count; /* steps complete */
     uint32_t outstanding_count;
-    uint32_t retry;        /* 1: a step may be ready that was not handed over yet */
-    uint32_t *outstanding; /* [steps] indices of steps handed to a transport */
-    uint32_t *lane_next;   /* [lanes] position in entry->lane_steps */
-    uint8_t *done;         /* [steps] */
-    uint64_t *block_start; /* [blocks + 1] bytes from the buffers' base */
-    uint64_t *block_bytes; /* [blocks] */
-    uint64_t stride_bytes; /* of a scratch block */
-    uint64_t bound_count;  /* what the blocks are those of: a call of one segment; 0: of another */
+    uint32_t retry;          /* 1: a step may be ready that was not handed over yet */
+    uint32_t lanes_left;     /* that have steps to hand over */
+    struct mt_cursor *lanes; /* [lanes] in their order */
+    uint32_t *outstanding;   /* [steps] indices of steps handed to a transport */
+    uint8_t *done;           /* [steps] */
+    uint64_t *block_start;   /* [blocks + 1] bytes from the buffers' base */
+    uint64_t *block_bytes;   /* [blocks] */
+    uint64_t stride_bytes;   /* of a scratch block */
+    char *scratch;           /* of this segment; NULL: the plan needs none */
+    uint64_t bound_count; /* what the blocks are those of: a call of one segment; 0: of another */
     uint64_t bound_element_bytes;
     struct manta_transport_request *requests; /* [steps] */
 };
@@ -399,9 +406,23 @@ void mt_bind_blocks(const struct manta_request *request, uint64_t first, uint64_
 void mt_bind_segments(const struct manta_comm *comm, struct manta_request *request);
 uint64_t mt_bind_scratch_bytes(const struct manta_request *request);
 void mt_bind_slot(const struct manta_request *request, struct mt_slot *slot, uint64_t segment);
-/* Address and length of a location that is contiguous. */
-char *mt_bind_location(const struct manta_request *request, uint32_t slot,
-                       const struct manta_plan_location *location, uint64_t *bytes_out);
+/* Address and length of a location. Several blocks are one piece of memory: the vector layout has
+ * no gaps, and a plan of the RANKS layout that names several blocks at once runs as one segment. */
+static inline char *mt_bind_location(const struct manta_request *request,
+                                     const struct mt_slot *slot,
+                                     const struct manta_plan_location *location,
+                                     uint64_t *bytes_out)
+{
+    uint32_t last = location->first + location->count - 1;
+    uint64_t start = slot->block_start[location->first];
+    *bytes_out = slot->block_start[last] + slot->block_bytes[last] - start;
+    if (location->buffer == MANTA_PLAN_SRC)
+        return (char *)(uintptr_t)request->src + start;
+    if (location->buffer == MANTA_PLAN_DST)
+        return request->dst + start;
+    return slot->scratch + request->entry->region_first[location->region] * slot->stride_bytes +
+           (start - slot->block_start[location->origin]);
+}
 
 /* engine.c: move all calls of the communicator on. 1 if anything happened, 0 if not, or an error
  * that has already failed the communicator. */

@@ -35,20 +35,19 @@ static int hand_over(struct manta_comm *comm, const struct manta_transport_messa
     return rc;
 }
 
-static int issue_message(struct manta_request *request, uint32_t slot_index,
+static int issue_message(struct manta_request *request, const struct mt_slot *slot,
                          const struct manta_plan_step *step,
                          struct manta_transport_request *transfer)
 {
-    struct manta_comm *comm = request->comm;
+    const struct manta_plan_location *locations =
+        &request->entry->plan->locations[step->location_first];
     struct manta_transport_buffer buffers[MANTA_PLAN_LOCATIONS];
     struct manta_transport_message message = {
         .id = request->id, .peer = step->peer, .buffers = buffers};
 
     for (uint32_t i = 0; i < step->location_count; i++) {
-        const struct manta_plan_location *location =
-            &request->entry->plan->locations[step->location_first + i];
         uint64_t bytes;
-        char *address = mt_bind_location(request, slot_index, location, &bytes);
+        char *address = mt_bind_location(request, slot, &locations[i], &bytes);
         if (bytes == 0)
             continue;
         buffers[message.buffer_count++] =
@@ -57,9 +56,9 @@ static int issue_message(struct manta_request *request, uint32_t slot_index,
     }
     if (message.bytes == 0)
         return STEP_DONE;
-    message.id.segment = (uint32_t)request->instance->slots[slot_index].segment;
+    message.id.segment = (uint32_t)slot->segment;
     message.id.number = step->number;
-    int rc = hand_over(comm, &message, step->kind == MANTA_PLAN_SEND, transfer);
+    int rc = hand_over(request->comm, &message, step->kind == MANTA_PLAN_SEND, transfer);
     return rc ? rc : transfer->status;
 }
 
@@ -86,16 +85,15 @@ static uint64_t fused_elements(const struct manta_request *request, const struct
 }
 
 /* Blocks lie where block_start says, from one base for what is read and one for what is written. */
-static void set_bases(const struct manta_request *request, uint32_t slot_index,
+static void set_bases(const struct manta_request *request, const struct mt_slot *slot,
                       const struct manta_plan_step *step, uint32_t reads,
                       struct manta_transport_fused_call *call)
 {
-    const struct mt_slot *slot = &request->instance->slots[slot_index];
     for (uint32_t i = 0; i < step->location_count; i++) {
         const struct manta_plan_location *location =
             &request->entry->plan->locations[step->location_first + i];
         uint64_t bytes;
-        uintptr_t at = (uintptr_t)mt_bind_location(request, slot_index, location, &bytes);
+        uintptr_t at = (uintptr_t)mt_bind_location(request, slot, location, &bytes);
         at -= slot->block_start[location->first];
         if (i < reads)
             call->src = (const void *)at;
@@ -104,10 +102,9 @@ static void set_bases(const struct manta_request *request, uint32_t slot_index,
     }
 }
 
-static int issue_fused(struct manta_request *request, uint32_t slot_index,
+static int issue_fused(struct manta_request *request, const struct mt_slot *slot,
                        const struct manta_plan_step *step, struct manta_transport_request *transfer)
 {
-    const struct mt_slot *slot = &request->instance->slots[slot_index];
     const struct manta_plan *plan = request->entry->plan;
     const struct manta_plan_fused *fused = &plan->fused[step->number];
     const struct mt_endpoint *endpoint = &request->comm->endpoints[request->comm->fused_endpoint];
@@ -127,7 +124,7 @@ static int issue_fused(struct manta_request *request, uint32_t slot_index,
     };
     uint32_t reads = 0;
     call.count = fused_elements(request, slot, fused, &reads);
-    set_bases(request, slot_index, step, reads, &call);
+    set_bases(request, slot, step, reads, &call);
     call.id.segment = (uint32_t)slot->segment;
     call.id.number = step->number;
     transfer->status = STEP_DONE;
@@ -140,14 +137,14 @@ static int issue_fused(struct manta_request *request, uint32_t slot_index,
     return rc ? rc : transfer->status;
 }
 
-static int run_local(struct manta_request *request, uint32_t slot_index,
+static int run_local(struct manta_request *request, const struct mt_slot *slot,
                      const struct manta_plan_step *step)
 {
     const struct manta_plan_location *locations =
         &request->entry->plan->locations[step->location_first];
     uint64_t bytes;
-    char *target = mt_bind_location(request, slot_index, &locations[0], &bytes);
-    const char *left = mt_bind_location(request, slot_index, &locations[1], &bytes);
+    char *target = mt_bind_location(request, slot, &locations[0], &bytes);
+    const char *left = mt_bind_location(request, slot, &locations[1], &bytes);
 
     if (bytes == 0)
         return STEP_DONE;
@@ -156,26 +153,25 @@ static int run_local(struct manta_request *request, uint32_t slot_index,
         mt_count(&request->comm->counters.copied_bytes, bytes);
         return STEP_DONE;
     }
-    const char *right = mt_bind_location(request, slot_index, &locations[2], &bytes);
+    const char *right = mt_bind_location(request, slot, &locations[2], &bytes);
     mt_reduce((int)request->dtype, (int)plan_op(request), target, left, right,
               bytes / request->element_bytes);
     return STEP_DONE;
 }
 
-static int issue_step(struct manta_request *request, uint32_t slot_index, uint32_t index)
+static int issue_step(struct manta_request *request, const struct mt_slot *slot, uint32_t index)
 {
     const struct manta_plan_step *step = &request->entry->plan->steps[index];
-    struct manta_transport_request *transfer =
-        &request->instance->slots[slot_index].requests[index];
+    struct manta_transport_request *transfer = &slot->requests[index];
 
     switch (step->kind) {
     case MANTA_PLAN_SEND:
     case MANTA_PLAN_RECV:
-        return issue_message(request, slot_index, step, transfer);
+        return issue_message(request, slot, step, transfer);
     case MANTA_PLAN_FUSED:
-        return issue_fused(request, slot_index, step, transfer);
+        return issue_fused(request, slot, step, transfer);
     default:
-        return run_local(request, slot_index, step);
+        return run_local(request, slot, step);
     }
 }
 
@@ -196,18 +192,17 @@ static void mark_done(struct mt_slot *slot, uint32_t index)
 }
 
 /* Issue what a lane may issue. 1 if anything was, 0 if not, or an error (*peer_out: at fault). */
-static int advance_lane(struct manta_request *request, uint32_t slot_index, uint32_t lane,
+static int advance_lane(struct manta_request *request, struct mt_slot *slot, struct mt_cursor *lane,
                         uint32_t *peer_out)
 {
     const struct mt_entry *entry = request->entry;
-    struct mt_slot *slot = &request->instance->slots[slot_index];
     int moved = 0;
 
-    for (; slot->lane_next[lane] < entry->lane_first[lane + 1]; slot->lane_next[lane]++) {
-        uint32_t index = entry->lane_steps[slot->lane_next[lane]];
+    for (; lane->next < lane->end; lane->next++) {
+        uint32_t index = entry->lane_steps[lane->next];
         if (!ready(entry->plan, slot, &entry->plan->steps[index]))
             break;
-        int rc = issue_step(request, slot_index, index);
+        int rc = issue_step(request, slot, index);
         if (rc == MANTA_EAGAIN) {
             slot->retry = 1;
             break;
@@ -222,6 +217,23 @@ static int advance_lane(struct manta_request *request, uint32_t slot_index, uint
         else
             slot->outstanding[slot->outstanding_count++] = index;
     }
+    return moved;
+}
+
+/* The same of all lanes, up to an error; those that have no steps left are not looked at again. */
+static int advance_lanes(struct manta_request *request, struct mt_slot *slot, uint32_t *peer_out)
+{
+    uint32_t left = 0;
+    int moved = 0;
+
+    for (uint32_t i = 0; i < slot->lanes_left; i++) {
+        struct mt_cursor *lane = &slot->lanes[i];
+        int rc = moved < 0 ? 0 : advance_lane(request, slot, lane, peer_out);
+        moved = rc < 0 ? rc : moved | rc;
+        if (lane->next < lane->end)
+            slot->lanes[left++] = *lane;
+    }
+    slot->lanes_left = left;
     return moved;
 }
 
@@ -248,15 +260,16 @@ static int collect(struct mt_slot *slot, uint32_t *peer_out)
     return moved;
 }
 
-static void start_segment(struct manta_request *request, uint32_t slot_index)
+static void start_segment(struct manta_request *request, struct mt_slot *slot)
 {
     const struct mt_entry *entry = request->entry;
-    struct mt_slot *slot = &request->instance->slots[slot_index];
 
     mt_bind_slot(request, slot, request->next_segment++);
     memset(slot->done, 0, entry->plan->step_count);
     for (uint32_t lane = 0; lane < entry->plan->lanes; lane++)
-        slot->lane_next[lane] = entry->lane_first[lane];
+        slot->lanes[lane] =
+            (struct mt_cursor){entry->lane_first[lane], entry->lane_first[lane + 1]};
+    slot->lanes_left = entry->plan->lanes;
     slot->done_count = slot->outstanding_count = 0;
     slot->running = slot->retry = 1;
 }
@@ -282,10 +295,9 @@ static void finish_segment(struct manta_request *request, struct mt_slot *slot)
         divide_blocks(request, slot->block_start, slot->block_bytes);
 }
 
-static int advance_slot(struct manta_request *request, uint32_t slot_index, uint32_t *peer_out)
+static int advance_slot(struct manta_request *request, struct mt_slot *slot, uint32_t *peer_out)
 {
     const struct manta_plan *plan = request->entry->plan;
-    struct mt_slot *slot = &request->instance->slots[slot_index];
     int moved = collect(slot, peer_out);
     uint32_t done;
 
@@ -294,13 +306,7 @@ static int advance_slot(struct manta_request *request, uint32_t slot_index, uint
     do {
         done = slot->done_count;
         slot->retry = 0;
-        for (uint32_t lane = 0; lane < plan->lanes; lane++) {
-            int rc = advance_lane(request, slot_index, lane, peer_out);
-            if (rc < 0)
-                return rc;
-            moved |= rc;
-        }
-        int rc = collect(slot, peer_out);
+        int rc = advance_lanes(request, slot, peer_out);
         if (rc < 0)
             return rc;
         moved |= rc;
@@ -438,15 +444,17 @@ static int advance(struct manta_request *request, uint32_t *peer_out)
         if (rc <= 0)
             return rc;
     }
-    for (uint32_t i = 0; i < MT_PLAN_DEPTH; i++) {
+    /* A call of one segment is in the first. */
+    uint32_t slots = request->segments == 1 ? 1 : MT_PLAN_DEPTH;
+    for (uint32_t i = 0; i < slots; i++) {
         uint32_t slot_index = (uint32_t)((request->done_segments + i) % MT_PLAN_DEPTH);
         struct mt_slot *slot = &request->instance->slots[slot_index];
         if (!slot->running && request->next_segment < request->segments &&
             request->next_segment % MT_PLAN_DEPTH == slot_index)
-            start_segment(request, slot_index);
+            start_segment(request, slot);
         if (!slot->running)
             continue;
-        int rc = advance_slot(request, slot_index, peer_out);
+        int rc = advance_slot(request, slot, peer_out);
         if (rc < 0)
             return rc;
         moved |= rc;
