@@ -212,6 +212,7 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
                                        .place = &place,
                                        .fingerprint = fingerprint,
                                        .timeout_ns = comm->settings.timeout_ns,
+                                       .warn_ns = comm->settings.warn_ns,
                                        .cancel = cancel,
                                        .parent = parent ? parent->group : NULL};
     rc = mt_group_join(&join, &comm->group, error);

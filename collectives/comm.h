@@ -9,6 +9,7 @@
  *   bind.c    blocks of a plan -> bytes of a buffer
  *   engine.c  executes the records of a plan
  *   wait.c    spin, yield, sleep; deadlines; failures; other communicators' progress
+ *   stuck.c   says on whom a wait waits that is long
  *   comm.c    create, destroy, abort;  routes.c  which transport reaches which rank, of those that
  *             the ranks tell each other of (offer.c)
  *   paths.c   the same in words; explain.c  what a call would do, in words
@@ -27,6 +28,7 @@
 #include "core/counter.h"
 #include "core/error.h"
 #include "core/group.h"
+#include "core/notice.h"
 #include "core/quick_clock.h"
 #include "core/record.h"
 #include "core/service.h"
@@ -189,7 +191,7 @@ static inline int mt_request_is_fused(const struct manta_request *request)
 }
 
 struct mt_settings {
-    uint64_t timeout_ns, segment_bytes, spin_ns, yield_ns, shm_max_bytes;
+    uint64_t timeout_ns, warn_ns, segment_bytes, spin_ns, yield_ns, shm_max_bytes;
     int reproducible;
     int feedback;              /* measure before an algorithm is chosen for good */
     int oversubscribed;        /* more ranks than cores on this node */
@@ -236,7 +238,9 @@ struct manta_comm {
     uint32_t looks;                 /* for the others, by a blocking call before it waits */
     const _Atomic int *failed_flag; /* of the control plane */
     uint64_t quiet_since_ns; /* when waits saw something move for the last time; 0: just now */
-    uint64_t spin_ns;        /* how long waits spin at present: adapts, at most settings.spin_ns */
+    struct mt_notice stuck;  /* when to say on whom a wait waits, in which nothing moves */
+    uint64_t stuck_quiet_ns, stuck_looked_ns; /* quiet_since_ns of it; the last look at it */
+    uint64_t spin_ns; /* how long waits spin at present: adapts, at most settings.spin_ns */
     struct mt_record *record;
     struct mt_counters counters;
 
@@ -472,6 +476,12 @@ void mt_wait_posted(struct manta_comm *comm, int change);
  * the caller; NULL: none) and on the others go on: in a thread of its own if there are any. */
 void mt_wait_beside(struct manta_comm *self, void (*run)(void *arg), void *arg);
 void mt_registry_add(struct manta_comm *comm);
+
+/* stuck.c */
+/* In a wait in which nothing moves: if that has gone on for long, find out on whom it waits, and
+ * log it once it is known. */
+void mt_wait_warn(struct manta_request *request, uint64_t now_ns);
+
 void mt_registry_remove(struct manta_comm *comm);
 
 #endif

@@ -84,6 +84,8 @@ int mt_settings_read(const struct manta_config *config, struct mt_settings *sett
     if (!rc)
         rc = mt_config_ns(MT_VAR(TIMEOUT), &settings->timeout_ns, error);
     if (!rc)
+        rc = mt_config_ns(MT_VAR(WARN), &settings->warn_ns, error);
+    if (!rc)
         rc = mt_config_bytes(MT_VAR(SEGMENT), &settings->segment_bytes, error);
     if (!rc)
         rc = mt_config_ns(MT_VAR(SPIN), &settings->spin_ns, error);

@@ -22,6 +22,7 @@ enum {
     SLEEP_MS_MAX = 100,          /* longest sleep between two looks at the deadlines */
     PAIR_GRACE_NS = 200 * MT_MS, /* a rank has left: its last messages may be on their way */
     SPIN_NS_MIN = 500,           /* spinning never becomes shorter than this */
+    STUCK_NS = MT_MS,            /* nothing has moved for so long: look whether the wait is long */
     ERRAND_MS = 1,               /* between two looks while an errand runs and nothing moves */
     /* The same while other communicators want help: a 64th of the time in which nothing has moved,
      * within these bounds, so that looking costs little and what is seen late is not very late. */
@@ -305,6 +306,7 @@ static void sleep_until(struct manta_comm *comm, uint64_t idle_ns, uint64_t now_
     uint32_t armed = 0;
     int work = 0;
     uint64_t limit_ms = others ? doze_ms(idle_ns) : SLEEP_MS_MAX;
+    until_ns = mt_notice_until(&comm->stuck, until_ns);
     for (const struct manta_request *request = comm->active; request; request = request->next) {
         if (request->deadline_ns < until_ns)
             until_ns = request->deadline_ns;
@@ -420,6 +422,8 @@ int mt_wait(struct manta_request *request, uint64_t timeout_ns)
             idle_since_ns = now_ns;
         if (now_ns - idle_since_ns > longest_idle_ns)
             longest_idle_ns = now_ns - idle_since_ns;
+        if (now_ns - idle_since_ns >= STUCK_NS && !moved)
+            mt_wait_warn(request, now_ns);
         if (!moved && now_ns > idle_since_ns)
             idle(comm, now_ns - idle_since_ns, now_ns, until_ns, others);
     }

@@ -19,7 +19,7 @@ struct mt_bootstrap {
     const struct mt_cancel *cancel;  /* its caller's; NULL: none */
     struct mt_member member;         /* this rank */
     uint64_t start_ns, deadline_ns;
-    uint64_t patience_ns; /* before it logs whom it waits for; 0: 10 s */
+    uint64_t patience_ns; /* before it logs whom it waits for; 0: never */
 };
 
 /* Both block until all have joined; the caller frees welcome_out->members. No lock held. */
@@ -47,19 +47,9 @@ static inline void mt_bootstrap_why_cancelled(const struct mt_bootstrap *bootstr
         mt_control_failure(bootstrap->parent, error);
 }
 
-/* When to say whom a rank waits for: after patience_ns, and again whenever the time waited has
- * doubled. */
-struct mt_bootstrap_notice {
-    uint64_t due_ns; /* 0: none yet */
-};
-/* 1 if it is time; then the next time is set. */
-int mt_bootstrap_notice_is_due(struct mt_bootstrap_notice *notice,
-                               const struct mt_bootstrap *bootstrap);
-/* until_ns, or the next time if that is earlier. Ask is_due first. */
-uint64_t mt_bootstrap_notice_until(const struct mt_bootstrap_notice *notice, uint64_t until_ns);
-/* Log the warning. Holding the service's lock once; it is given up meanwhile. */
-void mt_bootstrap_notice_log(const struct mt_bootstrap *bootstrap, const char *whom,
-                             const char *advice);
+/* Log whom a rank waits for. Holding the service's lock once; it is given up meanwhile. */
+void mt_bootstrap_notice(const struct mt_bootstrap *bootstrap, const char *whom,
+                         const char *advice);
 
 /* The first line "NAME=value" in which the fingerprints of some ranks differ from rank 0's, in
  * words with the ranks; texts[ranks]. 0 if there is none, else MANTA_EVERSION. Pure. */

@@ -7,6 +7,7 @@
 
 #include "core/bootstrap_host.h"
 #include "core/clock.h"
+#include "core/notice.h"
 #include "core/ranks.h"
 #include "core/wire_places.h"
 
@@ -48,8 +49,8 @@ static void warn_missing(const struct mt_join_host *host)
     char who[160], whom[192];
     find_missing(host, who, sizeof who);
     snprintf(whom, sizeof whom, "%s of %u", who, host->bootstrap->ranks);
-    mt_bootstrap_notice_log(host->bootstrap, whom,
-                            "start them with the same session, on hosts that reach this one");
+    mt_bootstrap_notice(host->bootstrap, whom,
+                        "start them with the same session, on hosts that reach this one");
 }
 
 static int compare_versions(struct mt_join_host *host)
@@ -200,16 +201,16 @@ static void linger(struct mt_join_host *host)
 static void collect(struct mt_join_host *host, struct mt_welcome *welcome_out)
 {
     const struct mt_bootstrap *bootstrap = host->bootstrap;
-    struct mt_bootstrap_notice notice = {0};
+    struct mt_notice notice = mt_notice_begin(bootstrap->start_ns, bootstrap->patience_ns);
     while (host->here < bootstrap->ranks && host->refusal.code == 0) {
         if (mt_bootstrap_is_cancelled(bootstrap))
             mt_bootstrap_why_cancelled(bootstrap, &host->refusal);
         else if (mt_clock_now_ns() >= bootstrap->deadline_ns)
             word_missing(host);
-        else if (mt_bootstrap_notice_is_due(&notice, bootstrap))
+        else if (mt_notice_is_due(&notice, mt_clock_now_ns()))
             warn_missing(host);
         else
-            mt_service_wait(mt_bootstrap_notice_until(&notice, bootstrap->deadline_ns));
+            mt_service_wait(mt_notice_until(&notice, bootstrap->deadline_ns));
     }
     if (host->refusal.code == 0 && compare_versions(host) == 0 && compare_fingerprints(host) == 0 &&
         make_welcome(host, welcome_out) == 0)

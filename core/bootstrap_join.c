@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "core/dial.h"
 #include "core/link.h"
+#include "core/notice.h"
 
 /* Rank 0 names the ranks that did not come at its own deadline, which may lie a little later. */
 #define ANSWER_GRACE_NS (500 * (uint64_t)MT_MS)
@@ -24,7 +25,7 @@ struct joining {
     int is_over;    /* welcomed, or refused: error.code */
     int was_closed; /* a connection, by rank 0 without an answer */
     uint8_t nonce[MT_ID_BYTES];
-    struct mt_bootstrap_notice notice;
+    struct mt_notice notice;
 };
 
 static int no_memory(struct joining *joining)
@@ -83,16 +84,16 @@ static void warn_of_host(const struct joining *joining, int is_connected)
     else
         snprintf(advice, sizeof advice,
                  "start it, or find out with manta doctor --session what keeps this host from it");
-    mt_bootstrap_notice_log(joining->bootstrap, is_connected ? "other ranks" : host, advice);
+    mt_bootstrap_notice(joining->bootstrap, is_connected ? "other ranks" : host, advice);
 }
 
 /* Lock held. As mt_service_wait, or to say whom we wait for. */
 static void wait(struct joining *joining, uint64_t until_ns, int is_connected)
 {
-    if (mt_bootstrap_notice_is_due(&joining->notice, joining->bootstrap))
+    if (mt_notice_is_due(&joining->notice, mt_clock_now_ns()))
         warn_of_host(joining, is_connected);
     else
-        mt_service_wait(mt_bootstrap_notice_until(&joining->notice, until_ns));
+        mt_service_wait(mt_notice_until(&joining->notice, until_ns));
 }
 
 static int dial_host(struct joining *joining, struct mt_dial **dial_out)
@@ -203,7 +204,10 @@ static void attempt(struct joining *joining)
 int mt_bootstrap_join(const struct mt_bootstrap *bootstrap, struct mt_welcome *welcome_out,
                       struct mt_error *error)
 {
-    struct joining joining = {.bootstrap = bootstrap, .welcome = welcome_out};
+    struct joining joining = {.bootstrap = bootstrap,
+                              .welcome = welcome_out,
+                              .notice =
+                                  mt_notice_begin(bootstrap->start_ns, bootstrap->patience_ns)};
     memset(welcome_out, 0, sizeof *welcome_out);
     joining.link.source.fd = -1;
     joining.link.payload_max = mt_welcome_bytes_max(bootstrap->ranks);

@@ -46,6 +46,15 @@ void mt_control_timeout(struct mt_control *control, const struct mt_call *call);
  * and fails the group with MANTA_EMISMATCH. */
 void mt_control_mismatch(struct mt_control *control, const struct mt_call *call, uint32_t peer);
 
+enum { MT_WHOM_TEXT = 768 };
+/* `call` has waited long: find out on whom, unless another rank's question has told since from_ns.
+ * Never blocks; nothing else comes of it. */
+void mt_control_stuck(struct mt_control *control, const struct mt_call *call, uint64_t from_ns);
+/* 1 once it has been found out for this call: a sentence, which is told once. One relaxed load
+ * until then. */
+int mt_control_whom(struct mt_control *control, const struct mt_call *call,
+                    char text[MT_WHOM_TEXT]);
+
 /* `rank` has left before `call`, which needs it. */
 void mt_control_departed(struct mt_control *control, const struct mt_call *call, uint32_t rank);
 

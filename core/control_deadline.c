@@ -36,7 +36,9 @@ static void look(struct mt_service_timer *timer)
         int is_due = now_ns - call.posted_ns >= timeout_ns;
         if (!is_due && left_ns < again_ns - now_ns)
             again_ns = now_ns + left_ns;
-        if (is_due && !control->inquiry.is_open)
+        if (is_due && control->inquiry.is_open)
+            again_ns = now_ns + LOOK_NS_MIN;
+        else if (is_due)
             mt_inquiry_open(control, &call, MANTA_PLAN_NONE, MT_JUDGE_POSTED);
     }
     mt_service_timer_set(timer, again_ns);

@@ -11,6 +11,8 @@
 #include "core/clock.h"
 #include "core/control_impl.h"
 #include "core/control_verdict.h"
+#include "core/log.h"
+#include "core/notice.h"
 #include "core/ranks.h"
 
 /* Pieces go from rank to rank, and the goodbye or the abort of a rank for which the exchange has
@@ -111,15 +113,22 @@ static int find_departed(const struct mt_control *control, const struct mt_gathe
     return MT_NOBODY;
 }
 
+static int find_missing(struct mt_control *control, const struct mt_gather *gather, char *who,
+                        size_t who_bytes)
+{
+    uint32_t ranks = control->group->ranks;
+    for (uint32_t r = 0; r < ranks; r++)
+        control->marked[r] = gather->pieces[r] == NULL;
+    int lowest = mt_ranks_describe(control->marked, ranks, who, who_bytes);
+    memset(control->marked, 0, ranks);
+    return lowest;
+}
+
 static void word_missing(struct mt_control *control, const struct mt_gather *gather,
                          struct mt_error *error)
 {
-    uint32_t ranks = control->group->ranks;
     char who[160];
-    for (uint32_t r = 0; r < ranks; r++)
-        control->marked[r] = gather->pieces[r] == NULL;
-    int lowest = mt_ranks_describe(control->marked, ranks, who, sizeof who);
-    memset(control->marked, 0, ranks);
+    int lowest = find_missing(control, gather, who, sizeof who);
     mt_error_set_rank(error, MANTA_ETIMEOUT, lowest,
                       "%s did not come to the exchange in which the communicator is set up; "
                       "all ranks must create it, in the same order",
@@ -149,12 +158,61 @@ static void wait_for_those_under_way(struct mt_control *control, const struct mt
         mt_service_wait(until_ns);
 }
 
+/* The lowest of those that are here speaks for all. */
+static int is_speaker(const struct mt_control *control, const struct mt_gather *gather)
+{
+    uint32_t r = 0;
+    while (r < control->group->rank && gather->pieces[r] == NULL)
+        r++;
+    return r == control->group->rank;
+}
+
+/* Lock held; it is given up to log. */
+static void warn_of_missing(struct mt_control *control, const struct mt_gather *gather,
+                            const struct mt_notice *notice)
+{
+    double waited_s = (double)(notice->last_ns - notice->since_ns) / 1e9;
+    double timeout_s = (double)control->group->timeout_ns / 1e9;
+    char who[160];
+    if (!is_speaker(control, gather))
+        return;
+    find_missing(control, gather, who, sizeof who);
+    mt_service_unlock();
+    mt_log(MT_LOG_WARN, (int)control->group->rank,
+           "waiting for %s in the exchange in which the communicator is set up, %.0f s until now "
+           "(MANTA_TIMEOUT is %.0f s); each is stopped, or its host is silent or slow",
+           who, waited_s, timeout_s);
+    mt_service_lock();
+}
+
+/* Lock held; it is given up to log. Say on whom we wait, when it is time. 1 if it was. */
+static int warn(struct mt_control *control, const struct mt_gather *gather,
+                const struct mt_call *call, struct mt_notice *notice)
+{
+    char whom[MT_WHOM_TEXT];
+    uint64_t from_ns = notice->last_ns;
+    if (call && mt_control_whom(control, call, whom)) {
+        mt_service_unlock();
+        mt_log(MT_LOG_WARN, (int)control->group->rank, "%s", whom);
+        mt_service_lock();
+        return 1;
+    }
+    if (!mt_notice_is_due(notice, mt_clock_now_ns()))
+        return 0;
+    if (call)
+        mt_control_stuck(control, call, from_ns);
+    else
+        warn_of_missing(control, gather, notice);
+    return 1;
+}
+
 /* Lock held. Until all pieces are here, or the group has failed. */
 static int wait_for_pieces(struct mt_control *control, const struct mt_gather *gather,
                            const struct mt_exchange *exchange, struct mt_error *error)
 {
     const struct mt_call *call = exchange->call;
     uint64_t deadline_ns = exchange->deadline_ns;
+    struct mt_notice notice = mt_notice_begin(mt_clock_now_ns(), control->group->warn_ns);
     uint64_t grace_ns = 0; /* until when the piece of one that has left may come */
     while (gather->have < control->group->ranks && !mt_control_failed(control)) {
         int departed = find_departed(control, gather);
@@ -172,8 +230,9 @@ static int wait_for_pieces(struct mt_control *control, const struct mt_gather *g
         } else if (is_late) {
             word_missing(control, gather, error);
             mt_control_fail_locked(control, error);
-        } else {
-            mt_service_wait(grace_ns && grace_ns < deadline_ns ? grace_ns : deadline_ns);
+        } else if (!warn(control, gather, call, &notice)) {
+            uint64_t until_ns = grace_ns && grace_ns < deadline_ns ? grace_ns : deadline_ns;
+            mt_service_wait(mt_notice_until(&notice, until_ns));
         }
     }
     if (mt_control_failed(control))

@@ -46,6 +46,7 @@ struct mt_gather {
 enum mt_purpose {
     MT_JUDGE_WAITED, /* a thread waits in the call: it ends with an error, whoever is at fault */
     MT_JUDGE_POSTED, /* no thread does: only a fault of another rank ends it */
+    MT_TELL,         /* who waits long wants to know on whom; nobody is at fault */
     MT_ASK           /* the thread that asks reads the answers itself */
 };
 
@@ -61,6 +62,21 @@ struct mt_inquiry {
     uint8_t *asked;            /* [ranks] 1: not answered yet */
     struct mt_answer *answers; /* [ranks] valid when answered[r] */
     uint8_t *answered;
+};
+
+/* A call of this rank that has waited long. */
+enum { MT_STUCK_PAIRS = 4 };
+struct mt_stuck {
+    struct mt_service_timer turn; /* armed: this rank will ask, unless others have by then */
+    struct mt_call call;
+    uint64_t from_ns;
+    /* When others' questions came: the last about a collective, and the last few about sends and
+     * receives. */
+    uint64_t heard_ns, heard_pair_ns[MT_STUCK_PAIRS];
+    uint32_t pairs_heard;
+    _Atomic int has_words; /* that wait to be taken: about `told` */
+    struct mt_call told;
+    char words[MT_WHOM_TEXT];
 };
 
 struct mt_control {
@@ -85,6 +101,7 @@ struct mt_control {
     struct mt_gather gathers[2];
     uint64_t gather_serial; /* of the next exchange this rank enters */
     struct mt_inquiry inquiry;
+    struct mt_stuck stuck;
     const struct mt_record *record;
     struct mt_service_timer deadlines;
     uint8_t *marked; /* [ranks] for who looks for missing ranks; all 0 between uses */
@@ -149,6 +166,13 @@ void mt_gather_received(struct mt_control *control, const struct mt_wire_frame *
 /* There is a recorder: watch the deadlines of its calls. */
 void mt_deadlines_watch(struct mt_control *control);
 void mt_deadlines_close(struct mt_control *control);
+
+/* control_stuck.c */
+/* Another rank asks all. */
+void mt_stuck_heard(struct mt_control *control, const struct mt_query *query);
+/* The answers to this rank's question are there. */
+void mt_stuck_answered(struct mt_control *control);
+void mt_stuck_close(struct mt_control *control);
 
 /* control_query.c */
 /* Ask `target` (MANTA_PLAN_NONE: all) about a call; the verdict fails the group. No other inquiry

@@ -10,6 +10,8 @@
 
 #include "core/clock.h"
 #include "core/control_impl.h"
+#include "core/log.h"
+#include "core/notice.h"
 #include "core/ranks.h"
 
 /* A goodbye is answered at once by ranks that run; a stopped one is not waited for longer. */
@@ -177,15 +179,35 @@ static uint32_t mark_unlinked(const struct mt_control *control, uint8_t *marked)
     return count;
 }
 
+/* Lock held; it is given up to log. */
+static void warn_of_unlinked(struct mt_control *control, const struct mt_notice *notice)
+{
+    char who[160];
+    mark_unlinked(control, control->marked);
+    mt_ranks_describe(control->marked, control->group->ranks, who, sizeof who);
+    mt_service_unlock();
+    mt_log(MT_LOG_WARN, (int)control->group->rank,
+           "waiting for the control link to %s, %.0f s until now (MANTA_TIMEOUT is %.0f s); check "
+           "that the ranks' hosts reach each other (manta doctor --host)",
+           who, (double)(notice->last_ns - notice->since_ns) / 1e9,
+           (double)control->group->timeout_ns / 1e9);
+    mt_service_lock();
+}
+
 /* Lock held. */
 static int wait_for_links(struct mt_control *control, const struct mt_cancel *cancel,
                           uint64_t deadline_ns, struct mt_error *error)
 {
     uint8_t *marked = control->marked;
     char who[160];
+    struct mt_notice notice = mt_notice_begin(mt_clock_now_ns(), control->group->warn_ns);
     while (mark_unlinked(control, marked) && !mt_control_failed(control) &&
-           mt_clock_now_ns() < mt_cancel_until(cancel, deadline_ns))
-        mt_service_wait(mt_cancel_until(cancel, deadline_ns));
+           mt_clock_now_ns() < mt_cancel_until(cancel, deadline_ns)) {
+        if (mt_notice_is_due(&notice, mt_clock_now_ns()))
+            warn_of_unlinked(control, &notice);
+        else
+            mt_service_wait(mt_notice_until(&notice, mt_cancel_until(cancel, deadline_ns)));
+    }
     if (mt_cancel_is_set(cancel)) {
         mt_cancel_word(cancel, error);
         mt_control_fail_locked(control, error);
@@ -282,6 +304,7 @@ void mt_control_close(struct mt_control *control)
     say_goodbye(control);
     mt_watch_close(control);
     mt_deadlines_close(control);
+    mt_stuck_close(control);
     mt_service_timer_set(&control->mend, 0);
     /* First, so that no stream comes for a link that is closed already. */
     mt_stream_unlisten(control->group, MT_STREAM_CONTROL);

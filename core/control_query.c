@@ -45,6 +45,8 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame 
     if ((frame->target != MANTA_PLAN_NONE && frame->target != rank) ||
         mt_query_decode(payload, frame->bytes, &query))
         return;
+    if (frame->target == MANTA_PLAN_NONE)
+        mt_stuck_heard(control, &query);
     if (control->record) {
         /* Before the call is looked for: one that begins meanwhile must not look forgotten. */
         answer.last_collective = mt_record_last_collective(control->record);
@@ -87,6 +89,9 @@ static void end_inquiry(struct mt_control *control)
     mt_service_timer_set(&inquiry->limit, 0);
     if (inquiry->purpose == MT_ASK) {
         inquiry->is_answered = 1;
+    } else if (inquiry->purpose == MT_TELL) {
+        mt_stuck_answered(control);
+        close_inquiry(control);
     } else {
         int is_fault =
             !mt_control_failed(control) && (mt_verdict_timeout(control, &inquiry->call, &error) ||

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/control_verdict.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,6 +9,7 @@
 #include <manta/plan.h>
 
 #include "core/clock.h"
+#include "core/ranks.h"
 
 enum fault { NO_FAULT, SILENT, DIFFERENT, NOT_CALLED, LEFT };
 enum { CALL_TEXT = 128 };
@@ -282,4 +284,136 @@ void mt_verdict_mismatch(const struct mt_control *control, const struct mt_call 
     mt_error_set_rank(error_out, MANTA_EMISMATCH, (int)peer,
                       "a message of rank %u does not fit #%llu %s of rank %u; %s", peer,
                       (unsigned long long)call->sequence, text, control->group->rank, last);
+}
+
+static void append(char *text, size_t text_bytes, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void append(char *text, size_t text_bytes, const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text + used, text_bytes - used, format, arguments);
+    va_end(arguments);
+}
+
+/* What ranks do that have not come to a call, the gravest first. */
+static const struct habit {
+    enum fault fault;
+    uint32_t is_in_call; /* of those that have not called */
+    const char *one, *many;
+} habits[] = {
+    {SILENT, 0, "does not answer: its process is stopped or its host is silent",
+     "do not answer: their processes are stopped or their hosts are silent"},
+    {DIFFERENT, 0, "has called something else", "have called something else"},
+    {NOT_CALLED, 0, "is outside any call", "are outside any call"},
+    {NOT_CALLED, 1, "is in another call", "are in other calls"},
+    {LEFT, 0, "has destroyed its communicator", "have destroyed their communicators"},
+};
+
+static int has_habit(const struct mt_control *control, const struct habit *habit, enum fault fault,
+                     uint32_t r)
+{
+    return fault == habit->fault &&
+           (fault != NOT_CALLED || control->inquiry.answers[r].open.there == habit->is_in_call);
+}
+
+/* "#40 broadcast(...), for 12 s" */
+static void word_open(const struct mt_told_call *open, char *text, size_t text_bytes)
+{
+    char call[CALL_TEXT], since[24];
+    mt_call_describe(&open->call, call, sizeof call);
+    word_seconds(open->posted_ago_ns, since, sizeof since);
+    snprintf(text, text_bytes, "#%llu %s, for %s", (unsigned long long)open->call.sequence, call,
+             since);
+}
+
+/* "; ranks 3-5 have not called it and are in other calls (rank 3: ...)": those that are marked.
+ * it: what they should have called; NULL: that is another's. */
+static void word_habit(const struct mt_control *control, const struct mt_call *call, const char *it,
+                       const struct habit *habit, char *text)
+{
+    const size_t text_bytes = MT_WHOM_TEXT;
+    char who[160], last[256];
+    uint32_t ranks = control->group->ranks, count = 0;
+    for (uint32_t r = 0; r < ranks; r++)
+        count += control->marked[r];
+    int lowest = mt_ranks_describe(control->marked, ranks, who, sizeof who);
+    const struct mt_answer *answer = &control->inquiry.answers[lowest];
+    append(text, text_bytes, "; %s ", who);
+    if (habit->fault == NOT_CALLED && it)
+        append(text, text_bytes, "%s not called %s and ", count == 1 ? "has" : "have", it);
+    append(text, text_bytes, "%s", count == 1 ? habit->one : habit->many);
+    if (habit->fault == DIFFERENT) {
+        struct mt_error error;
+        word_different(control, call, lowest, &error);
+        append(text, text_bytes, " (%s)", error.sentence);
+    } else if (habit->fault == NOT_CALLED) {
+        if (habit->is_in_call)
+            word_open(&answer->open, last, sizeof last);
+        else
+            word_last(&answer->last, last, sizeof last);
+        append(text, text_bytes, " (");
+        if (count > 1)
+            append(text, text_bytes, "rank %d: ", lowest);
+        append(text, text_bytes, "%s)", last);
+    }
+}
+
+static void word_habits(const struct mt_control *control, const struct mt_call *call, char *text)
+{
+    uint32_t ranks = control->group->ranks;
+    for (size_t h = 0; h < sizeof habits / sizeof habits[0]; h++) {
+        int found = 0;
+        for (uint32_t r = 0; r < ranks; r++) {
+            control->marked[r] =
+                (uint8_t)has_habit(control, &habits[h], fault_of(control, call, r), r);
+            found |= control->marked[r];
+        }
+        if (found)
+            word_habit(control, call, "it", &habits[h], text);
+    }
+    memset(control->marked, 0, ranks);
+}
+
+/* Of a send or receive: what the peer does, and on whom it waits itself. */
+static void word_pair(const struct mt_control *control, const struct mt_call *call, char *text)
+{
+    int rank;
+    char wanted[CALL_TEXT];
+    enum fault fault = find_fault_of_pair(control, call, &rank);
+    int is_peer = (uint32_t)rank == call->root;
+    word_wanted(control, call, wanted, sizeof wanted);
+    if (!is_peer)
+        append(text, MT_WHOM_TEXT,
+               "; rank %u has not called %s and waits itself, in the end for rank %d", call->root,
+               wanted, rank);
+    control->marked[rank] = 1;
+    for (size_t h = 0; h < sizeof habits / sizeof habits[0]; h++)
+        if (has_habit(control, &habits[h], fault, (uint32_t)rank))
+            word_habit(control, call, is_peer ? wanted : NULL, &habits[h], text);
+    control->marked[rank] = 0;
+}
+
+void mt_verdict_waits(const struct mt_control *control, const struct mt_call *call,
+                      char text[MT_WHOM_TEXT])
+{
+    char name[CALL_TEXT], waited[24];
+    int is_pair = mt_call_is_pair(call);
+    mt_call_describe(call, name, sizeof name);
+    word_waited(call, waited, sizeof waited);
+    snprintf(text, MT_WHOM_TEXT, "waiting in #%llu %s, %s until now (MANTA_TIMEOUT is %.0f s)",
+             (unsigned long long)call->sequence, name, waited,
+             (double)control->group->timeout_ns / 1e9);
+    size_t used = strlen(text);
+    if (is_pair)
+        word_pair(control, call, text);
+    else
+        word_habits(control, call, text);
+    if (strlen(text) == used)
+        append(text, MT_WHOM_TEXT,
+               "; %s in it or %s ended it: the transfer is slow, or a rank that posted the call "
+               "does not wait for it",
+               is_pair ? "its peer is" : "all ranks are", is_pair ? "has" : "have");
 }

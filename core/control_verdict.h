@@ -10,6 +10,10 @@
  * ended it. 1 if somebody is at fault, 0 if nobody is (then, too, there is an error to tell). */
 int mt_verdict_timeout(const struct mt_control *control, const struct mt_call *call,
                        struct mt_error *error_out);
+/* On whom `call` waits here, as the answers tell: all ranks that have not come to it, by what they
+ * do instead. */
+void mt_verdict_waits(const struct mt_control *control, const struct mt_call *call,
+                      char text[MT_WHOM_TEXT]);
 /* `rank` has left, and `call` needs it. */
 void mt_verdict_left(const struct mt_control *control, const struct mt_call *call, uint32_t rank,
                      struct mt_error *error_out);

@@ -85,6 +85,7 @@ static int bootstrap(struct housed_group *housed, const struct mt_group_join *jo
                                   .parent = join->parent ? join->parent->control : NULL,
                                   .cancel = &housed->cancel,
                                   .start_ns = mt_clock_now_ns(),
+                                  .patience_ns = group->warn_ns,
                                   .deadline_ns = deadline_ns};
     mt_host_describe(join->node, &params.member);
     params.member.rank = group->rank;
@@ -170,6 +171,7 @@ static int join_session(const struct mt_group_join *join, const struct mt_sessio
     group->rank = join->rank;
     group->ranks = join->ranks;
     group->timeout_ns = join->timeout_ns < TIMEOUT_NS_MAX ? join->timeout_ns : TIMEOUT_NS_MAX;
+    group->warn_ns = join->warn_ns;
     group->generation = mt_fork_generation();
     rc = meet(housed, join, session, start_ns + group->timeout_ns, error);
     if (rc) {

@@ -41,6 +41,7 @@ struct mt_group {
     uint8_t key[MT_GROUP_KEY_BYTES]; /* secret of the group's streams */
     struct mt_member *members;       /* [ranks] */
     uint64_t timeout_ns;
+    uint64_t warn_ns;       /* a wait tells on whom after this; 0: never */
     int has_tcp;            /* its transports include tcp, which may carry what others cannot */
     uint8_t session_id[16]; /* what its session is called in the open */
     uint32_t generation;    /* mt_fork_generation() when it was made */
@@ -58,6 +59,7 @@ struct mt_group_join {
                               * equal on all ranks: a difference is MANTA_EVERSION and names the
                               * first differing line and rank. NULL: nothing to compare */
     uint64_t timeout_ns;
+    uint64_t warn_ns;           /* a rank that waits for others says so after this; 0: never */
     const volatile int *cancel; /* see core/cancel.h; NULL: cannot be given up */
     struct mt_group *parent; /* the group it is split from, or NULL. While the new one is being made
                               * it fails when the parent does; later only when it aborts. */

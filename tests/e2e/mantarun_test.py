@@ -2,6 +2,7 @@
 """mantarun: environment, output, input, failures, signals, and that nothing stays behind."""
 
 import errno
+import os
 import re
 import signal
 import socket
@@ -144,6 +145,11 @@ def start(*arguments):
                             text=True, env=environment(), preexec_fn=heed_interrupts)
 
 
+def state(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return re.search(r"^State:\t(.*)", file.read(), re.M)[1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_passes_signals_on(number):
     process = start("-n", "2", "--no-prefix", "sh", "-c",
@@ -190,6 +196,24 @@ def test_no_descriptor_leaks_into_ranks():
 def test_many_ranks():
     result = mantarun("-n", 200, "--no-prefix", "echo", "here")
     assert result.returncode == 0 and result.stdout == "here\n" * 200
+
+
+def test_a_rank_that_is_stopped_is_told_early():
+    """Long before the deadline, once; and when it goes on, so do all."""
+    process = start("-n", "3", "--timeout", "90s", "-x", "MANTA_WARN=200ms", "-x", "MANTA_TRANSPORTS=sim",
+                    "-x", "MANTA_FAULT=stop@rank=1:call=5", "sh", "-c",
+                    f"echo pid $$ >&2; exec {binary('manta-perf')} --coll allreduce --min 4 --max 4 --check")
+    pids, said = {}, ""
+    for line in process.stderr:
+        if match := re.match(r"\[(\d)\] pid (\d+)$", line):
+            pids[match[1]] = int(match[2])
+        if "rank 1 does not answer: its process is stopped" in line:
+            said = line
+            break
+    wait_until(lambda: "stopped" in state(pids["1"]), 60)
+    os.kill(pids["1"], signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0 and re.match(r"\[(0|2)\] manta\[\1\] warn: waiting in #\d+ ", said), said
 
 
 def test_the_port_is_held():

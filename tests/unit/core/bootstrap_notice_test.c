@@ -17,6 +17,7 @@
 #include "core/host.h"
 #include "core/listener.h"
 #include "core/log.h"
+#include "core/notice.h"
 
 enum { RANKS = 3, WAIT_S = 20 };
 
@@ -180,22 +181,27 @@ static void patience_comes_first(void **state)
 
 static void intervals_grow(void **state)
 {
-    struct mt_bootstrap bootstrap = {.start_ns = mt_clock_now_ns(),
-                                     .patience_ns = 3600 * MT_SECOND};
-    struct mt_bootstrap_notice notice = {0};
+    struct mt_notice notice = mt_notice_begin(1000, 10);
     (void)state;
-    assert_false(mt_bootstrap_notice_is_due(&notice, &bootstrap));
-    assert_true(notice.due_ns == bootstrap.start_ns + 3600 * MT_SECOND);
-    assert_true(mt_bootstrap_notice_until(&notice, UINT64_MAX) == notice.due_ns);
-    assert_true(mt_bootstrap_notice_until(&notice, 5) == 5);
-    uint64_t before_ns = mt_clock_now_ns(), waited_ns = before_ns - bootstrap.start_ns;
-    notice.due_ns = 1;
-    assert_true(mt_bootstrap_notice_is_due(&notice, &bootstrap));
-    assert_true(notice.due_ns >= before_ns + waited_ns);
-    notice.due_ns = 0;
-    bootstrap.patience_ns = 0;
-    mt_bootstrap_notice_is_due(&notice, &bootstrap);
-    assert_true(notice.due_ns >= bootstrap.start_ns + 10 * MT_SECOND);
+    assert_false(mt_notice_is_due(&notice, 1009));
+    assert_int_equal(mt_notice_until(&notice, UINT64_MAX), 1010);
+    assert_int_equal(mt_notice_until(&notice, 5), 5);
+    assert_true(mt_notice_is_due(&notice, 1010));
+    assert_false(mt_notice_is_due(&notice, 1019));
+    assert_int_equal(notice.last_ns, 1010);
+    assert_true(mt_notice_is_due(&notice, 1025)); /* somewhat late */
+    assert_int_equal(notice.last_ns, 1025);
+    assert_false(mt_notice_is_due(&notice, 1049));
+    assert_true(mt_notice_is_due(&notice, 1050));
+}
+
+static void patience_may_be_without_end(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct mt_notice notice = mt_notice_begin(1000, i ? UINT64_MAX : 0);
+        assert_false(mt_notice_is_due(&notice, UINT64_MAX - 1));
+    }
 }
 
 int main(void)
@@ -205,6 +211,7 @@ int main(void)
         cmocka_unit_test(the_others_say_how_far_they_came),
         cmocka_unit_test(patience_comes_first),
         cmocka_unit_test(intervals_grow),
+        cmocka_unit_test(patience_may_be_without_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
