@@ -260,6 +260,7 @@ int mt_comm_make(const struct mt_scheduler_job *job, const struct mt_settings *s
     }
     mt_group_made(comm->group);
     mt_paths_announce(comm);
+    mt_paths_warn(comm);
     mt_registry_add(comm);
     *comm_out = comm;
     return 0;

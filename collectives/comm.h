@@ -340,6 +340,9 @@ void mt_path_describe(const struct mt_path *path, char text[MT_PATH_TEXT]);
 uint32_t mt_paths_nodes(const uint64_t *nodes, uint32_t ranks, char text[MT_NODES_TEXT]);
 /* Two lines at level info: who we are, and how we talk. */
 void mt_paths_announce(const struct manta_comm *comm);
+/* A warning, once a process, by the lowest rank with others on its node, if they talk by a slower
+ * transport than the list has for them. */
+void mt_paths_warn(const struct manta_comm *comm);
 
 /* choose.c */
 int mt_choose(struct manta_comm *comm, const struct mt_arguments *arguments,

@@ -8,6 +8,7 @@
 #include "collectives/comm.h"
 #include "core/log.h"
 #include "core/wire.h"
+#include "transport/registry.h"
 
 /* The last transport of the list that does not reach a rank before the one that does, and why: of
  * verbs that is news, of shm that goes before it seldom. */
@@ -148,10 +149,30 @@ static void announce_size(const struct manta_comm *comm)
            MANTA_VERSION_PATCH, MT_WIRE_PROTOCOL, kernel.release);
 }
 
+/* The lowest rank of the node of `rank` but itself; MANTA_PLAN_NONE: it is alone there. */
+static uint32_t neighbour_of(const struct manta_comm *comm, uint32_t rank)
+{
+    for (uint32_t r = 0; r < comm->ranks; r++)
+        if (r != rank && comm->nodes[r] == comm->nodes[rank])
+            return r;
+    return MANTA_PLAN_NONE;
+}
+
+/* What is fused among the ranks of this node, where there are others. */
+static void word_fused(const struct manta_comm *comm, char text[MT_PATH_TEXT])
+{
+    uint32_t endpoint = comm->fused_endpoint;
+    text[0] = 0;
+    if (neighbour_of(comm, comm->rank) != MANTA_PLAN_NONE)
+        snprintf(text, MT_PATH_TEXT, "; fused steps%s by %s",
+                 comm->topology->groups[MT_LEVEL_NODE] > 1 ? " on each node" : "",
+                 endpoint == MT_ROUTE_NONE ? "none" : comm->endpoints[endpoint].transport->name);
+}
+
 void mt_paths_announce(const struct manta_comm *comm)
 {
     struct mt_path paths[MT_PATHS];
-    char transports[MT_PATHS * (MT_PATH_TEXT + 2)] = "none needed";
+    char transports[MT_PATHS * (MT_PATH_TEXT + 2)] = "none needed", fused[MT_PATH_TEXT];
     size_t used = 0;
     if (!mt_log_enabled(MT_LOG_INFO))
         return;
@@ -163,10 +184,32 @@ void mt_paths_announce(const struct manta_comm *comm)
         used += (size_t)snprintf(transports + used, sizeof(transports) - used, "%s%s",
                                  i ? ", " : "", text);
     }
-    mt_log(MT_LOG_INFO, (int)comm->rank,
-           "transports (MANTA_TRANSPORTS=%s): %s; fused steps%s by %s", comm->settings.transports,
-           transports, comm->topology->groups[MT_LEVEL_NODE] > 1 ? " on each node" : "",
-           comm->fused_endpoint == MT_ROUTE_NONE
-               ? "none"
-               : comm->endpoints[comm->fused_endpoint].transport->name);
+    word_fused(comm, fused);
+    mt_log(MT_LOG_INFO, (int)comm->rank, "transports (MANTA_TRANSPORTS=%s): %s%s",
+           comm->settings.transports, transports, fused);
+}
+
+void mt_paths_warn(const struct manta_comm *comm)
+{
+    static _Atomic int is_said;
+    struct manta_transport_properties properties = {.size = sizeof(properties)};
+    uint32_t speaker = 0, peer = MANTA_PLAN_NONE;
+    if (comm->topology->groups[MT_LEVEL_NODE] == comm->ranks)
+        return;
+    while (speaker < comm->ranks && (peer = neighbour_of(comm, speaker)) == MANTA_PLAN_NONE)
+        speaker++;
+    if (speaker != comm->rank)
+        return;
+    const struct manta_transport *used = comm->endpoints[comm->route[peer]].transport;
+    uint32_t shm = comm->route[peer] + 1U;
+    while (shm < comm->endpoint_count && comm->endpoints[shm].transport != &mt_transport_shm)
+        shm++;
+    if (!mt_transport_is_by_network(used) || shm >= comm->endpoint_count ||
+        mt_transport_shm.probe(comm->endpoints[shm].handle, peer, &properties) ||
+        atomic_exchange(&is_said, 1))
+        return;
+    mt_log(MT_LOG_WARN, (int)comm->rank,
+           "MANTA_TRANSPORTS=%s: %s comes before shm, so ranks of one node use it with each other, "
+           "as this one and rank %u do, where shm is faster; put shm first",
+           comm->settings.transports, used->name, peer);
 }

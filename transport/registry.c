@@ -123,6 +123,12 @@ int mt_transport_list(const char *names, struct mt_transport_listed *listed, uin
     return 0;
 }
 
+int mt_transport_is_by_network(const struct manta_transport *transport)
+{
+    return transport == &mt_transport_tcp || transport == &mt_transport_verbs ||
+           transport == &mt_transport_ofi;
+}
+
 int mt_transport_query(const struct manta_transport *transport, struct manta_transport_error *error)
 {
     *error = (struct manta_transport_error){.size = sizeof(*error), .peer = MANTA_PLAN_NONE};

@@ -35,6 +35,9 @@ struct mt_transport_listed {
 int mt_transport_list(const char *names, struct mt_transport_listed *listed, uint32_t capacity,
                       uint32_t *count_out, struct mt_error *error);
 
+/* 1: a built-in one that is slower between ranks of one node than shm. */
+int mt_transport_is_by_network(const struct manta_transport *transport);
+
 /* Its query: 0, MANTA_ENOTSUP or MANTA_EINVAL, the latter two with a sentence. */
 int mt_transport_query(const struct manta_transport *transport,
                        struct manta_transport_error *error);

@@ -83,6 +83,13 @@ def test_transports_that_are_named_and_not_there(usual):
     one(manta("doctor", MANTA_VERBS_DEVICE="nope0"), usual, "problem", "RDMA +not used: this host has no RDMA device")
 
 
+def test_shm_that_comes_late(usual):
+    one(manta("doctor", MANTA_TRANSPORTS="tcp,shm"), usual, "warning",
+        "configuration +MANTA_TRANSPORTS is 'tcp,shm': tcp comes before shm, so ranks of one node use it ")
+    for fine in "shm,tcp", "tcp", "sim,shm", "shm":
+        assert not complaints(manta("doctor", MANTA_TRANSPORTS=fine), usual)
+
+
 def test_doctor_is_right_about_interfaces():
     assert manta("session", MANTA_INTERFACE="nope0").returncode == 1
     assert manta("session", MANTA_INTERFACE="nope0,lo").returncode == 0

@@ -235,9 +235,35 @@ static int missing_interfaces(void)
     return count;
 }
 
+/* 1 if ranks of one node will use what is slower for them than shm, which is named after it. */
+static int is_shm_late(void)
+{
+    struct mt_transport_listed listed[MT_ENDPOINTS];
+    struct manta_transport_error reason = {.size = sizeof reason};
+    struct mt_error error;
+    uint32_t count = 0, i = 0;
+    const struct manta_transport *first = NULL;
+    const char *names = mt_config_string(MT_VAR(TRANSPORTS));
+    if (mt_transport_list(names, listed, MT_ENDPOINTS, &count, &error) != 0)
+        return 0;
+    for (; i < count && listed[i].transport != &mt_transport_shm; i++) {
+        const struct manta_transport *transport = listed[i].transport;
+        if (first == NULL && transport != NULL && mt_transport_query(transport, &reason) == 0)
+            first = transport;
+    }
+    if (first == NULL || !mt_transport_is_by_network(first) || i == count)
+        return 0;
+    doctor_say(
+        DOCTOR_WARNING, "configuration",
+        "MANTA_TRANSPORTS is '%.128s': %s comes before shm, so ranks of one node use it with "
+        "each other, where shm is faster; put shm first",
+        names, first->name);
+    return 1;
+}
+
 void doctor_configuration(void)
 {
-    int problems = config_problems(say_problem);
-    if (missing_interfaces() == 0 && problems == 0)
+    int problems = config_problems(say_problem), warnings = missing_interfaces() + is_shm_late();
+    if (warnings == 0 && problems == 0)
         doctor_say(DOCTOR_OK, "configuration", "every MANTA_* variable that is set is valid");
 }

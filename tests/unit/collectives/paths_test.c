@@ -77,7 +77,8 @@ static int find_line(const char *log, int rank, const char *beginning, char line
     return count;
 }
 
-/* What rank 0 logs: the first line is as given, the second has all of these parts. */
+/* What rank 0 logs: the first line is as given, the second has all of these parts, but for those
+ * after a '!'. */
 static void assert_logged(const struct comm_job *job, const char *size, const char *const *parts)
 {
     char line[1024], wanted[128];
@@ -94,6 +95,10 @@ static void assert_logged(const struct comm_job *job, const char *size, const ch
     assert_string_equal(line, wanted);
     find_line(log, 0, "transports (", line);
     for (; *parts; parts++) {
+        if (**parts == '!') { /* not this */
+            assert_null(strstr(line, *parts + 1));
+            continue;
+        }
         if (!strstr(line, *parts))
             print_error("\"%s\" is not in \"%s\"\n", *parts, line);
         assert_non_null(strstr(line, *parts));
@@ -132,6 +137,60 @@ static void ranks_of_other_nodes_tell_why_tcp(void **state)
     assert_logged(&job, "4 ranks on 2 nodes (2+2)", parts);
 }
 
+static void enter_node_of_its_own(struct comm_process *self)
+{
+    setenv("MANTA_NODE", self->rank == 0 ? "a" : "b", 1);
+}
+
+/* Rank 0 has nobody to fuse steps with, though others have. */
+static void nothing_is_fused_where_a_rank_is_alone(void **state)
+{
+    static const char *const parts[] = {": tcp to 2 ranks (", "!fused", NULL};
+    const struct comm_job job = {
+        .ranks = 3, .log_level = MT_LOG_INFO, .enter = enter_node_of_its_own, .body = call};
+    (void)state;
+    assert_logged(&job, "3 ranks on 2 nodes (1+2)", parts);
+}
+
+/* How many ranks have warned of their list. */
+static int count_warnings(const char *transports, void (*enter)(struct comm_process *self),
+                          const char *words)
+{
+    const struct comm_job job = {.ranks = 3,
+                                 .transports = transports,
+                                 .log_level = MT_LOG_WARN,
+                                 .enter = enter,
+                                 .body = call};
+    struct comm_process *list = comm_processes_start(&job);
+    int warnings = 0;
+    assert_int_equal(comm_processes_wait(list, job.ranks), 0);
+    for (int r = 0; r < job.ranks; r++) {
+        assert_int_equal(list[r].result, 0);
+        char *log = comm_process_log(&list[r]);
+        warnings += strstr(log, "comes before shm") != NULL;
+        assert_true(!strstr(log, "comes before shm") || strstr(log, words));
+        free(log);
+    }
+    comm_processes_free(list, job.ranks);
+    return warnings;
+}
+
+static void a_slow_list_is_warned_of_once(void **state)
+{
+    (void)state;
+    assert_int_equal(count_warnings("tcp,shm", NULL,
+                                    "manta[0] warn: MANTA_TRANSPORTS=tcp,shm: tcp comes before "
+                                    "shm, so ranks of one node use it with each other, as this one "
+                                    "and rank 1 do"),
+                     1);
+    /* Rank 0 has nobody to share memory with. */
+    assert_int_equal(count_warnings("tcp,shm", enter_node_of_its_own,
+                                    "manta[1] warn: MANTA_TRANSPORTS=tcp,shm: tcp "),
+                     1);
+    assert_int_equal(count_warnings("shm,tcp", NULL, "nothing"), 0);
+    assert_int_equal(count_warnings("tcp", NULL, "nothing"), 0);
+}
+
 static void a_list_of_the_user_is_told(void **state)
 {
     static const char *const parts[] = {"(MANTA_TRANSPORTS=tcp): tcp to 1 rank (", "; rank 1 at ",
@@ -144,7 +203,7 @@ static void a_list_of_the_user_is_told(void **state)
 
 static void a_rank_alone_needs_no_transport(void **state)
 {
-    static const char *const parts[] = {": none needed;", NULL};
+    static const char *const parts[] = {": none needed", NULL};
     const struct comm_job job = {.ranks = 1, .log_level = MT_LOG_INFO, .body = call};
     (void)state;
     assert_logged(&job, "1 rank on 1 node", parts);
@@ -175,6 +234,8 @@ int main(void)
         cmocka_unit_test(ranks_are_counted_by_node),
         cmocka_unit_test(ranks_of_a_node_share_memory),
         cmocka_unit_test(ranks_of_other_nodes_tell_why_tcp),
+        cmocka_unit_test(nothing_is_fused_where_a_rank_is_alone),
+        cmocka_unit_test(a_slow_list_is_warned_of_once),
         cmocka_unit_test(a_list_of_the_user_is_told),
         cmocka_unit_test(a_rank_alone_needs_no_transport),
         cmocka_unit_test(no_way_is_told_with_its_reason),

@@ -27,6 +27,16 @@ static void test_lists(void **state)
     assert_ptr_equal(found[0].transport, &mt_transport_sim);
 }
 
+static void test_ways_over_networks(void **state)
+{
+    (void)state;
+    assert_true(mt_transport_is_by_network(&mt_transport_tcp));
+    assert_true(mt_transport_is_by_network(&mt_transport_verbs));
+    assert_true(mt_transport_is_by_network(&mt_transport_ofi));
+    assert_false(mt_transport_is_by_network(&mt_transport_shm));
+    assert_false(mt_transport_is_by_network(&mt_transport_sim));
+}
+
 static void test_refused_lists(void **state)
 {
     static const struct {
@@ -145,9 +155,13 @@ static void test_what_is_left_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lists),         cmocka_unit_test(test_refused_lists),
-        cmocka_unit_test(test_tables),        cmocka_unit_test(test_host),
-        cmocka_unit_test(test_what_is_named), cmocka_unit_test(test_what_is_left_out),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_ways_over_networks),
+        cmocka_unit_test(test_refused_lists),
+        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_host),
+        cmocka_unit_test(test_what_is_named),
+        cmocka_unit_test(test_what_is_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
