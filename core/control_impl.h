@@ -111,7 +111,9 @@ struct mt_control {
  * group it is split from, or NULL. cancel: its caller's. */
 int mt_control_open(struct mt_group *group, struct mt_control *parent,
                     const struct mt_cancel *cancel, uint64_t deadline_ns, struct mt_error *error);
-/* Goodbye, and free; takes the lock itself. */
+/* Once; takes the lock itself, as close does. */
+void mt_control_goodbye(struct mt_control *control);
+/* Goodbye, and free. */
 void mt_control_close(struct mt_control *control);
 
 /* control.c */

@@ -283,9 +283,9 @@ static void say_goodbye(struct mt_control *control)
     uint64_t until_ns = mt_clock_now_ns() + GOODBYE_NS;
     uint32_t rank = control->group->rank;
     uint8_t bytes[16];
-    control->is_leaving = 1;
-    if (mt_control_failed(control))
+    if (control->is_leaving || mt_control_failed(control))
         return;
+    control->is_leaving = 1;
     uint64_t last = control->record ? mt_record_last_collective(control->record) : 0;
     size_t count = mt_goodbye_encode(last, bytes, sizeof bytes);
     mt_control_flood(control, MT_WIRE_GOODBYE, bytes, (uint32_t)count);
@@ -297,11 +297,19 @@ static void say_goodbye(struct mt_control *control)
         mt_service_wait(until_ns);
 }
 
+void mt_control_goodbye(struct mt_control *control)
+{
+    mt_service_lock();
+    say_goodbye(control);
+    mt_service_unlock();
+}
+
 void mt_control_close(struct mt_control *control)
 {
     mt_family_leave(control);
     mt_service_lock();
     say_goodbye(control);
+    control->is_leaving = 1; /* also where there was nothing to say */
     mt_watch_close(control);
     mt_deadlines_close(control);
     mt_stuck_close(control);

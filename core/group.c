@@ -202,6 +202,12 @@ void mt_group_made(struct mt_group *group)
     mt_family_made(group->control);
 }
 
+void mt_group_goodbye(struct mt_group *group)
+{
+    if (!mt_fork_happened(group->generation))
+        mt_control_goodbye(group->control);
+}
+
 void mt_group_leave(struct mt_group *group)
 {
     if (!group || mt_fork_happened(group->generation))

@@ -71,7 +71,10 @@ int mt_group_join(const struct mt_group_join *join, struct mt_group **group_out,
                   struct mt_error *error);
 /* The communicator is whole: from now on the parent's failure is not its own. */
 void mt_group_made(struct mt_group *group);
-/* Say goodbye on the control links, close them, free. Bounded by about a second. */
+/* Say goodbye on the control links, unless that was done or the group has failed: this rank makes
+ * no call any more. Bounded by half a second. */
+void mt_group_goodbye(struct mt_group *group);
+/* The same, close the links, free. Bounded by about a second. */
 void mt_group_leave(struct mt_group *group);
 
 /* 1 if both ranks are on one node (equal node and boot). */

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <cmocka.h>
 #include <manta/manta.h>
 
+#include "collectives/comm.h"
 #include "core/clock.h"
 #include "tests/support/ranks.h"
 
@@ -319,13 +321,74 @@ static void test_leaves_pollers(void **state)
     }
 }
 
+/* Whoever sees a way to a rank close must know by then that it has left: it said so before, and
+ * they have seen it. */
+static struct manta_transport watched;
+static void (*close_of_it)(void *handle);
+static struct {
+    _Atomic int seen; /* how many ranks have seen the goodbye */
+    _Atomic int at_close;
+} goodbye;
+
+static int await_goodbye(int wanted)
+{
+    uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
+    while (atomic_load(&goodbye.seen) < wanted && mt_clock_now_ns() < until_ns)
+        sched_yield();
+    return atomic_load(&goodbye.seen);
+}
+
+static void close_late(void *handle)
+{
+    atomic_store(&goodbye.at_close, await_goodbye(2));
+    close_of_it(handle);
+}
+
+static int leaves_in_order(struct manta_comm *comm, void *arg)
+{
+    (void)arg;
+    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    int has_left = 0;
+    if (manta_barrier(comm))
+        return rank_fail(comm, "barrier");
+    if (manta_comm_rank(comm) == 2) {
+        watched = *comm->endpoints[0].transport;
+        close_of_it = watched.close;
+        watched.close = close_late;
+        comm->endpoints[0].transport = &watched;
+        return manta_comm_destroy(comm);
+    }
+    while (!has_left && mt_clock_now_ns() < until_ns) {
+        has_left = mt_control_left(comm->control, 2, NULL);
+        sched_yield();
+    }
+    atomic_fetch_add(&goodbye.seen, has_left);
+    return manta_comm_destroy(comm);
+}
+
+static void test_goodbye_before_the_end(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        const struct ranks_options options = {.ranks = 3, .transports = transports[t], .keep = 1};
+        atomic_store(&goodbye.seen, 0);
+        assert_int_equal(ranks_run(&options, leaves_in_order, NULL), 0);
+        assert_int_equal(goodbye.at_close, 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_in_order),       cmocka_unit_test(test_many),
-        cmocka_unit_test(test_abort),          cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_short_wait),     cmocka_unit_test(test_leaves),
-        cmocka_unit_test(test_leaves_pollers), cmocka_unit_test(test_deadline_of_posted),
+        cmocka_unit_test(test_in_order),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_short_wait),
+        cmocka_unit_test(test_leaves),
+        cmocka_unit_test(test_leaves_pollers),
+        cmocka_unit_test(test_deadline_of_posted),
+        cmocka_unit_test(test_goodbye_before_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
