@@ -100,9 +100,10 @@ static void send_to_all(struct mt_control *control, const struct mt_wire_frame *
                         const void *payload, const struct mt_link *but)
 {
     for (uint32_t i = 0; i < control->neighbour_count; i++) {
-        struct mt_link *link = &control->neighbours[i].link;
-        if (link != but)
-            mt_control_send(control, link, frame, payload);
+        struct mt_neighbour *neighbour = &control->neighbours[i];
+        int is_in_vain = frame->type == MT_WIRE_QUERY && mt_control_is_silent(neighbour);
+        if (&neighbour->link != but && !is_in_vain)
+            mt_control_send(control, &neighbour->link, frame, payload);
     }
 }
 

@@ -140,6 +140,9 @@ void mt_family_failed(struct mt_control *control, const struct mt_error *cause);
 
 /* control_links.c */
 void mt_control_set_neighbour(struct mt_control *control, uint32_t index, uint32_t rank);
+/* 1 if the kernel has heard nothing from the other host for longer than its heartbeats allow. What
+ * is sent now would put off the verdict: it counts from the first byte without an answer. */
+int mt_control_is_silent(const struct mt_neighbour *neighbour);
 /* Takes over fd. */
 void mt_control_start_link(struct mt_neighbour *neighbour, int fd);
 

@@ -16,7 +16,8 @@
 
 /* A goodbye is answered at once by ranks that run; a stopped one is not waited for longer. */
 #define GOODBYE_NS (500 * (uint64_t)MT_MS)
-enum { PAYLOAD_MAX = MT_PIECE_MAX + 64, SILENT_SECONDS = 10 };
+/* Heartbeats are a second apart. */
+enum { PAYLOAD_MAX = MT_PIECE_MAX + 64, SILENT_SECONDS = 10, HEARTBEAT_MS_MAX = 2000 };
 
 void mt_control_set_neighbour(struct mt_control *control, uint32_t index, uint32_t rank)
 {
@@ -108,6 +109,15 @@ static void watch_host(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &one, sizeof one);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
+}
+
+int mt_control_is_silent(const struct mt_neighbour *neighbour)
+{
+    struct tcp_info info;
+    socklen_t bytes = sizeof info;
+    return mt_link_is_open(&neighbour->link) &&
+           getsockopt(neighbour->link.source.fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
+           info.tcpi_last_ack_recv > HEARTBEAT_MS_MAX;
 }
 
 void mt_control_start_link(struct mt_neighbour *neighbour, int fd)
