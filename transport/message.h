@@ -30,8 +30,9 @@
  *    its receiver may not have room to offer all that it has posted.
  *  - Matching: (epoch, call, segment, number). Another hash or length, or another hash for the same
  *    call, fails the receive (or the send that an RTR does not fit) with MANTA_EMISMATCH.
- *  - Ids of other epochs are dropped; so are duplicates of what has arrived. (A duplicate may only
- *    be sent after the first was complete at the sender.)
+ *  - Ids of other epochs are refused by send, and dropped where they arrive all the same; so are
+ *    duplicates of what has arrived. (A duplicate may only be sent after the first was complete at
+ *    the sender.)
  *  - Whatever a peer sends is checked; a violation is MANTA_ETRANSPORT for that peer.
  */
 #ifndef MT_TRANSPORT_MESSAGE_H
@@ -86,8 +87,9 @@ struct mt_wire {
      * here on; frame is its DATA frame with part 0. The wire cuts the first `limit` of them into
      * DATA frames with parts of its choice (`bytes` of each: what remains where it begins), hands
      * over as many bytes as it can and says how many: their memory is not needed any more. Until
-     * it has taken them all, it is called for nothing else on this stream. Returns 0 when it has
-     * begun, be it with *accepted_out == 0, or MANTA_EAGAIN: nothing happened. */
+     * it has taken them all, it is called for no other message on this stream; put may be, on
+     * stream 0: so a wire that leaves DATA frames half written has other streams for data. Returns
+     * 0 when it has begun, be it with *accepted_out == 0, or MANTA_EAGAIN: nothing happened. */
     int (*data)(void *wire, uint32_t peer, uint32_t stream, const struct mt_frame *frame,
                 const struct iovec *payload, uint32_t pieces, uint64_t limit,
                 uint64_t *accepted_out);
@@ -137,8 +139,8 @@ void mt_messages_destroy(struct mt_messages *messages);
  * 0, MANTA_EINVAL (no such peer, or this rank itself), MANTA_ENOMEM. */
 int mt_messages_open(struct mt_messages *messages, uint32_t peer);
 
-/* The send and recv ops. The peer is opened if it was not. 0 (see request->status), MANTA_EINVAL,
- * MANTA_ENOTSUP (memory kind), MANTA_ENOMEM, or the code that the peer failed with; a receive from
+/* The send and recv ops. The peer is opened if it was not. 0 (see request->status), MANTA_EINVAL
+ * (also: a send of another epoch), MANTA_ENOTSUP (memory kind), MANTA_ENOMEM, or the code that the peer failed with; a receive from
  * a failed peer still gets what had arrived. Messages up to eager_bytes go out at once if the wire
  * has room, else from mt_messages_writable(). */
 int mt_messages_send(struct mt_messages *messages, const struct manta_transport_message *message,

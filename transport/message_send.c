@@ -328,6 +328,10 @@ int mt_messages_send(struct mt_messages *messages, const struct manta_transport_
         messages->error = peer->sends_failure;
         return peer->sends_failure.code;
     }
+    /* Its credit, or its announcement, would never come back. */
+    if (message->id.epoch != messages->settings.epoch)
+        return mt_messages_error_set(messages, MANTA_EINVAL, message->peer, 0,
+                                     "the message is of another communicator");
     if (send_now(messages, peer, message, request))
         return 0;
     code = mt_work_begin(messages, message, request);

@@ -340,9 +340,6 @@ static int send_op(void *handle, const struct manta_transport_message *message,
 {
     struct mt_shm_endpoint *endpoint = handle;
     begin_connecting(endpoint, message->peer);
-    if (__builtin_expect(message->id.epoch != endpoint->epoch, 0)) /* the rings do not carry it */
-        return mt_shm_fail(endpoint, MANTA_EINVAL, message->peer, 0,
-                           "the message is of another communicator");
     return mt_messages_send(endpoint->messages, message, request);
 }
 

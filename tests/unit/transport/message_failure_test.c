@@ -58,25 +58,57 @@ static void test_mismatches_are_told(void **state)
     }
 }
 
+/* A frame of another epoch that comes all the same is dropped. */
 static void test_other_epochs_are_dropped(void **state)
 {
+    static const uint8_t payload[100] = {1};
     struct pair *pair = pair_create(9, 1000000);
-    struct letter old, current;
+    struct letter current;
     (void)state;
-    letter_init(&old, 4, 1, 0, 100);
-    letter_init(&current, 4, 1, 0, 100);
-    old.id.epoch = PAIR_EPOCH - 1;
-    memset(old.source, 1, 100);
+    letter_init(&current, 4, 1, 0, sizeof(payload));
+    struct mt_frame frame = {
+        .type = MT_FRAME_EAGER, .part = sizeof(payload), .bytes = sizeof(payload)};
+    frame.id = current.id;
+    frame.id.epoch = PAIR_EPOCH - 1;
     assert_int_equal(letter_post(pair, &current, 1), 0);
-    assert_int_equal(letter_post(pair, &old, 0), 0);
+    assert_int_equal(mt_messages_whole(pair->ends[1].messages, 0, &frame, payload), 0);
     pair_pump_all(pair);
     assert_int_equal(current.recv.status, MANTA_INPROGRESS);
     assert_int_equal(letter_post(pair, &current, 0), 0);
     pair_pump_all(pair);
     letter_assert_delivered(&current);
-    letter_free(&old);
     letter_free(&current);
     pair_destroy(pair);
+}
+
+/* Nor are they sent: nobody would give their credit back, and what follows would wait for good. */
+static void test_other_epochs_cost_nothing(void **state)
+{
+    enum { MORE = 2 * (PAIR_WINDOW / MT_MESSAGE_CHUNK + MT_MESSAGE_ANNOUNCED) };
+    static const uint64_t sizes[] = {100, 9000};
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        static struct letter old[MORE];
+        struct pair *pair = pair_create(9, 1000000);
+        struct letter current;
+        for (uint32_t k = 0; k < MORE; k++) {
+            letter_init(&old[k], 4, k, 0, sizes[i]);
+            old[k].id.epoch = PAIR_EPOCH - 1;
+            (void)letter_post(pair, &old[k], 0);
+            pair_pump_all(pair);
+        }
+        letter_init(&current, 5, 0, 0, sizes[i]);
+        assert_int_equal(letter_post(pair, &current, 0), 0);
+        pair_pump_all(pair);
+        assert_int_equal(letter_post(pair, &current, 1), 0);
+        pair_pump_all(pair);
+        letter_assert_delivered(&current);
+        mt_messages_abort(pair->ends[0].messages, MANTA_EABORTED);
+        for (uint32_t k = 0; k < MORE; k++)
+            letter_free(&old[k]);
+        letter_free(&current);
+        pair_destroy(pair);
+    }
 }
 
 /* Abort in the middle of everything: nobody touches a buffer afterwards. */
@@ -334,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_frame_form),
         cmocka_unit_test(test_mismatches_are_told),
         cmocka_unit_test(test_other_epochs_are_dropped),
+        cmocka_unit_test(test_other_epochs_cost_nothing),
         cmocka_unit_test(test_abort_leaves_buffers),
         cmocka_unit_test(test_peer_lost),
         cmocka_unit_test(test_violations),
