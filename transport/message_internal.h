@@ -15,7 +15,11 @@ enum {
      * may still ask about, and as many as were under way then. */
     MT_MESSAGE_SPAN = 192,
     MT_MESSAGE_WRITTEN = MT_MESSAGE_SPAN + MT_MESSAGE_WRITES,
-    MT_MESSAGE_OFFERS = 128 /* offers that are kept of a peer; a message without one goes as DATA */
+    /* Offers that are kept of a peer; a message without one goes as DATA. */
+    MT_MESSAGE_OFFERS = 128,
+    /* Offers that a peer can use: those that it keeps, and those that it writes to. It is given no
+     * more, for a wire has so much room for all peers, and this one may be slow. */
+    MT_MESSAGE_OFFERED = MT_MESSAGE_OFFERS + MT_MESSAGE_WRITES
 };
 
 /* What a posted request is about; lies in its transport_private. */

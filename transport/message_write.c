@@ -207,6 +207,8 @@ int mt_recv_offer(struct mt_messages *messages, struct mt_peer *peer,
                                   .code = MANTA_ENOTSUP};
     if (wire->offer == NULL)
         return 0;
+    if (peer->offered >= MT_MESSAGE_OFFERED) /* it could not keep it */
+        return work->is_direct ? MANTA_EAGAIN : 0;
     work->offer = wire->offer(messages->settings.wire_arg, peer->rank, &place);
     if (work->offer == 0)
         return work->is_direct ? place.code : 0;

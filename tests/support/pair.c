@@ -133,7 +133,7 @@ static int wire_write(void *wire, uint32_t peer, const struct mt_wire_place *pla
         return MANTA_ENOTSUP;
     if (place->is_direct && end->write_code)
         return end->write_code;
-    if (luck == 1 || at == end->pair->places)
+    if (luck == 1 || at == end->pair->places || (end->pair->writes && at >= end->pair->writes))
         return MANTA_EAGAIN;
     struct pair_write *write = &end->writes[at];
     assert_int_equal(place->offer_bytes, 2 * sizeof(at));

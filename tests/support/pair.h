@@ -69,6 +69,7 @@ struct pair {
     uint64_t fragment; /* longest part of DATA */
     int lazy;          /* the wire needs progress to get some frames out */
     uint32_t places;   /* PAIR_PLACES, or what the test says */
+    uint32_t writes;   /* most that are begun at a time; 0: as many as there are places */
     int held;          /* writes that are begun do not move on */
     int lossy;         /* some writes are lost on their way, before or after they have arrived */
 };

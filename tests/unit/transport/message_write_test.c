@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "tests/support/pair.h"
+#include "transport/message_internal.h"
 
 /* `count` letters, of which sends and receives are posted in random order, mixed with arrivals. */
 static void run_random(uint64_t seed, uint32_t count, int lossy, int direct)
@@ -105,13 +106,14 @@ static void test_one_side_far_ahead(void **state)
  * its first writes are under way: those that found no room go when there is some. */
 static void test_more_offers_than_are_kept(void **state)
 {
-    enum { COUNT = 500, BYTES = 9000, STEPS = 20000 };
+    enum { COUNT = 500, BYTES = 9000, STEPS = 20000, WRITES = 8 };
     (void)state;
     for (int lossy = 0; lossy < 2; lossy++) {
         static struct letter letters[COUNT];
         struct pair *pair = pair_create_writing(3, 1000000);
         pair->lossy = lossy;
         pair->places = PAIR_PLACES_MOST;
+        pair->writes = WRITES;
         pair->held = 1;
         for (uint32_t i = 0; i < COUNT; i++) {
             letter_init(&letters[i], i, 0, 0, BYTES);
@@ -129,9 +131,39 @@ static void test_more_offers_than_are_kept(void **state)
             letter_free(&letters[i]);
         }
         if (!lossy) /* each that found no room asks once */
-            assert_true(pair->ends[0].forward_frames[MT_FRAME_AGAIN] < COUNT);
+            assert_in_range(pair->ends[0].forward_frames[MT_FRAME_AGAIN], 1, COUNT);
         pair_destroy(pair);
     }
+}
+
+/* All places are there for all peers: one that begins no more writes takes no more of them than it
+ * keeps offers of. */
+static void test_slow_peer_leaves_places(void **state)
+{
+    enum { COUNT = 500, STEPS = 20000 };
+    static struct letter letters[COUNT];
+    struct pair *pair = pair_create_writing(3, 1000000);
+    (void)state;
+    pair->places = PAIR_PLACES_MOST;
+    pair->held = 1;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        letter_init(&letters[i], i, 0, 0, 9000);
+        letters[i].is_direct = 1;
+        assert_int_equal(letter_post(pair, &letters[i], 1), 0);
+        assert_int_equal(letter_post(pair, &letters[i], 0), 0);
+    }
+    for (int i = 0; i < STEPS; i++)
+        pair_pump_some(pair);
+    assert_in_range(pair->ends[1].places_taken, 1, MT_MESSAGE_OFFERED);
+    pair->held = 0;
+    for (int i = 0; i < 10 * STEPS; i++)
+        pair_pump_some(pair);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        letter_assert_delivered(&letters[i]);
+        letter_free(&letters[i]);
+    }
+    assert_int_equal(pair->ends[1].places_taken, 0);
+    pair_destroy(pair);
 }
 
 /* One end says that its memory may be a device's, the other does not: never is it copied. */
@@ -401,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_writes_are_lost),
         cmocka_unit_test(test_one_side_far_ahead),
         cmocka_unit_test(test_more_offers_than_are_kept),
+        cmocka_unit_test(test_slow_peer_leaves_places),
         cmocka_unit_test(test_only_one_end_is_direct),
         cmocka_unit_test(test_no_way),
         cmocka_unit_test(test_failure_ceases_first),
