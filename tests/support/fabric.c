@@ -344,6 +344,8 @@ static int end_name(fid_t fid, void *address, size_t *bytes)
 static int end_close(struct fid *fid)
 {
     struct end *end = (struct end *)fid;
+    if (stand_in.is_stuck)
+        return -FI_EBUSY;
     if (stand_in.fail_close)
         return -take_error(&stand_in.fail_close);
     end->is_open = 0; /* kept until stand_in_end(): others may still send to it */

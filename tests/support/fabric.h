@@ -41,7 +41,8 @@ struct stand_in {
     int fail_region;           /* error of the next registration */
     int is_backwards;          /* completions come newest first */
     int is_halted;             /* writes do not arrive */
-    int fail_close;            /* of endpoints */
+    int fail_close;            /* of endpoints, once */
+    int is_stuck;              /* endpoints cannot be closed */
     uint32_t refuse_reads;     /* so many reads find no room */
     int fail_read;             /* error of the next read */
 

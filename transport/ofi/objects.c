@@ -157,7 +157,7 @@ int mt_ofi_endpoint_close(struct mt_ofi_endpoint *endpoint)
     return 0;
 }
 
-void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
+int mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
 {
     close_descriptor(&endpoint->epoll_fd);
     close_descriptor(&endpoint->timer_fd);
@@ -168,6 +168,8 @@ void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
     mt_ofi_region_close(&endpoint->flush_region);
     for (uint32_t peer = 0; endpoint->peers != NULL && peer < endpoint->ranks; peer++)
         mt_ofi_region_close(&endpoint->peers[peer].region);
+    if (mt_ofi_endpoint_close(endpoint) != 0) /* regions may have kept it open */
+        return -1;
     if (endpoint->table != NULL)
         fi_close(&endpoint->table->fid);
     if (endpoint->queue != NULL)
@@ -176,10 +178,10 @@ void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
         fi_close(&endpoint->domain->fid);
     if (endpoint->fabric != NULL)
         fi_close(&endpoint->fabric->fid);
-    endpoint->endpoint = NULL;
     endpoint->table = NULL;
     endpoint->queue = NULL;
     endpoint->domain = NULL;
     endpoint->fabric = NULL;
     endpoint->queue_fd = -1;
+    return 0;
 }

@@ -30,8 +30,14 @@ static int query(const struct manta_transport_host *host, struct manta_transport
 static void endpoint_free(struct mt_ofi_endpoint *endpoint)
 {
     const struct manta_transport_host *host = endpoint->host;
-    mt_ofi_objects_close(endpoint);
+    int is_closed = mt_ofi_objects_close(endpoint) == 0;
     mt_messages_destroy(endpoint->messages);
+    if (!is_closed) {
+        host->log(0, "ofi",
+                  "libfabric cannot close an endpoint, and may still write to its memory, which is "
+                  "not given back");
+        return;
+    }
     mt_ofi_peers_free(endpoint);
     mt_ofi_remotes_free(endpoint);
     host->free(endpoint->inboxes);

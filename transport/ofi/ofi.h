@@ -201,8 +201,9 @@ int mt_ofi_objects_open(struct mt_ofi_endpoint *endpoint, char *reason, size_t r
 /* The endpoint alone, after which libfabric touches nobody's memory. 0, or -1: it is still open.
  * What had come and was not taken is lost. Again does nothing. */
 int mt_ofi_endpoint_close(struct mt_ofi_endpoint *endpoint);
-/* After this libfabric touches no memory of the endpoint any more. Again does nothing. */
-void mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint);
+/* 0: libfabric touches no memory of the endpoint any more; -1: the endpoint is still open, so what
+ * libfabric was told of must stay for good. */
+int mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint);
 
 /* region.c */
 /* Memory of the endpoint that libfabric reads or writes, or *region_out = NULL if it need not know

@@ -303,6 +303,57 @@ static void test_abort(void **state)
     }
 }
 
+/* What was to be freed, which the test does itself. */
+static struct {
+    void *memory[64];
+    uint32_t count;
+} freed;
+
+static void note_free(void *memory)
+{
+    assert_in_range(freed.count, 0, sizeof(freed.memory) / sizeof(freed.memory[0]) - 1);
+    freed.memory[freed.count++] = memory;
+}
+
+static int is_freed(const void *memory)
+{
+    uint32_t at = 0;
+    while (at < freed.count && freed.memory[at] != memory)
+        at++;
+    return at < freed.count;
+}
+
+/* An endpoint that cannot be closed may be written to: what libfabric was told of is not freed. */
+static void test_stuck_for_good(void **state)
+{
+    static struct world world; /* from which what is kept is reached */
+    uint8_t bytes[100] = {0};
+    (void)state;
+    for (int is_stuck = 0; is_stuck < 2; is_stuck++) {
+        begin(WRITES);
+        free_instead = note_free;
+        open_world(&world);
+        pass(&world, 1, 10);
+        pass(&world, 2, LONG);
+        stand_in.is_stuck = is_stuck;
+        const struct mt_ofi_endpoint *end = world.ends[1];
+        const struct mt_ofi_peer *peer = &end->peers[0];
+        void *known[] = {end->inboxes, end->inbox_memory, end->offers,
+                         peer->slots,  peer->memory,      peer->writes};
+        for (uint32_t r = 0; r < 2; r++)
+            mt_transport_ofi.close(world.ends[r]);
+        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+            assert_int_equal(is_freed(known[i]), !is_stuck);
+        assert_int_equal(stand_in.regions_open, 0);
+        if (is_stuck)
+            stand_in_send_stranger(1, bytes, sizeof(bytes));
+        stand_in_end();
+        free_instead = NULL;
+        while (freed.count > 0)
+            mt_transport_host()->free(freed.memory[--freed.count]);
+    }
+}
+
 /* Who does not know the key is not heard, whatever it sends or writes. */
 static void test_strangers(void **state)
 {
@@ -369,7 +420,7 @@ int main(void)
         cmocka_unit_test(test_writes),          cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_no_registration), cmocka_unit_test(test_errors_in_words),
         cmocka_unit_test(test_abort),           cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_registered_once),
+        cmocka_unit_test(test_registered_once), cmocka_unit_test(test_stuck_for_good),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
