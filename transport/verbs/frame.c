@@ -138,6 +138,7 @@ static void end_frame(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
     peer->sent[peer->next % MT_VERBS_FRAMES].bytes += bytes;
     endpoint->promised -= peer->next - peer->acked < endpoint->share;
     peer->next++;
+    peer->ring.round_there += peer->next == 0;
     mt_verbs_post_frames(endpoint, peer);
 }
 

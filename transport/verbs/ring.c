@@ -30,9 +30,19 @@ enum {
 struct tail {
     struct mt_verbs_credit credit;
     uint8_t mark, zero[3];
-    _Atomic uint64_t last; /* little endian: bytes of the frame | its number + 1 << 32 */
+    /* Little endian: bytes of the frame | round << 8 | its number + 1 << 32. The round tells how
+     * often numbers had begun again: frames that are too long for a slot, or come while their
+     * receiver sleeps, may leave it as it is for as long as that takes. */
+    _Atomic uint64_t last;
 };
 _Static_assert(sizeof(struct tail) == MT_VERBS_TAIL_BYTES, "a tail has its length");
+_Static_assert(MT_VERBS_RING_SLOT_BYTES - MT_VERBS_TAIL_BYTES <= UINT8_MAX, "its bytes have room");
+
+/* `last` of this frame, but for its bytes. */
+static uint64_t name(uint32_t number, uint32_t round)
+{
+    return (uint64_t)(number + 1) << 32 | (uint32_t)(round << 8);
+}
 
 static uint32_t padded(uint32_t bytes)
 {
@@ -115,7 +125,8 @@ void mt_verbs_ring_fill(struct mt_verbs_peer *peer, const struct mt_verbs_lane *
     tail->credit = mt_verbs_ring_say(peer);
     memset(&tail->mark, 0, 4);
     tail->mark = MARK;
-    atomic_store_explicit(&tail->last, htole64((uint64_t)(number + 1) << 32 | bytes),
+    uint32_t round = peer->ring.round_there - (number > peer->next);
+    atomic_store_explicit(&tail->last, htole64(name(number, round) | bytes),
                           memory_order_relaxed); /* nobody reads it here */
     place->addr = (uint64_t)(uintptr_t)start;
     place->length = all;
@@ -172,6 +183,7 @@ void mt_verbs_ring_hear(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer
                         const struct mt_verbs_credit *credit)
 {
     struct mt_verbs_ring *ring = &peer->ring;
+    ring->round += peer->expected == 0;
     if (ring->slots == NULL || ring->remote == 0)
         return;
     uint16_t taken = (uint16_t)(credit->taken[0] | credit->taken[1] << 8);
@@ -194,8 +206,8 @@ int mt_verbs_ring_take(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
         const struct tail *tail = (const struct tail *)(const void *)(end - sizeof(*tail));
         /* Pairs with the peer's card, which writes it last. */
         uint64_t last = le64toh(atomic_load_explicit(&tail->last, memory_order_acquire));
-        uint32_t bytes = (uint32_t)last;
-        if ((uint32_t)(last >> 32) != peer->expected + 1 || last == 0)
+        uint32_t bytes = (uint8_t)last;
+        if ((last ^ name(peer->expected, peer->ring.round)) > UINT8_MAX || last == 0)
             return moved;
         from_card();
         if (bytes > MT_VERBS_RING_SLOT_BYTES - MT_VERBS_TAIL_BYTES || tail->mark != MARK)

@@ -31,8 +31,9 @@ struct mt_verbs_credit {
 struct mt_verbs_ring {
     uint8_t *slots;  /* that the peer writes, and its line; NULL: none */
     uint64_t remote; /* the address of the same there, which this rank writes; 0: none */
-    uint32_t taken;  /* there: all frames before this one */
-    uint32_t after;  /* all before this one have to be: a lane has died */
+    uint32_t round, round_there; /* how often numbers of frames in, and out, have begun again */
+    uint32_t taken;              /* there: all frames before this one */
+    uint32_t after;              /* all before this one have to be: a lane has died */
     uint8_t polls_there, sleeps_there; /* as its last frame said */
     uint8_t sleeps;                    /* of this rank, that the peer was told of */
     uint8_t calm;                      /* frames that came since, up to a few */

@@ -22,6 +22,7 @@ enum {
     TRIPS = 400,
     MANY = 70000, /* more than 16 bits count */
     WINDOW = 64,
+    LONG = 4000, /* for a ring */
     LINE = MT_VERBS_RING_SLOTS * MT_VERBS_RING_SLOT_BYTES,
     LINE_POLLS = LINE + 4, /* whether the peer polls, in the word at the line's begin */
     TAIL_MARK = 4,
@@ -278,11 +279,66 @@ static void test_left_alone(void **state)
     assert_int_equal(endpoints_run("verbs", 2, leave_alone, NULL), 0);
 }
 
+/* Until each has taken all that the other has sent, and has word of it. */
+static int come_to_rest(struct endpoints_rank *self)
+{
+    static _Atomic uint32_t sent[2];
+    static _Atomic int is_busy[2];
+    const struct mt_verbs_peer *peer = other(self);
+    for (int round = 0; round < 1000; round++) {
+        for (int i = 0; i < 100; i++) {
+            self->transport->drain(self->endpoint);
+            self->transport->progress(self->endpoint);
+        }
+        sent[self->rank] = peer->next;
+        endpoints_barrier(self);
+        is_busy[self->rank] = peer->next != peer->acked || peer->expected != sent[!self->rank];
+        endpoints_barrier(self);
+        if (!is_busy[0] && !is_busy[1])
+            return 0;
+    }
+    return endpoints_fail(self, "there are always frames under way");
+}
+
+static int exchange_long(struct endpoints_rank *self, uint32_t number)
+{
+    static uint8_t out[2][LONG], in[2][LONG];
+    struct manta_transport_request sent, received;
+    memset(out[self->rank], (int)(number + self->rank), LONG);
+    int failed = endpoints_recv(self, !self->rank, 2, number, in[self->rank], LONG, &received) ||
+                 endpoints_send(self, !self->rank, 2, number, out[self->rank], LONG, &sent) ||
+                 spin(self, &received) || spin(self, &sent);
+    for (uint32_t i = 0; i < LONG && !failed; i++)
+        failed = in[self->rank][i] != (uint8_t)(number + !self->rank);
+    return failed ? endpoints_fail(self, "message %u: an old frame was taken for it", number) : 0;
+}
+
+/* As if so many frames had passed that all numbers begin again, and the ring had none of them. */
+static int age(struct endpoints_rank *self)
+{
+    const uint32_t number = UINT32_MAX - 8;
+    int failed = grow_calm(self, 1) || come_to_rest(self);
+    struct mt_verbs_peer *peer = other(self);
+    peer->next = peer->posted = peer->acked = peer->drained = number;
+    peer->expected = peer->ring.taken = peer->ring.after = number;
+    endpoints_barrier(self);
+    for (uint32_t i = 0; i < TRIPS && !failed; i++)
+        failed = exchange_long(self, i);
+    failed = failed || play(self, 3, TRIPS);
+    return endpoints_part(self) || failed;
+}
+
+static void test_age(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", 2, age, NULL), 0);
+}
+
 /* The peer's card writes nonsense where the next frame is expected. */
 static const struct {
     uint8_t mark;
     uint32_t bytes;
-} nonsense[] = {{MARK, 0xffffffff}, {MARK, 241}, {MARK, 240}, {MARK, 0}, {MARK, 39}, {0, 48}};
+} nonsense[] = {{MARK, 0xff}, {MARK, 241}, {MARK, 240}, {MARK, 0}, {MARK, 39}, {0, 48}};
 
 static int read_nonsense(struct endpoints_rank *self)
 {
@@ -326,6 +382,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nap, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_lane_dies, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_left_alone, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_age, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_nonsense, fake_verbs_setup, fake_verbs_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
