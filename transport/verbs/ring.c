@@ -108,7 +108,8 @@ int mt_verbs_ring_fits(struct mt_verbs_peer *peer, uint32_t number, uint32_t byt
         padded(bytes) + MT_VERBS_TAIL_BYTES > MT_VERBS_RING_SLOT_BYTES)
         return 0;
     struct word word = read_line(ring);
-    if (!word.polls && (!ring->polls_there || ring->sleeps_there != word.sleeps))
+    ring->polls_there &= ring->sleeps_there == word.sleeps; /* the count comes around */
+    if (!word.polls && !ring->polls_there)
         return 0;
     if (number - ring->taken >= MT_VERBS_RING_SLOTS)
         taken_there(ring, mt_bytes_get32(word.taken), peer->next);
@@ -162,8 +163,9 @@ static int write_line(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
                                      .sg_list = &place,
                                      .num_sge = 1,
                                      .opcode = IBV_WR_RDMA_WRITE};
-    line->own = (struct word){.polls = credit->polls, .sleeps = credit->sleeps};
-    mt_bytes_put32(line->own.taken, peer->expected);
+    struct word word = {.polls = credit->polls, .sleeps = credit->sleeps};
+    mt_bytes_put32(word.taken, peer->expected);
+    line->own = word; /* at once: a card may still read the last one */
     if (queue->inline_bytes >= place.length)
         work.send_flags |= IBV_SEND_INLINE;
     /* Seldom: its completion would wake who is about to sleep. */

@@ -25,6 +25,7 @@ enum {
     LONG = 4000, /* for a ring */
     LINE = MT_VERBS_RING_SLOTS * MT_VERBS_RING_SLOT_BYTES,
     LINE_POLLS = LINE + 4, /* whether the peer polls, in the word at the line's begin */
+    LINE_SLEEPS,
     TAIL_MARK = 4,
     TAIL_LAST = 8, /* of the 16 bytes at the end of each slot */
     MARK = 'R'
@@ -215,6 +216,35 @@ static void test_sleeper(void **state)
         assert_int_equal(endpoints_run("verbs", 2, wake, &crosses), 0);
 }
 
+/* A peer that has slept so often that the count is again what it was when it said that it polls. */
+static int count_sleeps(struct endpoints_rank *self)
+{
+    int failed = grow_calm(self, 1);
+    endpoints_barrier(self);
+    if (self->rank == 0 && !failed) {
+        struct mt_verbs_peer *peer = other(self);
+        peer->ring.slots[LINE_POLLS] = 0;
+        peer->ring.polls_there = 1;
+        peer->ring.sleeps_there = peer->ring.slots[LINE_SLEEPS];
+        for (uint32_t sleeps = 1; sleeps <= 256 && !failed; sleeps++) {
+            peer->ring.slots[LINE_SLEEPS] = (uint8_t)(peer->ring.sleeps_there + sleeps);
+            failed = mt_verbs_ring_fits(peer, peer->next, 48);
+        }
+        if (failed)
+            failed = endpoints_fail(self, "%u is taken for %u", peer->ring.slots[LINE_SLEEPS],
+                                    peer->ring.sleeps_there);
+    }
+    endpoints_barrier(self);
+    failed = failed || play(self, 2, 20);
+    return endpoints_part(self) || failed;
+}
+
+static void test_many_sleeps(void **state)
+{
+    (void)state;
+    assert_int_equal(endpoints_run("verbs", 2, count_sleeps, NULL), 0);
+}
+
 /* A nap in which nothing came is nothing that happened: who waits counts how long it is quiet. */
 static int nap(struct endpoints_rank *self)
 {
@@ -379,6 +409,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_few, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_one_way, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_sleeper, fake_verbs_setup, fake_verbs_teardown),
+        cmocka_unit_test_setup_teardown(test_many_sleeps, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_nap, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_lane_dies, fake_verbs_setup, fake_verbs_teardown),
         cmocka_unit_test_setup_teardown(test_left_alone, fake_verbs_setup, fake_verbs_teardown),
