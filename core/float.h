@@ -23,7 +23,6 @@
 #include <string.h>
 
 /* The canonical quiet NaN of each format: sign 0, only the top bit of the mantissa set. */
-#define MT_NAN_FLOAT64 UINT64_C(0x7ff8000000000000)
 enum {
     MT_NAN_FLOAT32 = 0x7fc00000,
     MT_NAN_FLOAT16 = 0x7e00,
@@ -38,14 +37,7 @@ enum {
 enum { MT_NARROW_DIVISOR = 4096 };
 
 /* Largest magnitude that is not a NaN, as bits: infinity where there is one. */
-enum {
-    MT_TOP_FLOAT16 = 0x7c00,
-    MT_TOP_BFLOAT16 = 0x7f80,
-    MT_TOP_FLOAT32 = 0x7f800000,
-    MT_TOP_E4M3 = 0x7e,
-    MT_TOP_E5M2 = 0x7c
-};
-#define MT_TOP_FLOAT64 INT64_C(0x7ff0000000000000)
+enum { MT_TOP_FLOAT16 = 0x7c00, MT_TOP_BFLOAT16 = 0x7f80, MT_TOP_E4M3 = 0x7e, MT_TOP_E5M2 = 0x7c };
 
 /* Largest result of a conversion: the 8-bit formats saturate at 448 and 57344, float16 goes to
  * infinity. */

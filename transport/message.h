@@ -140,9 +140,9 @@ void mt_messages_destroy(struct mt_messages *messages);
 int mt_messages_open(struct mt_messages *messages, uint32_t peer);
 
 /* The send and recv ops. The peer is opened if it was not. 0 (see request->status), MANTA_EINVAL
- * (also: a send of another epoch), MANTA_ENOTSUP (memory kind), MANTA_ENOMEM, or the code that the peer failed with; a receive from
- * a failed peer still gets what had arrived. Messages up to eager_bytes go out at once if the wire
- * has room, else from mt_messages_writable(). */
+ * (also: a send of another epoch), MANTA_ENOTSUP (memory kind), MANTA_ENOMEM, or the code that the
+ * peer failed with; a receive from a failed peer still gets what had arrived. Messages up to
+ * eager_bytes go out at once if the wire has room, else from mt_messages_writable(). */
 int mt_messages_send(struct mt_messages *messages, const struct manta_transport_message *message,
                      struct manta_transport_request *request);
 int mt_messages_recv(struct mt_messages *messages, const struct manta_transport_message *message,

@@ -257,8 +257,8 @@ struct manta_transport {
      * buffer->registration is NULL. dmabuf_fd: the memory as a dma-buf from dmabuf_offset on; -1:
      * it is none; it may be closed afterwards. The caller keeps the memory mapped until
      * mem_deregister, which it calls when no message is in it any more. MANTA_ENOTSUP: not memory
-     * of this kind. export: *bytes_out, 1 to blob_bytes. import: *remote_out is good until
-     * close; the blob is to be checked. */
+     * of this kind. export: *bytes_out, 1 to blob_bytes, which is MANTA_TRANSPORT_ADDRESS_MAX or
+     * more. import: *remote_out is good until close; the blob is to be checked. */
     int (*mem_register)(void *endpoint, const struct manta_transport_buffer *buffer, int dmabuf_fd,
                         uint64_t dmabuf_offset, void **registration_out);
     int (*mem_deregister)(void *endpoint, void *registration);
@@ -310,7 +310,8 @@ struct manta_transport {
     /* Optional: hand over what is complete for the caller but still on its way (1: more to do, call
      * again after progress; 0: done), so that close loses nothing. */
     int (*drain)(void *endpoint);
-    /* Nothing of the endpoint is there any more when it returns: no descriptor, thread or memory.
+    /* Nothing of the endpoint is there any more when it returns: no descriptor, thread or memory;
+     * but memory that hardware may still write to, for it cannot be stopped, is never given back.
      * What was under way is dropped as by abort. */
     void (*close)(void *endpoint);
 

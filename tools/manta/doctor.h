@@ -4,6 +4,7 @@
 #define MT_TOOLS_MANTA_DOCTOR_H
 
 enum verdict { DOCTOR_OK, DOCTOR_WARNING, DOCTOR_PROBLEM };
+enum { DOCTOR_REACH_MS = 2000 }; /* for whom a connection is tried to */
 
 /* One line of the report; `what` is the subject, the rest says what was found and what to do. */
 void doctor_say(enum verdict verdict, const char *what, const char *format, ...)

@@ -15,8 +15,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { REACH_MS = 2000 };
-
 /* Connect and wait for the outcome; 0 or an errno. */
 static int connect_within(int fd, const struct sockaddr *address, socklen_t length)
 {
@@ -27,7 +25,7 @@ static int connect_within(int fd, const struct sockaddr *address, socklen_t leng
     struct pollfd wait = {.fd = fd, .events = POLLOUT};
     int error = 0;
     socklen_t error_length = sizeof error;
-    if (poll(&wait, 1, REACH_MS) != 1)
+    if (poll(&wait, 1, DOCTOR_REACH_MS) != 1)
         return ETIMEDOUT;
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_length) != 0)
         return errno;

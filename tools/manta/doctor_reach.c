@@ -19,8 +19,6 @@
 #include "core/wire.h"
 #include "tools/manta/manta.h"
 
-enum { REACH_MS = 2000 };
-
 enum answer {
     KNOWS_SESSION,
     OTHER_SESSION,
@@ -115,7 +113,7 @@ static void pay_visit(const struct mt_address *address, const struct mt_session 
     struct mt_hello hello = {.protocol = MT_WIRE_PROTOCOL, .kind = MT_STREAM_JOIN, .from = 1};
     struct mt_challenge challenge = {0};
     uint8_t said[MT_HELLO_BYTES];
-    uint64_t begin_ns = mt_clock_now_ns(), until_ns = begin_ns + REACH_MS * (uint64_t)MT_MS;
+    uint64_t begin_ns = mt_clock_now_ns(), until_ns = begin_ns + DOCTOR_REACH_MS * (uint64_t)MT_MS;
     int fd;
     memset(visit, 0, sizeof *visit);
     visit->answer = NOT_REACHED;
@@ -150,7 +148,7 @@ static void say_not_reached(enum verdict verdict, const char *address, int faile
                    "%s: no answer within %d s, so packets are lost on the way: let the port "
                    "through the firewalls, or leave that interface out with MANTA_INTERFACE where "
                    "the session is made",
-                   address, REACH_MS / 1000);
+                   address, DOCTOR_REACH_MS / 1000);
     else
         doctor_say(verdict, "reach",
                    "%s: %s; look at this host's routes (ip route get), or leave that interface out "
@@ -196,7 +194,7 @@ static int say_visit(const char *address, const struct visit *visit, int has_ses
         doctor_say(verdict, "reach",
                    "%s: it takes connections and says nothing for %d s: a process that is stopped, "
                    "or not libmanta; look at what runs there",
-                   address, REACH_MS / 1000);
+                   address, DOCTOR_REACH_MS / 1000);
     else
         say_not_reached(verdict, address, visit->failed);
     return 0;

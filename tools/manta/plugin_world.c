@@ -15,7 +15,7 @@
 #include "core/clock.h"
 #include "transport/registry.h"
 
-enum { ARENA_BYTES = 192 << 20, GAP_BYTES = 3, GAP = 0x5c, IDLE_LOOKS = 64 };
+enum { ARENA_BYTES = 192 << 20, GAP_BYTES = 3, GAP = 0x5c };
 
 static _Atomic uint64_t allocations;
 
