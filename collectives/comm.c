@@ -97,6 +97,18 @@ static int copy_text(char *target, size_t room, const char *text, const char *wh
                         room - 1);
 }
 
+/* Those that are known: -1 is not. */
+static int check_numbers(int rank, int ranks, struct mt_error *error)
+{
+    if (ranks != -1 && ranks < 1)
+        return mt_error_set(error, MANTA_EINVAL,
+                            "the size is %d; it must be the number of ranks, at least 1", ranks);
+    if (rank != -1 && ranks != -1 && (rank < 0 || rank >= ranks))
+        return mt_error_set(error, MANTA_EINVAL, "rank %d of %d: rank must be 0 .. size - 1", rank,
+                            ranks);
+    return 0;
+}
+
 /* Rank, size, session and node: from the caller where given, else from the scheduler. */
 static int resolve(const struct manta_config *config, struct mt_scheduler_job *job,
                    struct mt_error *error)
@@ -112,13 +124,10 @@ static int resolve(const struct manta_config *config, struct mt_scheduler_job *j
         if (manta_session_create(job->session, sizeof(job->session)))
             return mt_error_set(error, MANTA_ESYSTEM, "no listener for a communicator of one rank");
     }
-    int rc = mt_scheduler_detect(job, error);
-    if (rc)
-        return rc;
-    if (job->ranks < 1 || job->rank < 0 || job->rank >= job->ranks)
-        return mt_error_set(error, MANTA_EINVAL, "rank %d of %d: rank must be 0 .. size - 1",
-                            job->rank, job->ranks);
-    return 0;
+    int rc = check_numbers(job->rank, job->ranks, error);
+    if (rc == 0)
+        rc = mt_scheduler_detect(job, error);
+    return rc ? rc : check_numbers(job->rank, job->ranks, error);
 }
 
 static _Atomic uint32_t communicators_made; /* by this process */

@@ -102,6 +102,8 @@ def test_creation():
     refused(manta.SchedulerError, "MANTA_RANK|mantarun", manta.Communicator)
     refused(manta.SchedulerError, "^MANTA_SESSION is not set, but the rest is", manta.Communicator, 0, 2)
     refused(manta.SchedulerError, "^MANTA_SIZE and MANTA_SESSION are not set", manta.Communicator, 0)
+    refused(manta.InvalidArgumentError, "^the size is 0; it must be the number of ranks", manta.Communicator, 0, 0)
+    refused(manta.InvalidArgumentError, "^rank 3 of 2: rank must be 0", manta.Communicator, 3, 2)
     session = manta.create_session()
     refused(manta.SchedulerError, "^MANTA_SIZE is not set", manta.Communicator, 0, session=session)
     refused(ValueError, "rank", manta.Communicator, -1, 1, session)
