@@ -150,8 +150,15 @@ def test_a_drawing_that_cannot_be_written():
     assert result.returncode == 1 and "/nowhere/x.svg: No such file" in result.stderr
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--ranks"]])
+def test_ranks_that_do_not_fit(options):
+    result = manta("topo", "--topology", "node:2 size:3", *options)
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr == "manta topo: 3 ranks do not fit: it has room for 2\n"
+
+
 @pytest.mark.parametrize("line, words", [("nod:4", 'word 1, "nod:4"'), ("node:4 core", 'word 2, "core"'), ("", "no word"),
-                                         ("node:2@fast", '"fast" is no rate'), ("node:2 size:3", "3 ranks do not fit"),
+                                         ("node:2@fast", '"fast" is no rate'), ("node:2 size:3", "3 ranks do not fit: it has room for 2"),
                                          (__file__, "must end in .json"),
                                          ("missing.json", "missing.json: No such file or directory; manta topo --json"), ("missing.xml", "missing.xml")])
 def test_wrong_topologies(line, words):

@@ -86,10 +86,10 @@ struct topo_options {
     int json, ranks;
 };
 
-static int fail(const struct mt_error *error)
+static int fail(const struct mt_error *error, int rc)
 {
     fprintf(stderr, "manta topo: %s\n", error->sentence);
-    return EXIT_PROBLEM;
+    return rc == MANTA_EINVAL ? EXIT_USAGE : EXIT_PROBLEM;
 }
 
 static int show(const struct topo_options *options, const struct mt_cluster *cluster)
@@ -97,9 +97,10 @@ static int show(const struct topo_options *options, const struct mt_cluster *clu
     struct mt_topology *topology = NULL;
     struct mt_error error;
     int code = 0;
-    if (options->ranks && mt_cluster_topology(cluster, &topology, &error))
-        return fail(&error);
-    if (options->json && topo_json_write(cluster, topology, stdout)) {
+    int rc = options->ranks || cluster->size ? mt_cluster_topology(cluster, &topology, &error) : 0;
+    if (rc)
+        return fail(&error, rc);
+    if (options->json && topo_json_write(cluster, options->ranks ? topology : NULL, stdout)) {
         fprintf(stderr, "manta topo: no memory\n");
         code = EXIT_PROBLEM;
     }
@@ -107,7 +108,7 @@ static int show(const struct topo_options *options, const struct mt_cluster *clu
         topo_print(cluster);
         if (!options->topology)
             print_usable();
-        if (topology)
+        if (options->ranks)
             topo_print_ranks(topology);
     }
     mt_topology_free(topology);
@@ -144,10 +145,8 @@ int command_topo(int argc, char **argv)
         return command_refuse("topo", argv[optind]);
     int rc = options.topology ? topo_load(options.topology, &cluster, &error)
                               : mt_cluster_of_host(&cluster, &error);
-    if (rc) {
-        fail(&error);
-        return rc == MANTA_EINVAL ? EXIT_USAGE : EXIT_PROBLEM;
-    }
+    if (rc)
+        return fail(&error, rc);
     int code = show(&options, &cluster);
     mt_cluster_close(&cluster);
     return code;
