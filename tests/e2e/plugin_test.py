@@ -241,7 +241,9 @@ def test_refused_files(plugins, tmp_path):
     result = manta("plugin", "check", loose)
     assert result.returncode == 1 and "others may write the plugin" in result.stdout
     result = manta("plugin", "check", "./no/such.so")
-    assert result.returncode == 1 and "./no/such.so: No such file" in result.stderr
+    assert result.returncode == 2 and "./no/such.so: No such file" in result.stderr
+    result = manta("plugin", "check", "nosuch")
+    assert result.returncode == 2 and "neither a file nor a built-in transport, which are: shm, tcp" in result.stderr
     result = run(binary("manta"), "doctor", MANTA_TRANSPORTS=str(loose))
     assert "others may write the plugin" in result.stdout
 

@@ -28,8 +28,9 @@ static const char help[] =
     "  --only TOPIC     of the topics, these only (default: all)\n"
     "  --limit SECONDS  what a topic may take before it counts as hung (default: 60)\n"
     "  --json           print JSON\n"
-    "Exit codes: 0 all is well, 1 a topic failed or a plugin is refused, 2 wrong usage, 77\n"
-    "nothing was checked, for the transport cannot be used here, or lacks all that was asked for.\n"
+    "Exit codes: 0 all is well, 1 a topic failed or a plugin is refused, 2 wrong usage, or\n"
+    "there is no such transport or file, 77 nothing was checked, for the transport cannot be used\n"
+    "here, or lacks all that was asked for.\n"
     "Topics:\n";
 
 const struct check_topic check_topics[] = {
@@ -175,17 +176,35 @@ static void print_sum(const char *target, const struct check_options *options,
                sum->skipped, is_cut ? "; without that topic the others were not tried" : "");
 }
 
-/* A file is loaded by its absolute path. */
+/* A built-in transport by its name; else a file, which is loaded by its absolute path. NULL after a
+ * message. */
+static const char *find_target(const char *asked, char real[PATH_MAX])
+{
+    const struct manta_transport *built_in;
+    for (uint32_t i = 0; (built_in = mt_transport_built_in(i)) != NULL; i++)
+        if (strcmp(asked, built_in->name) == 0)
+            return asked;
+    if (realpath(asked, real) != NULL)
+        return real;
+    if (strchr(asked, '/') != NULL || errno != ENOENT) {
+        fprintf(stderr, "manta plugin: %s: %s\n", asked, strerror(errno));
+        return NULL;
+    }
+    fprintf(stderr,
+            "manta plugin: '%s' is neither a file nor a built-in transport, which are:", asked);
+    for (uint32_t i = 0; (built_in = mt_transport_built_in(i)) != NULL; i++)
+        fprintf(stderr, "%s %s", i > 0 ? "," : "", built_in->name);
+    fputc('\n', stderr);
+    return NULL;
+}
+
 static int run_check(const char *asked, const struct check_options *options)
 {
     struct check_sum sum = {0};
     char real[PATH_MAX];
-    int is_file = strchr(asked, '/') != NULL || access(asked, F_OK) == 0;
-    const char *target = is_file && realpath(asked, real) != NULL ? real : asked;
-    if (is_file && target == asked && *asked != '/') {
-        fprintf(stderr, "manta plugin: %s: %s\n", asked, strerror(errno));
-        return EXIT_PROBLEM;
-    }
+    const char *target = find_target(asked, real);
+    if (target == NULL)
+        return EXIT_USAGE;
     json_t *results = json_array();
     for (uint32_t i = 0; i < check_topic_count; i++) {
         struct check_result result;
