@@ -94,8 +94,10 @@ static int run_all(struct bench *bench)
 {
     int bad = 0;
     if (bench->options.root >= bench->world.ranks) {
-        fprintf(stderr, "%s: --root must be below the number of ranks\n", bench->backend->name);
-        return 1;
+        if (bench->world.rank == 0)
+            fprintf(stderr, "%s: --root must be below the number of ranks, %d\n",
+                    bench->backend->name, bench->world.ranks);
+        return PERF_USAGE;
     }
     if (bench->options.symmetric && bench->backend->allocate == NULL) {
         if (bench->world.rank == 0)

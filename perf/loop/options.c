@@ -12,8 +12,6 @@
 #include "core/config.h"
 #include "core/dtype.h"
 
-enum { USAGE = 2 };
-
 static const char help[] =
     "usage: mantarun -n RANKS %s [options]\n"
     "Time collectives: the iteration's time is the slowest rank's own, all started together, with\n"
@@ -40,20 +38,31 @@ static const char help[] =
     "  --check         compare results with an independent reference, count wrong elements; back-\n"
     "                  to-back calls are then checked and not timed\n"
     "  --json FILE     append one JSON object a line\n"
+    "  -h, --help; -V, --version\n"
     "Bytes and count are those of the call, so allgather and reduce_scatter move RANKS times as\n"
     "much; the bandwidths count all of it. Exit code 1 if a call failed, an element was wrong, or\n"
     "FILE could not be written; 2 for wrong usage.\n";
 
 static const struct option longs[] = {
-    {"coll", required_argument, NULL, 'c'},    {"min", required_argument, NULL, 'm'},
-    {"max", required_argument, NULL, 'M'},     {"factor", required_argument, NULL, 'f'},
-    {"iters", required_argument, NULL, 'i'},   {"warmup", required_argument, NULL, 'w'},
-    {"dtype", required_argument, NULL, 'd'},   {"op", required_argument, NULL, 'o'},
-    {"root", required_argument, NULL, 'r'},    {"in-place", no_argument, NULL, 'p'},
-    {"check", no_argument, NULL, 'k'},         {"json", required_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},          {"cells", required_argument, NULL, 'C'},
-    {"seconds", required_argument, NULL, 's'}, {"back-to-back", no_argument, NULL, 'b'},
-    {"symmetric", no_argument, NULL, 'y'},     {NULL, 0, NULL, 0},
+    {"coll", required_argument, NULL, 'c'},
+    {"min", required_argument, NULL, 'm'},
+    {"max", required_argument, NULL, 'M'},
+    {"factor", required_argument, NULL, 'f'},
+    {"iters", required_argument, NULL, 'i'},
+    {"warmup", required_argument, NULL, 'w'},
+    {"dtype", required_argument, NULL, 'd'},
+    {"op", required_argument, NULL, 'o'},
+    {"root", required_argument, NULL, 'r'},
+    {"in-place", no_argument, NULL, 'p'},
+    {"check", no_argument, NULL, 'k'},
+    {"json", required_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {"cells", required_argument, NULL, 'C'},
+    {"seconds", required_argument, NULL, 's'},
+    {"back-to-back", no_argument, NULL, 'b'},
+    {"symmetric", no_argument, NULL, 'y'},
+    {"version", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
 };
 
 /* What --min, --max and --factor say. */
@@ -65,7 +74,7 @@ struct range {
 static void refuse(const char *program, const char *what)
 {
     fprintf(stderr, "%s: %s, not '%s'; see %s --help\n", program, what, optarg, program);
-    exit(USAGE);
+    exit(PERF_USAGE);
 }
 
 static uint64_t parse_size(const char *program, const char *what)
@@ -167,8 +176,13 @@ static void apply_flag(struct perf_options *options, const char *program, int op
     case 'h':
         printf(help, program);
         exit(0);
+    case 'V':
+        printf("%s %d.%d.%d\n", program, MANTA_VERSION_MAJOR, MANTA_VERSION_MINOR,
+               MANTA_VERSION_PATCH);
+        exit(0);
     default:
-        exit(USAGE); /* getopt has said what is wrong */
+        fprintf(stderr, "See %s --help\n", program); /* getopt has said what is wrong */
+        exit(PERF_USAGE);
     }
 }
 
@@ -233,7 +247,7 @@ void perf_options_parse(struct perf_options *options, const char *program, int a
                                      .bound_ns = 2 * MT_SECOND,
                                      .dtype = MANTA_FLOAT32,
                                      .op = MANTA_SUM};
-    while ((option = getopt_long(argc, argv, "h", longs, NULL)) != -1)
+    while ((option = getopt_long(argc, argv, "hV", longs, NULL)) != -1)
         apply(options, &range, program, option);
     const char *wrong = NULL;
     if (argv[optind] != NULL)
@@ -247,5 +261,5 @@ void perf_options_parse(struct perf_options *options, const char *program, int a
     if (wrong == NULL)
         return;
     fprintf(stderr, "%s: %s; see %s --help\n", program, wrong, program);
-    exit(USAGE);
+    exit(PERF_USAGE);
 }

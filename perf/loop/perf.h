@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PERF_COLLECTIVES = 6, PERF_WORKS = 16, PERF_SIZES = 64, PERF_ROTATE = -1 };
+enum { PERF_COLLECTIVES = 6, PERF_WORKS = 16, PERF_SIZES = 64, PERF_ROTATE = -1, PERF_USAGE = 2 };
 
 /* A collective and the sizes to run it with. */
 struct perf_work {
@@ -65,7 +65,7 @@ struct perf_backend {
 void perf_options_parse(struct perf_options *options, const char *program, int argc, char **argv);
 
 /* The whole program but for the backend. Returns the exit code: 1 when a call failed or an element
- * was wrong. */
+ * was wrong, PERF_USAGE for a root that is no rank. */
 __attribute__((visibility("default"))) int perf_main(const struct perf_backend *backend, int argc,
                                                      char **argv);
 

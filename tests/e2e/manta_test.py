@@ -26,7 +26,14 @@ def test_help_of_all():
             assert "nonsense" in result.stderr and f"See manta {command} --help" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing"], ["explain"], ["explain", "--coll", "allreduce"], ["plan", "-n", 4],
+def test_help_and_version_are_commands():
+    assert manta("help").stdout == manta("--help").stdout
+    assert manta("help", "topo").stdout == manta("topo", "--help").stdout
+    assert manta("version").stdout == manta("--version").stdout
+    assert manta("help").returncode == manta("help", "topo").returncode == manta("version").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["help", "nothing"], ["help", "topo", "more"], ["version", "more"], ["explain"], ["explain", "--coll", "allreduce"], ["plan", "-n", 4],
                                        ["explain", "--coll", "x", "-n", 4], ["explain", "--coll", "allreduce", "-n", 0],
                                        ["explain", "--coll", "broadcast", "-n", 4, "--root", 4],
                                        ["explain", "--coll", "allreduce", "-n", 4, "--bytes", "1x"],

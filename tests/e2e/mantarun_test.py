@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from programs import binary, environment, is_alive, mantarun, wait_until
+from programs import binary, environment, is_alive, mantarun, run, wait_until
 
 
 def test_environment():
@@ -105,8 +105,19 @@ def test_timeout():
 
 
 def test_no_such_program():
-    result = mantarun("-n", 2, "/nonexistent/program")
-    assert result.returncode == 127 and "/nonexistent/program" in result.stderr
+    result = mantarun("-n", 9, "/nonexistent/program")
+    assert result.returncode == 127 and result.stderr.count("cannot run '/nonexistent/program': No such file") == 1
+
+
+def test_a_program_that_cannot_be_run(tmp_path):
+    """It is there, so the exit code is another one, as a shell has it."""
+    result = mantarun("-n", 2, tmp_path)
+    assert result.returncode == 126 and f"cannot run '{tmp_path}': Permission denied" in result.stderr
+    script = tmp_path / "script"
+    script.write_text("#!/nonexistent/shell\n")
+    script.chmod(0o755)
+    result = mantarun("-n", 2, script)
+    assert result.returncode == 127 and "No such file or directory: the interpreter that it names" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["true"], ["-n", "0", "true"], ["-n", "x", "true"], ["-n", "2"],
@@ -128,6 +139,13 @@ def test_ways_to_give_the_ranks(arguments):
 def test_help():
     result = mantarun("--help")
     assert result.returncode == 0 and "usage: mantarun" in result.stdout
+
+
+@pytest.mark.parametrize("tool", ["manta", "mantarun", "manta-perf"])
+def test_version(tool):
+    for option in ("--version", "-V"):
+        result = run(binary(tool), option)
+        assert result.returncode == 0 and re.fullmatch(rf"{tool} \d+\.\d+\.\d+\n", result.stdout)
 
 
 def test_binds_to_one_core_each():

@@ -145,6 +145,11 @@ def test_wrong_usage(arguments):
     assert result.returncode == 2 and result.stderr
 
 
+def test_a_root_that_is_no_rank_is_wrong_usage():
+    result = perf(2, "--root", "2")
+    assert result.returncode == 2 and result.stderr.count("below the number of ranks, 2") == 1, result.stderr
+
+
 @pytest.mark.parametrize("name, value", [("SHM_DISTANCE", "nearby"), ("SHM_GROUPS", "3"), ("SHM_GROUPS", "")])
 def test_wrong_value_of_a_transport_ends_it(name, value):
     """Going on without the transport would be slow, and nobody would know why."""

@@ -26,21 +26,15 @@ static const char help[] =
     "      --no-prefix    do not put \"[rank] \" before each line of output\n"
     "      --keep-going   let the others run on when a rank fails\n"
     "  -h, --help         this text\n"
-    "      --version      the version of the library\n\n"
+    "  -V, --version      the version of the library\n\n"
     "Standard input goes to rank 0. SIGINT, SIGTERM and SIGHUP are passed on to all ranks. When a\n"
     "rank fails, the others have two seconds to end by themselves and say why; then they get\n"
     "SIGTERM, and two seconds later SIGKILL, whole process groups. The exit code is that of the\n"
-    "first failure (128 + signal for a signal), 124 after --timeout, 2 for wrong usage, 127 for a\n"
-    "program that cannot be started. What the ranks left running is killed when the job ends.\n";
+    "first failure (128 + signal for a signal), 124 after --timeout, 2 for wrong usage, 126 for a\n"
+    "program that cannot be run, 127 for one that is not there. What the ranks left running is\n"
+    "killed when the job ends.\n";
 
-enum {
-    OPTION_NODES = 256,
-    OPTION_BIND,
-    OPTION_TIMEOUT,
-    OPTION_NO_PREFIX,
-    OPTION_KEEP,
-    OPTION_VERSION
-};
+enum { OPTION_NODES = 256, OPTION_BIND, OPTION_TIMEOUT, OPTION_NO_PREFIX, OPTION_KEEP };
 
 static const struct option longs[] = {
     {"ranks", required_argument, NULL, 'n'},
@@ -50,7 +44,7 @@ static const struct option longs[] = {
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"no-prefix", no_argument, NULL, OPTION_NO_PREFIX},
     {"keep-going", no_argument, NULL, OPTION_KEEP},
-    {"version", no_argument, NULL, OPTION_VERSION},
+    {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -112,7 +106,7 @@ static void apply(struct options *options, int option)
     case OPTION_KEEP:
         options->keep_going = 1;
         break;
-    case OPTION_VERSION:
+    case 'V':
         printf("mantarun %d.%d.%d\n", MANTA_VERSION_MAJOR, MANTA_VERSION_MINOR,
                MANTA_VERSION_PATCH);
         exit(0);
@@ -143,7 +137,7 @@ void options_parse(struct options *options, int argc, char **argv)
     options->sets = calloc((size_t)argc + 1, sizeof *options->sets);
     if (options->sets == NULL)
         usage_error("out of memory", NULL);
-    while ((option = getopt_long(argc, argv, "+n:x:h", longs, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+n:x:hV", longs, NULL)) != -1) {
         take_np(option, argv);
         apply(options, option);
     }

@@ -60,6 +60,17 @@ static void bind_core(int rank)
     sched_setaffinity(0, sizeof one, &one);
 }
 
+/* Exit codes as shells have them. What is wrong with the program itself, rank 0 tells for all. */
+static _Noreturn void fail_to_run(const char *program, int rank, int error)
+{
+    int is_known = error == ENOENT || error == EACCES || error == ENOTDIR || error == ENOEXEC;
+    int is_half = error == ENOENT && strchr(program, '/') != NULL && access(program, F_OK) == 0;
+    if (rank == 0 || !is_known)
+        fprintf(stderr, "mantarun: cannot run '%s': %s%s\n", program, strerror(error),
+                is_half ? ": the interpreter that it names" : "");
+    _exit(error == ENOENT ? 127 : 126);
+}
+
 /* The child becomes the rank. Descriptors above 2 are close-on-exec. */
 static void become_rank(const struct options *options, const char *session, int rank, pid_t parent,
                         const int descriptors[3])
@@ -80,9 +91,7 @@ static void become_rank(const struct options *options, const char *session, int 
     if (options->bind == BIND_CORE)
         bind_core(rank);
     execvp(options->program[0], options->program);
-    int code = errno == ENOENT ? 127 : 126;
-    fprintf(stderr, "mantarun: cannot run %s: %s\n", options->program[0], strerror(errno));
-    _exit(code);
+    fail_to_run(options->program[0], rank, errno);
 }
 
 static void close_pair(const int pair[2])

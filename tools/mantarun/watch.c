@@ -13,7 +13,7 @@
 
 #include "core/clock.h"
 
-enum { STOP_AFTER_S = 2, KILL_AFTER_S = 2 };
+enum { STOP_AFTER_S = 2, KILL_AFTER_S = 2, REPORTS = 4 /* of ranks that end at once */ };
 
 /* To the process groups of all ranks, also of those that ended: they stay unreaped until
  * job_free(), so that their process group ids stay theirs. */
@@ -47,8 +47,8 @@ static void report(const struct job *job, int number, const siginfo_t *info)
                 rank->pid, info->si_status, strsignal(info->si_status));
 }
 
-/* 1 if the rank has ended since the last look. */
-static int has_ended(struct job *job, int number)
+/* 1 if the rank has ended since the last look. *failed: those that failed in this one. */
+static int has_ended(struct job *job, int number, int *failed)
 {
     struct rank *rank = &job->ranks[number];
     siginfo_t info = {0};
@@ -58,7 +58,7 @@ static int has_ended(struct job *job, int number)
     rank->ended = 1;
     rank->status = info.si_code == CLD_EXITED ? info.si_status : EXIT_SIGNAL + info.si_status;
     job->running--;
-    if (rank->status != 0 && !job->stopping && job->stop_ns == 0)
+    if (rank->status != 0 && !job->stopping && job->stop_ns == 0 && (*failed)++ < REPORTS)
         report(job, number, &info);
     return 1;
 }
@@ -67,14 +67,16 @@ static int has_ended(struct job *job, int number)
  */
 static void look_for_ends(struct job *job)
 {
-    int failure = 0;
+    int failure = 0, failed = 0;
     for (int r = 0; r < job->options->ranks; r++) {
-        if (!has_ended(job, r))
+        if (!has_ended(job, r, &failed))
             continue;
         int status = job->ranks[r].status;
         if (failure == 0 || (status > EXIT_SIGNAL && failure < EXIT_SIGNAL))
             failure = status;
     }
+    if (failed > REPORTS)
+        fprintf(stderr, "mantarun: %d more failed at the same time\n", failed - REPORTS);
     if (failure == 0 || job->stopping)
         return;
     if (job->exit_code == 0)
