@@ -145,7 +145,12 @@ $(BINS) $(KERNEL_PERF) $(SOCKET_PERF) $(POINT_PERF): $(INTERNAL)
 	$(if $(V),,@echo 'LINK $@')
 	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(INTERNAL) $(LDLIBS) $(TOOL_LIBS) -lm -o $@
 
-.PHONY: install
+# What `make install` puts there, from PREFIX on.
+INSTALLED := $(wildcard include/manta/*.h include/manta/*.def) \
+             $(addprefix lib/,libmanta.so.$(VERSION) $(SONAME) libmanta.so libmanta.a pkgconfig/manta.pc) \
+             $(patsubst $(BUILD)/%,%,$(BINS))
+
+.PHONY: install uninstall
 install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DESTDIR)
 	install -d $(DESTDIR)$(PREFIX)/include/manta $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/bin
 	install -m 644 include/manta/*.h include/manta/*.def $(DESTDIR)$(PREFIX)/include/manta
@@ -155,6 +160,10 @@ install: all ## install headers, libraries, manta.pc and the tools (PREFIX, DEST
 	install -m 644 $(ARCHIVE) $(DESTDIR)$(PREFIX)/lib
 	sed 's|^prefix=.*|prefix=$(abspath $(PREFIX))|' $(PC) > $(DESTDIR)$(PREFIX)/lib/pkgconfig/manta.pc
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
+# Folders that others may use stay, but for the one that is Manta's own.
+uninstall: ## remove what `make install` put there (PREFIX, DESTDIR as then)
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
+	if [ -d $(DESTDIR)$(PREFIX)/include/manta ]; then rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/include/manta; fi
 
 # ----------------------------------------------------------------- what a fresh machine has to get
 

@@ -21,12 +21,20 @@ def readme_block(language, containing):
     return matching[0]
 
 
+def make(*arguments):
+    subprocess.run(["make", "-C", ROOT, f"BUILD={BUILD}", *arguments], check=True, capture_output=True,
+                   env={k: v for k, v in os.environ.items() if "MAKE" not in k})
+
+
+def files_below(folder):
+    return {os.path.relpath(os.path.join(above, name), folder) for above, _, names in os.walk(folder) for name in names}
+
+
 @pytest.fixture(scope="module", name="installed")
 def fixture_installed(tmp_path_factory):
     """A fresh copy under a prefix of its own, with the program beside it."""
     folder = tmp_path_factory.mktemp("install")
-    subprocess.run(["make", "-C", ROOT, "install", f"BUILD={BUILD}", f"PREFIX={folder}/usr"], check=True,
-                   capture_output=True, env={k: v for k, v in os.environ.items() if "MAKE" not in k})
+    make("install", f"PREFIX={folder}/usr")
     (folder / "sum.c").write_text(readme_block("c", "manta_comm_create"))
     return folder
 
@@ -90,16 +98,31 @@ def test_without_a_job_it_says_what_to_do(installed):
 
 
 def test_installed_files(installed):
-    listed = sorted(os.path.relpath(os.path.join(folder, name), installed / "usr")
-                    for folder, _, names in os.walk(installed / "usr") for name in names)
-    assert [name for name in listed if name.startswith("bin/")] == ["bin/manta", "bin/manta-perf", "bin/mantarun"]
+    listed = files_below(installed / "usr")
+    assert sorted(name for name in listed if name.startswith("bin/")) == ["bin/manta", "bin/manta-perf", "bin/mantarun"]
     assert {"lib/libmanta.so", "lib/libmanta.so.0", "lib/libmanta.a", "lib/pkgconfig/manta.pc",
-            "include/manta/manta.h", "include/manta/errors.def"} <= set(listed)
+            "include/manta/manta.h", "include/manta/errors.def"} <= listed
 
 
 def test_destdir(tmp_path):
     """DESTDIR moves the files and leaves the paths inside alone."""
-    subprocess.run(["make", "-C", ROOT, "install", f"BUILD={BUILD}", "PREFIX=/usr", f"DESTDIR={tmp_path}"], check=True,
-                   capture_output=True, env={k: v for k, v in os.environ.items() if "MAKE" not in k})
+    make("install", "PREFIX=/usr", f"DESTDIR={tmp_path}")
     assert "prefix=/usr\n" in (tmp_path / "usr/lib/pkgconfig/manta.pc").read_text()
     assert (tmp_path / "usr/bin/mantarun").exists()
+
+
+@pytest.mark.parametrize("destdir", [False, True])
+def test_uninstall_leaves_what_is_not_ours(tmp_path, destdir):
+    where = ("PREFIX=/opt/manta", f"DESTDIR={tmp_path}") if destdir else (f"PREFIX={tmp_path}/opt/manta",)
+    prefix = tmp_path / "opt/manta"
+    make("install", *where)
+    theirs = {"bin/other", "lib/libother.so", "lib/pkgconfig/other.pc", "include/other.h"}
+    for name in theirs:
+        (prefix / name).write_text("")
+    make("uninstall", *where)
+    assert files_below(prefix) == theirs and not (prefix / "include/manta").exists()
+    make("uninstall", *where)  # nothing is there any more: that is fine
+    make("install", *where)
+    (prefix / "include/manta/mine.h").write_text("")
+    make("uninstall", *where)
+    assert files_below(prefix) == theirs | {"include/manta/mine.h"}
