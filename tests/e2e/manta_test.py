@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The subcommands of manta."""
 
+import os
+import pty
 import re
 import socket
+import subprocess
 
 import pytest
 
-from programs import ROOT, manta
+from programs import ROOT, binary, environment, manta
 
 
 def variables():
@@ -233,3 +236,31 @@ def test_session_needs_an_address_and_a_port_of_its_own():
         port = server.getsockname()[1]
         result = manta("session", "--host", "127.0.0.1", "--port", port)
     assert result.returncode == 1 and f"port {port} is taken; name another one" in result.stderr
+
+
+LONG = ["plan", "--coll", "allreduce", "--algorithm", "ring", "-n", "1900"]  # many seconds, of which few are waited for
+
+
+def test_what_takes_long_is_told():
+    with subprocess.Popen([binary("manta"), *LONG], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                          env=environment()) as process:
+        assert process.stderr.readline() in [f"manta plan: ring {doing}; this takes a while\n"
+                                             for doing in ("is compiled", "is proved for 1900 ranks")]
+        process.kill()
+
+
+def test_a_terminal_sees_progress():
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([binary("manta"), *LONG], stdout=subprocess.DEVNULL, stderr=theirs,
+                          env=environment()) as process:
+        os.close(theirs)
+        seen = b""
+        while not re.search(rb"\rring is (proved for 1900 ranks|compiled) .* \d+ s", seen):
+            seen += os.read(ours, 4096)
+        process.kill()
+    os.close(ours)
+
+
+def test_plans_that_are_too_long():
+    result = manta("plan", "--coll", "allreduce", "--algorithm", "ring", "-n", 20000)
+    assert result.returncode == 1 and "try fewer ranks" in result.stderr

@@ -10,6 +10,9 @@
  * automake, too, takes for a test that was skipped. */
 enum { EXIT_PROBLEM = 1, EXIT_USAGE = 2, EXIT_UNCHECKED = 77 };
 
+/* Plans of more steps in all would need more than some 4 GB. */
+enum { PLAN_STEPS_MOST = 30000000 };
+
 /* argv[0] is "manta" and the subcommand, for messages. Each returns the exit code. */
 int command_info(int argc, char **argv);
 int command_explain(int argc, char **argv);

@@ -12,6 +12,7 @@
 #include "core/dtype.h"
 #include "plan/print.h"
 #include "plan/verify.h"
+#include "tools/manta/progress.h"
 
 static const char help[] =
     "usage: manta plan --coll NAME --algorithm NAME -n RANKS [options]\n"
@@ -47,6 +48,23 @@ static struct mt_topology *find_topology(const struct call_options *options)
     return topology;
 }
 
+/* All plans together, as long as the first: 0, or a sentence. */
+static int check_length(const struct mt_algorithm *algorithm, const struct mt_plan_request *request,
+                        struct mt_error *error)
+{
+    struct manta_plan *first;
+    int rc = mt_plan_compile(algorithm, request, &first, error);
+    if (rc != 0)
+        return rc;
+    uint64_t steps = (uint64_t)first->step_count * request->ranks;
+    mt_plan_free(first);
+    if (steps <= PLAN_STEPS_MOST || request->collective >= MANTA_SEND)
+        return 0;
+    return mt_error_set(error, MANTA_EINVAL,
+                        "the plans have %" PRIu64 " million steps; try fewer ranks",
+                        steps / 1000000);
+}
+
 static int compile_all(const struct mt_algorithm *algorithm, const struct call_options *options,
                        struct manta_plan **plans)
 {
@@ -62,17 +80,27 @@ static int compile_all(const struct mt_algorithm *algorithm, const struct call_o
         .topology = topology,
         .fuses = !options->plain,
     };
-    int rc = mt_plan_compile_all(algorithm, &request, plans, &error);
+    progress_begin("manta plan", algorithm->name, "is compiled");
+    int rc = check_length(algorithm, &request, &error);
+    if (rc == 0)
+        rc = mt_plan_compile_all(algorithm, &request, plans, &error);
+    progress_end();
     if (rc != 0)
         fprintf(stderr, "manta plan: %s\n", error.sentence);
     mt_topology_free(topology);
     return rc;
 }
 
-static int verify(const struct call_options *options, struct manta_plan **plans)
+static int verify(const struct call_options *options, const struct mt_algorithm *algorithm,
+                  struct manta_plan **plans)
 {
     struct mt_verify_result result;
-    if (mt_plan_verify((const struct manta_plan *const *)plans, options->ranks, &result) != 0) {
+    char doing[48];
+    snprintf(doing, sizeof doing, "is proved for %u ranks", options->ranks);
+    progress_begin("manta plan", algorithm->name, doing);
+    int rc = mt_plan_verify((const struct manta_plan *const *)plans, options->ranks, &result);
+    progress_end();
+    if (rc != 0) {
         printf("refused by the verifier: %s\n", result.fault);
         return EXIT_PROBLEM;
     }
@@ -93,7 +121,7 @@ static int show(const struct call_options *options, const struct mt_algorithm *a
     printf("%s %s", mt_collective_name(options->collective), algorithm->name);
     printf("%s%s\n", algorithm->source != NULL ? ": " : "",
            algorithm->source != NULL ? algorithm->source : "");
-    int code = verify(options, plans);
+    int code = verify(options, algorithm, plans);
     int pair = options->collective == MANTA_SEND || options->collective == MANTA_RECV;
     for (int r = 0; r < (int)options->ranks; r++) {
         if (plans[r] == NULL || (!pair && options->rank >= 0 && r != options->rank))

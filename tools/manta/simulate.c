@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <manta/manta.h>
 
@@ -14,6 +13,7 @@
 #include "collectives/comm.h"
 #include "core/clock.h"
 #include "plan/print.h"
+#include "tools/manta/progress.h"
 #include "tools/manta/topo.h"
 
 static const char help[] =
@@ -39,15 +39,11 @@ static const char help[] =
     "inputs and results through its memory, or one message between the farthest ranks.\n"
     "Exit code 1 if it cannot be simulated or written, 2 for wrong usage.\n";
 
-/* Plans of more steps than STEPS_MOST in all would need more than some 4 GB. */
-enum { STEPS_MOST = 30000000 };
-
 struct watching {
     struct simulation *simulation;
     struct simulated *one;
     const struct manta_plan *const *plans;
     struct trace *trace;
-    int is_terminal;
 };
 
 static void on_slice(void *arg, const struct mt_simulate_slice *slice)
@@ -77,24 +73,10 @@ static void on_stuck(void *arg, const struct mt_simulate_stuck *stuck)
                          sizeof one->stuck[at].step);
 }
 
-static void show_progress(const struct watching *w, const char *doing, uint64_t done, uint64_t all)
-{
-    enum { WIDTH = 30 };
-    int filled = all ? (int)(done * WIDTH / all) : 0;
-    if (w->is_terminal)
-        fprintf(stderr, "\r%-20s %-11s [%.*s%*s]", w->one->algorithm->name, doing, filled,
-                "##############################", WIDTH - filled, "");
-}
-
 static void on_progress(void *arg, uint64_t steps, uint64_t of_steps)
 {
-    show_progress(arg, "runs", steps, of_steps);
-}
-
-static void clear_progress(const struct watching *w)
-{
-    if (w->is_terminal)
-        fprintf(stderr, "\r%-70s\r", "");
+    const struct watching *w = arg;
+    progress_set(w->one->algorithm->name, "runs", steps, of_steps);
 }
 
 static struct mt_plan_request request_of(const struct simulation *simulation)
@@ -121,7 +103,7 @@ static int compile(const struct watching *w, struct manta_plan **plans)
     }
     uint64_t steps = (uint64_t)first->step_count * ranks;
     mt_plan_free(first);
-    if (steps > STEPS_MOST) {
+    if (steps > PLAN_STEPS_MOST) {
         snprintf(w->one->excluded, sizeof w->one->excluded,
                  "its plans have %" PRIu64 " million steps; try fewer ranks", steps / 1000000);
         return -1;
@@ -137,7 +119,7 @@ static int compile(const struct watching *w, struct manta_plan **plans)
     fitting.unfit = NULL;
     for (request.rank = 0; request.rank < ranks; request.rank++) {
         if (request.rank % 256 == 0)
-            show_progress(w, "is compiled", request.rank, ranks);
+            progress_set(w->one->algorithm->name, "is compiled", request.rank, ranks);
         if (mt_plan_compile(&fitting, &request, &plans[request.rank], &error) == 0)
             continue;
         snprintf(w->one->excluded, sizeof w->one->excluded, "%.150s", error.sentence);
@@ -210,16 +192,15 @@ static int simulate(struct simulation *simulation, struct simulated *one, const 
 {
     uint32_t ranks = simulation->options->ranks;
     struct manta_plan **plans = calloc(ranks, sizeof *plans);
-    struct watching w = {.simulation = simulation,
-                         .one = one,
-                         .plans = (const struct manta_plan *const *)plans,
-                         .is_terminal = isatty(STDERR_FILENO)};
+    struct watching w = {
+        .simulation = simulation, .one = one, .plans = (const struct manta_plan *const *)plans};
     uint64_t begin_ns = mt_clock_now_ns();
     int rc = 0;
     if (plans == NULL) {
         perror("manta simulate");
         return -1;
     }
+    progress_begin("manta simulate", one->algorithm->name, "is compiled");
     if (compile(&w, plans) == 0) {
         if (trace_path != NULL)
             rc = trace_open(trace_path, simulation->topology, w.plans, &w.trace);
@@ -228,7 +209,7 @@ static int simulate(struct simulation *simulation, struct simulated *one, const 
         if (w.trace != NULL && trace_close(w.trace) != 0)
             rc = -1;
     }
-    clear_progress(&w);
+    progress_end();
     mt_plan_free_all(plans, ranks);
     free(plans);
     one->wall_s = (double)(mt_clock_now_ns() - begin_ns) / 1e9;
