@@ -6,10 +6,10 @@
 
 #include <stdint.h>
 
-/* command: "manta plan"; it is kept. progress_end() comes before anything is printed; then there may
- * be another begin. */
+/* command: "manta plan"; it is kept. what: "ring"; doing: "runs". progress_end() comes before
+ * anything is printed; then there may be another begin. */
 void progress_begin(const char *command, const char *what, const char *doing);
-/* what: "ring"; doing: "runs"; so much of all is done, or all is 0: nobody knows how much that is. */
+/* So much of all is done; or all is 0: nobody knows. */
 void progress_set(const char *what, const char *doing, uint64_t done, uint64_t all);
 void progress_end(void);
 
