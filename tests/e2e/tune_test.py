@@ -2,11 +2,12 @@
 """manta tune: what it writes, and what becomes of it."""
 
 import json
+import os
 import re
 
 import pytest
 
-from programs import binary, manta, mantarun
+from programs import binary, manta, mantarun, run
 
 
 def tune(tmp_path, *where):
@@ -78,6 +79,14 @@ def test_explain_measures_every_algorithm(where, words, names):
     times = dict(re.findall(r"^[* ] +(\w+) +[\d.]+ us +([\d.]+) us", result.stdout, re.M))
     assert names <= set(times) and all(float(time) > 0 for time in times.values())
     assert len(re.findall(r"^\* +\w+ +\d", result.stdout, re.M)) == 1 and "measured" in result.stdout
+
+
+def test_explain_tells_when_its_measurements_are_no_good():
+    cpu = str(min(os.sched_getaffinity(0)))
+    result = run("taskset", "-c", cpu, binary("mantarun"), "-n", 2, "--no-prefix", binary("manta"), "explain", "--measure",
+                 "--coll", "barrier")
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall("^Do not trust what was measured: there are more ranks than CPUs", result.stdout, re.M)) == 1
 
 
 def test_explain_measures_what_an_override_leaves():

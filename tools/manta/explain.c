@@ -62,13 +62,13 @@ static void print_head(const struct call_options *options)
     printf("\n\n");
 }
 
-/* measured_ns: [count], or NULL. */
+/* measured: or NULL. */
 static void print_table(const struct mt_select_candidate *candidates, uint32_t count, int chosen,
-                        const uint64_t *measured_ns)
+                        const struct measurement *measured)
 {
     printf("   %-22s %14s", "algorithm", "predicted");
-    printf(measured_ns != NULL ? " %14s   %s\n" : "%s   %s\n",
-           measured_ns != NULL ? "measured" : "", "source");
+    printf(measured != NULL ? " %14s   %s\n" : "%s   %s\n", measured != NULL ? "measured" : "",
+           "source");
     for (uint32_t i = 0; i < count; i++) {
         const struct mt_select_candidate *candidate = &candidates[i];
         const char *source = candidate->algorithm->source;
@@ -76,8 +76,8 @@ static void print_table(const struct mt_select_candidate *candidates, uint32_t c
             continue;
         printf("%s  %-22s %11.2f us", (int)i == chosen ? "*" : " ", candidate->algorithm->name,
                (double)candidate->predicted_ns / 1000);
-        if (measured_ns != NULL)
-            printf(" %11.2f us", (double)measured_ns[i] / 1000);
+        if (measured != NULL)
+            printf(" %11.2f us", (double)measured->ns[i] / 1000);
         printf("   %s\n", source != NULL ? source : "");
     }
     for (uint32_t i = 0; i < count; i++)
@@ -110,7 +110,7 @@ static int is_weighed_twice(const struct mt_select_candidate *candidates, uint32
 }
 
 static int print_verdict(const struct mt_select_candidate *candidates, uint32_t count,
-                         const char *forced, const uint64_t *measured_ns)
+                         const char *forced, const struct measurement *measured)
 {
     int chosen = mt_select_pick(candidates, count, forced);
     if (chosen < 0 && forced != NULL)
@@ -119,7 +119,9 @@ static int print_verdict(const struct mt_select_candidate *candidates, uint32_t 
                forced);
     else if (chosen < 0)
         printf("Nothing can run this call: it would fail with MANTA_EALGORITHM.\n\n");
-    print_table(candidates, count, chosen, measured_ns);
+    print_table(candidates, count, chosen, measured);
+    if (measured != NULL && measured->doubt[0])
+        printf("\nDo not trust what was measured: %s.\n", measured->doubt);
     if (is_weighed_twice(candidates, count))
         printf("\nin the order of how many times slower than the best they are, as predicted or at "
                "1 Gbit/s,\nwhichever is more: nobody knows the network's speed\n");
@@ -166,7 +168,7 @@ static int explain(const struct call_options *options, const struct mt_settings 
 static int explain_running(struct call_options *options)
 {
     struct mt_select_candidate candidates[MT_SELECT_CANDIDATES];
-    uint64_t measured_ns[MT_SELECT_CANDIDATES];
+    struct measurement measured;
     struct manta_comm *comm;
     uint32_t count;
     const char *forced;
@@ -185,13 +187,13 @@ static int explain_running(struct call_options *options)
     int rc = mt_choose_candidates(comm, &arguments, candidates, MT_SELECT_CANDIDATES, &count,
                                   &forced, &error);
     if (rc == 0 && options->measure)
-        rc = measure_candidates(comm, &arguments, candidates, count, measured_ns, &error);
+        rc = measure_candidates(comm, &arguments, candidates, count, &measured, &error);
     if (rc != 0)
         fprintf(stderr, "manta explain: %s\n", error.sentence);
     options->nodes = comm->topology->groups[MT_LEVEL_NODE];
     if (rc == 0 && comm->rank == 0) {
         print_head(options);
-        rc = print_verdict(candidates, count, forced, options->measure ? measured_ns : NULL);
+        rc = print_verdict(candidates, count, forced, options->measure ? &measured : NULL);
     }
     manta_comm_destroy(comm);
     return rc != 0 ? EXIT_PROBLEM : 0;

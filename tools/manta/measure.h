@@ -5,10 +5,14 @@
 
 #include "collectives/comm.h"
 
-/* All ranks call it alike. measured_ns_out: [count], the usual time of the slowest rank, 0 of the
- * excluded. 0, or a code with a sentence. */
+struct measurement {
+    uint64_t ns[MT_SELECT_CANDIDATES]; /* the usual time of the slowest rank; 0 of the excluded */
+    char doubt[192];                   /* why it is not to be trusted, or "" */
+};
+
+/* All ranks call it alike. 0, or a code with a sentence. */
 int measure_candidates(struct manta_comm *comm, const struct mt_arguments *arguments,
                        const struct mt_select_candidate *candidates, uint32_t count,
-                       uint64_t *measured_ns_out, struct mt_error *error);
+                       struct measurement *out, struct mt_error *error);
 
 #endif
