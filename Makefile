@@ -185,6 +185,7 @@ deps-build deps-check deps-bench deps-rdma: deps-%:
 .PHONY: venv
 venv: $(VENV)/.complete ## make the Python environment (requirements.txt)
 $(VENV)/.complete: requirements.txt | deps-build
+	@echo 'PIP  requirements.txt into $(VENV): some gigabytes the first time, which takes minutes'
 	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --disable-pip-version-check --progress-bar off -q -r requirements.txt
 	touch $@

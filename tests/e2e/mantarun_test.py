@@ -130,6 +130,14 @@ def test_wrong_usage(arguments):
     assert result.returncode == 2 and result.stderr and not result.stdout
 
 
+@pytest.mark.parametrize("option", ["-host", "--host", "-hostfile", "--hostfile", "-H"])
+def test_other_hosts_are_not_its_own(option):
+    """Which who comes from MPI has to be told."""
+    result = mantarun("-n", 2, option, "a,b", "true")
+    assert result.returncode == 2 and not result.stdout
+    assert "starts ranks on this host only; for others see manta session --help" in result.stderr
+
+
 @pytest.mark.parametrize("arguments", [["-np", 3], ["-np", "3", "--no-prefix"], ["--np", 3], ["-n3"], ["--ranks=3"]])
 def test_ways_to_give_the_ranks(arguments):
     result = mantarun(*arguments, "sh", "-c", "echo of $MANTA_SIZE")

@@ -216,13 +216,13 @@ static int simulate(struct simulation *simulation, struct simulated *one, const 
     return rc;
 }
 
-/* Results before what has none, the fastest first; who is stuck comes after who is not. */
+/* Results before what has none: where fewer ranks are stuck first, then the fastest. */
 static int is_before(const struct simulated *x, const struct simulated *y)
 {
     if (!x->excluded[0] != !y->excluded[0])
         return !x->excluded[0];
-    if (!x->result.stuck != !y->result.stuck)
-        return !x->result.stuck;
+    if (x->result.stuck != y->result.stuck)
+        return x->result.stuck < y->result.stuck;
     return !x->excluded[0] && x->result.ns < y->result.ns;
 }
 

@@ -171,14 +171,17 @@ static void write_drawing(const struct mt_cluster *cluster, FILE *file)
         ".device{fill:#f6e3ee}"
         "text{font-family:sans-serif;fill:#222}.title{font-size:14px;font-weight:bold}"
         ".detail{font-size:12px}";
-    struct area area = area_of(&cluster->root);
+    const struct mt_box *outermost = &cluster->root;
+    if (outermost->child_count == 1 && outermost->children[0].count == 1)
+        outermost = outermost->children; /* a box around one box tells nothing */
+    struct area area = area_of(outermost);
     area.width += 2 * PADDING;
     area.height += 2 * PADDING;
     fprintf(file,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %u %u\" width=\"%u\" "
             "height=\"%u\">\n<title>Topology</title>\n<style>%s</style>\n",
             area.width, area.height, area.width, area.height, style);
-    write_box(file, &cluster->root, PADDING, PADDING);
+    write_box(file, outermost, PADDING, PADDING);
     fputs("</svg>\n", file);
 }
 

@@ -81,6 +81,24 @@ static void parse_bind(struct options *options, const char *text)
         usage_error("--bind must be none or core, not", text);
 }
 
+/* What the launchers of MPI have; -host begins with what is -h to getopt. */
+static int is_about_hosts(const char *word)
+{
+    return word != NULL && (strncmp(word, "-host", 5) == 0 || strncmp(word, "--host", 6) == 0 ||
+                            strncmp(word, "-H", 2) == 0);
+}
+
+/* words: of the option, and the one behind it. getopt has said what is wrong, but of -host. */
+static void refuse(char *const words[2])
+{
+    if (is_about_hosts(words[0]) || is_about_hosts(words[1]))
+        fputs("mantarun starts ranks on this host only; for others see manta session --help\n",
+              stderr);
+    else
+        fputs("See mantarun --help\n", stderr);
+    exit(EXIT_USAGE);
+}
+
 static void apply(struct options *options, int option)
 {
     switch (option) {
@@ -113,9 +131,6 @@ static void apply(struct options *options, int option)
     case 'h':
         fputs(help, stdout);
         exit(0);
-    default:
-        fputs("See mantarun --help\n", stderr); /* getopt has said what is wrong */
-        exit(EXIT_USAGE);
     }
 }
 
@@ -139,6 +154,8 @@ void options_parse(struct options *options, int argc, char **argv)
         usage_error("out of memory", NULL);
     while ((option = getopt_long(argc, argv, "+n:x:hV", longs, NULL)) != -1) {
         take_np(option, argv);
+        if (option == '?' || (option == 'h' && is_about_hosts(argv[optind])))
+            refuse(argv + optind - 1);
         apply(options, option);
     }
     options->program = argv + optind;
