@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "core/clock.h"
-#include "topology/host.h"
 
 enum { WARM = 2, LEAST = 3, MOST = 200, BOUND_NS = 70 * 1000 * 1000 };
 enum { ROUNDS = 3, SPREAD_PERCENT = 150, WAITED_PERCENT = 5 };
@@ -147,11 +146,8 @@ static uint64_t settle(uint64_t rounds[ROUNDS][MT_SELECT_CANDIDATES], uint32_t c
 static int doubt(struct manta_comm *comm, const struct measured *m, uint64_t spread, char *text,
                  size_t text_bytes)
 {
-    uint64_t ranks_here = 0;
-    for (uint32_t r = 0; r < comm->ranks; r++)
-        ranks_here += comm->nodes[r] == comm->nodes[comm->rank];
     uint64_t seen[] = {m->took_ns > 0 ? m->waited_ns * 100 / m->took_ns : 0,
-                       ranks_here > mt_host()->cpus};
+                       (uint64_t)comm->settings.oversubscribed};
     int rc = manta_allreduce(comm, seen, seen, 2, MANTA_UINT64, MANTA_MAX);
     if (rc != 0)
         return rc;
