@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "topology/host.h"
 
 enum { WARM = 2, LEAST = 3, MOST = 200, BOUND_NS = 70 * 1000 * 1000 };
 enum { ROUNDS = 3, SPREAD_PERCENT = 150, WAITED_PERCENT = 5 };
@@ -147,15 +148,16 @@ static int doubt(struct manta_comm *comm, const struct measured *m, uint64_t spr
                  size_t text_bytes)
 {
     uint64_t seen[] = {m->took_ns > 0 ? m->waited_ns * 100 / m->took_ns : 0,
-                       (uint64_t)comm->settings.oversubscribed};
-    int rc = manta_allreduce(comm, seen, seen, 2, MANTA_UINT64, MANTA_MAX);
+                       (uint64_t)comm->settings.oversubscribed, mt_host()->affinity_cpus};
+    int rc = manta_allreduce(comm, seen, seen, 3, MANTA_UINT64, MANTA_MAX);
     if (rc != 0)
         return rc;
     int is_slowed = seen[0] >= WAITED_PERCENT, is_uneven = spread >= SPREAD_PERCENT;
+    int may_be_bound = !seen[1] && seen[2] > 1;
     char slowed[112] = "", uneven[64] = "";
     if (is_slowed)
         snprintf(slowed, sizeof(slowed), "ranks waited for a CPU up to %d %% of the time%s",
-                 (int)seen[0], seen[1] ? "" : " (does mantarun --bind core help?)");
+                 (int)seen[0], may_be_bound ? " (does mantarun --bind core help?)" : "");
     if (is_uneven)
         snprintf(uneven, sizeof(uneven), "rounds differ by a factor of up to %.1f",
                  (double)spread / 100);
