@@ -8,8 +8,10 @@
 #include "transport/verbs/library.h"
 
 enum {
-    MT_VERBS_RINGS = 64,      /* that a rank polls, at most */
-    MT_VERBS_RING_SLOTS = 32, /* of a ring; a power of two */
+    MT_VERBS_RINGS = 64, /* that a rank polls, at most */
+    /* Of a ring; a power of two. Who only receives says how far it is once in half of them, which
+     * takes it a write. */
+    MT_VERBS_RING_SLOTS = 128,
     MT_VERBS_RING_SLOT_BYTES = 256,
     MT_VERBS_RING_BYTES = MT_VERBS_RING_SLOTS * MT_VERBS_RING_SLOT_BYTES + 64,
     MT_VERBS_TAIL_BYTES = 16 /* behind a frame in a slot */
