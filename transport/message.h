@@ -27,7 +27,8 @@
  *    AGAIN, and the receiver answers with a new RTR, or with HAVE if it did arrive.
  *  - A direct message (MANTA_MESSAGE_DIRECT) is a long one, whatever its bytes, that is written or
  *    not moved at all: this layer never reads or writes its memory. It is announced at once, for
- *    its receiver may not have room to offer all that it has posted.
+ *    its receiver may not have room to offer all that it has posted. One that is asked for when
+ *    there is no room is asked for with a byte instead of an offer: its sender says AGAIN.
  *  - Matching: (epoch, call, segment, number). Another hash or length, or another hash for the same
  *    call, fails the receive (or the send that an RTR does not fit) with MANTA_EMISMATCH.
  *  - Ids of other epochs are refused by send, and dropped where they arrive all the same; so are
@@ -96,10 +97,10 @@ struct mt_wire {
 
     /* All four, or NULL: the wire writes long messages into memory that the receiver offers. */
 
-    /* Receiver: let the peer write into these pieces. Fills offer and offer_bytes, which the RTR
-     * carries (put gets them as its payload), and returns what the wire calls it, not 0; or 0: it
-     * cannot be offered, so DATA will come. The wire keeps it until release; when all has been
-     * written it calls mt_messages_written(). */
+    /* Receiver: let the peer write into these pieces. Fills offer and offer_bytes (2 or more),
+     * which the RTR carries (put gets them as its payload), and returns what the wire calls it, not
+     * 0; or 0: it cannot be offered, so DATA will come. The wire keeps it until release; when all
+     * has been written it calls mt_messages_written(). */
     uint32_t (*offer)(void *wire, uint32_t peer, struct mt_wire_place *place);
     /* The receive has ended, or the RTR did not go out. If it ended for a reason other than its
      * message, cease was called before. */

@@ -19,7 +19,8 @@ enum {
     MT_MESSAGE_OFFERS = 128,
     /* Offers that a peer can use: those that it keeps, and those that it writes to. It is given no
      * more, for a wire has so much room for all peers, and this one may be slow. */
-    MT_MESSAGE_OFFERED = MT_MESSAGE_OFFERS + MT_MESSAGE_WRITES
+    MT_MESSAGE_OFFERED = MT_MESSAGE_OFFERS + MT_MESSAGE_WRITES,
+    MT_OFFER_LATER_BYTES = 1 /* of what is no offer, but says that there is no room for one now */
 };
 
 /* What a posted request is about; lies in its transport_private. */
@@ -42,7 +43,7 @@ struct mt_work {
     uint8_t is_long;  /* goes when it is asked for, and may be written; small ones may be eager */
     uint8_t is_direct; /* is long, and must be written */
     uint8_t devices;   /* bit of each piece that is in memory of a device */
-    uint8_t starved;   /* direct receive: enum mt_starved */
+    uint8_t starved;   /* direct receive: the peer has it, and the wire had no room to offer it */
     uint32_t offer;    /* receive: what the wire calls it; send: 1 + index of the peer's offer */
     int32_t refusal;   /* direct receive: it cannot be offered, and will end with this; or 0 */
     uint32_t write;    /* send: which of the peer's writes it is */
@@ -58,9 +59,6 @@ static inline struct mt_work *mt_work_of(struct manta_transport_request *request
 {
     return (struct mt_work *)(void *)request->transport_private;
 }
-
-/* A direct receive that the wire had no room to offer: the peer may not have it, or has it. */
-enum mt_starved { MT_STARVED_NOT, MT_STARVED_UNASKED, MT_STARVED_ASKED };
 
 struct mt_request_list {
     struct manta_transport_request *first, *last;

@@ -27,7 +27,7 @@ static int put_answer(struct mt_messages *messages, struct mt_peer *peer, uint32
 static void starve(struct mt_messages *messages, struct mt_peer *peer, struct mt_work *work,
                    int code)
 {
-    work->starved = work->counted ? MT_STARVED_UNASKED : MT_STARVED_ASKED;
+    work->starved = 1;
     peer->asking -= work->counted;
     work->counted = 0;
     peer->is_starved = messages->is_starved = 1;
@@ -50,6 +50,11 @@ void mt_recv_ask(struct mt_messages *messages, struct mt_peer *peer,
         peer->asking++;
     }
     int code = work->is_long ? mt_recv_offer(messages, peer, request, &frame, offer) : 0;
+    if (code == MANTA_EAGAIN && work->counted) { /* who has the message says so */
+        offer[0] = 0;
+        frame.part = MT_OFFER_LATER_BYTES;
+        code = 0;
+    }
     if (code != 0) {
         starve(messages, peer, work, code);
     } else if (put_frame(messages, peer, &frame, offer) == 0) {
@@ -77,7 +82,6 @@ void mt_recv_uncount(struct mt_messages *messages, struct mt_peer *peer, struct 
         return;
     work->counted = 0;
     peer->asking--;
-    messages->may_offer = 1; /* one that is starved may count in its place */
     ask_more(messages, peer);
 }
 
@@ -196,22 +200,17 @@ int mt_peer_answer(struct mt_messages *messages, struct mt_peer *peer)
     return moved;
 }
 
-/* Once more: those that the peer has first, for they have room of their own. */
-static int feed(struct mt_messages *messages, struct mt_peer *peer, enum mt_starved which)
+static int feed(struct mt_messages *messages, struct mt_peer *peer)
 {
     int moved = 0, is_full = 0;
     struct manta_transport_request *request = peer->recvs.first;
     for (; request != NULL && !is_full; request = mt_work_of(request)->next) {
         const struct mt_work *work = mt_work_of(request);
-        if (work->starved != which || work->refusal != 0)
+        if (!work->starved || work->refusal != 0)
             continue;
-        is_full = which == MT_STARVED_UNASKED && peer->asking == MT_MESSAGE_ANNOUNCED;
-        if (is_full)
-            peer->is_starved = messages->is_starved = 1;
-        else
-            mt_recv_ask(messages, peer, request, which == MT_STARVED_UNASKED);
-        is_full |= work->starved;
-        moved |= !work->starved;
+        mt_recv_ask(messages, peer, request, 0);
+        is_full = work->starved;
+        moved |= !is_full;
     }
     return moved;
 }
@@ -229,8 +228,7 @@ int mt_peer_feed(struct mt_messages *messages, struct mt_peer *peer)
         }
         request = refusal != 0 ? peer->recvs.first : mt_work_of(request)->next;
     }
-    return feed(messages, peer, MT_STARVED_ASKED) | feed(messages, peer, MT_STARVED_UNASKED) |
-           moved;
+    return feed(messages, peer) | moved;
 }
 
 int mt_peer_have(struct mt_messages *messages, struct mt_peer *peer,

@@ -206,13 +206,14 @@ int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer)
     return moved;
 }
 
-/* It was asked for, by this frame, so it can go. A direct one whose offer there was no room to keep
- * has to be offered again; one without an offer has no way. */
+/* It was asked for, by this frame, so it can go. A direct one that was not offered for want of room,
+ * here or there, has to be offered again; one without an offer has no way. */
 static void send_asked(struct mt_messages *messages, struct mt_peer *peer,
                        struct manta_transport_request *request, uint32_t offer_bytes)
 {
     struct mt_work *work = mt_work_of(request);
-    if (!work->is_direct || work->offer != 0) {
+    int is_direct = work->is_direct || offer_bytes == MT_OFFER_LATER_BYTES; /* at one end */
+    if (!is_direct || work->offer != 0) {
         mt_list_append(work->offer ? &peer->placed : &peer->ready, request);
     } else if (offer_bytes > 0) {
         mt_list_append(&peer->waiting, request);

@@ -7,7 +7,7 @@
 uint32_t mt_offer_keep(struct mt_peer *peer, const uint8_t *offer, uint32_t bytes)
 {
     uint32_t place = peer->kept_free;
-    if (bytes == 0 || place == 0)
+    if (bytes <= MT_OFFER_LATER_BYTES || place == 0)
         return 0;
     struct mt_kept_offer *kept = &peer->kept[place - 1];
     peer->kept_free = kept->next;
