@@ -206,8 +206,8 @@ int mt_peer_push(struct mt_messages *messages, struct mt_peer *peer)
     return moved;
 }
 
-/* It was asked for, by this frame, so it can go. A direct one that was not offered for want of room,
- * here or there, has to be offered again; one without an offer has no way. */
+/* It was asked for, by this frame, so it can go. A direct one that was not offered for want of
+ * room, here or there, has to be offered again; one without an offer has no way. */
 static void send_asked(struct mt_messages *messages, struct mt_peer *peer,
                        struct manta_transport_request *request, uint32_t offer_bytes)
 {
