@@ -26,7 +26,8 @@ static const char help[] =
     "  --bytes SIZE       of one rank's vector: 4, 64k, 1M (default 1M)\n"
     "  -n, --ranks N      ranks of the job (default: as many as the nodes have room for)\n"
     "  --json             for programs\n"
-    "MANTA_SEGMENT counts as in a run. Programs call manta_placement_cost() (manta/scheduler.h).\n";
+    "MANTA_SEGMENT counts as in a run. Programs call manta_placement_cost() (manta/scheduler.h).\n"
+    "Exit code 1 if no candidate can be used, 2 for wrong usage.\n";
 
 enum { CANDIDATES_MOST = 4096, FILE_MOST = 16 << 20 };
 
