@@ -158,8 +158,8 @@ static void comm_free(struct manta_comm *comm)
 {
     mt_feedback_close(comm);
     mt_cache_clear(comm);
-    /* First, so that peers that see a way close know why: what they still send on it, acknowledgements
-     * that were lost for instance, nobody needs. */
+    /* First, so that peers that see a way close know why: what they still send on it, say
+     * acknowledgements that were lost, nobody needs. */
     if (comm->group)
         mt_group_goodbye(comm->group);
     mt_routes_close(comm);
