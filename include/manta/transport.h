@@ -69,8 +69,9 @@ enum { MANTA_BUFFER_FLUSH = 1 };
 struct manta_transport_buffer {
     void *address;
     uint64_t bytes;
-    uint32_t memory;    /* enum manta_memory_kind */
-    uint32_t flags;     /* MANTA_BUFFER_*, of mem_register; else 0 */
+    uint16_t memory;    /* enum manta_memory_kind */
+    uint16_t flags;     /* MANTA_BUFFER_*, of mem_register; else 0 */
+    uint32_t device;    /* which of that kind, as its own library counts them; 0 for the host's */
     void *registration; /* from mem_register of this endpoint, and of memory that holds this; NULL
                          * is legal for host memory only */
 };

@@ -64,7 +64,8 @@ static void refuse_pieces(struct check_rank *self)
 {
     static const struct {
         const char *what;
-        uint32_t pieces, memory;
+        uint32_t pieces;
+        uint16_t memory;
         uint64_t bytes;
     } cases[] = {{"of pieces that have 16 bytes, and says 17", 2, MANTA_MEMORY_HOST, 17},
                  {"of more pieces than MANTA_PLAN_LOCATIONS", MANTA_PLAN_LOCATIONS + 1,
@@ -76,7 +77,8 @@ static void refuse_pieces(struct check_rank *self)
     unsigned char *memory = check_memory(self, sizeof buffers);
     for (uint32_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
         int is_send = i % 2;
-        uint32_t pieces = cases[i / 2].pieces, kind = cases[i / 2].memory;
+        uint32_t pieces = cases[i / 2].pieces;
+        uint16_t kind = cases[i / 2].memory;
         const struct manta_transport_message message = {
             .id = {.call = 900 + i, .epoch = self->epoch},
             .peer = 1 - self->rank,

@@ -156,6 +156,8 @@ static int register_device(struct mt_ofi_endpoint *endpoint,
                   .iov_count = 1,
                   .access = access_of(buffer),
                   .iface = buffer->memory == MANTA_MEMORY_CUDA ? FI_HMEM_CUDA : FI_HMEM_SYSTEM}};
+    if (buffer->memory == MANTA_MEMORY_CUDA)
+        attributes.known.device.cuda = (int)buffer->device;
     if (dmabuf_fd < 0)
         return open_region(endpoint, &attributes, 0, region_out);
     const void *at = &exported;

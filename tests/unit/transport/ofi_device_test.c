@@ -5,8 +5,10 @@
 /* Device memory by the device's own addresses, or by dma-buf; and all that can be refused. */
 static void test_device_memory(void **state)
 {
-    const struct manta_transport_buffer device = {
-        .address = (void *)0x700000000000, .bytes = 1 << 20, .memory = MANTA_MEMORY_CUDA};
+    const struct manta_transport_buffer device = {.address = (void *)0x700000000000,
+                                                  .bytes = 1 << 20,
+                                                  .memory = MANTA_MEMORY_CUDA,
+                                                  .device = 3};
     struct world world;
     void *registration;
     (void)state;
@@ -20,6 +22,7 @@ static void test_device_memory(void **state)
     assert_int_equal(mt_transport_ofi.mem_register(world.ends[0], &device, -1, 0, &registration),
                      0);
     assert_int_equal(stand_in.region.iface, FI_HMEM_CUDA);
+    assert_int_equal(stand_in.region.device.cuda, 3);
     assert_int_equal(stand_in.region_flags, 0);
     assert_int_equal(mt_transport_ofi.mem_deregister(world.ends[0], registration), 0);
     assert_int_equal(stand_in.regions_open, 0);
