@@ -479,12 +479,11 @@ void mt_wait_posted(struct manta_comm *comm, int change);
  * the caller; NULL: none) and on the others go on: in a thread of its own if there are any. */
 void mt_wait_beside(struct manta_comm *self, void (*run)(void *arg), void *arg);
 void mt_registry_add(struct manta_comm *comm);
+void mt_registry_remove(struct manta_comm *comm);
 
 /* stuck.c */
 /* In a wait in which nothing moves: if that has gone on for long, find out on whom it waits, and
  * log it once it is known. */
 void mt_wait_warn(struct manta_request *request, uint64_t now_ns);
-
-void mt_registry_remove(struct manta_comm *comm);
 
 #endif

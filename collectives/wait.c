@@ -306,7 +306,6 @@ static void sleep_until(struct manta_comm *comm, uint64_t idle_ns, uint64_t now_
     uint32_t armed = 0;
     int work = 0;
     uint64_t limit_ms = others ? doze_ms(idle_ns) : SLEEP_MS_MAX;
-    until_ns = mt_notice_until(&comm->stuck, until_ns);
     for (const struct manta_request *request = comm->active; request; request = request->next) {
         if (request->deadline_ns < until_ns)
             until_ns = request->deadline_ns;

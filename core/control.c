@@ -96,12 +96,22 @@ void mt_control_send(struct mt_control *control, struct mt_link *link,
     mt_control_fail_locked(control, &error);
 }
 
+/* A question from which nothing comes is not worth putting off a verdict: see
+ * mt_control_is_silent(). */
+static int only_tells(const struct mt_wire_frame *frame, const void *payload)
+{
+    struct mt_query query;
+    return frame->type == MT_WIRE_QUERY && mt_query_decode(payload, frame->bytes, &query) == 0 &&
+           query.only_tells;
+}
+
 static void send_to_all(struct mt_control *control, const struct mt_wire_frame *frame,
                         const void *payload, const struct mt_link *but)
 {
+    int is_spared = only_tells(frame, payload);
     for (uint32_t i = 0; i < control->neighbour_count; i++) {
         struct mt_neighbour *neighbour = &control->neighbours[i];
-        int is_in_vain = frame->type == MT_WIRE_QUERY && mt_control_is_silent(neighbour);
+        int is_in_vain = is_spared && mt_control_is_silent(neighbour);
         if (&neighbour->link != but && !is_in_vain)
             mt_control_send(control, &neighbour->link, frame, payload);
     }

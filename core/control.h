@@ -50,8 +50,8 @@ enum { MT_WHOM_TEXT = 768 };
 /* `call` has waited long: find out on whom, unless another rank's question has told since from_ns.
  * Never blocks; nothing else comes of it. */
 void mt_control_stuck(struct mt_control *control, const struct mt_call *call, uint64_t from_ns);
-/* 1 once it has been found out for this call: a sentence, which is told once. One relaxed load
- * until then. */
+/* 1 once it has been found out for this call: a sentence, which is told once. What was found out
+ * about another is forgotten. One relaxed load until then. */
 int mt_control_whom(struct mt_control *control, const struct mt_call *call,
                     char text[MT_WHOM_TEXT]);
 

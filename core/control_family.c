@@ -48,12 +48,14 @@ void mt_family_leave(struct mt_control *control)
     mt_service_lock();
     if (control->parent)
         remove_from(&control->parent->children, control);
+    struct mt_control *parent = control->parent;
+    control->parent = NULL;
     while (control->children) {
         struct mt_control *child = control->children;
         control->children = child->sibling;
         child->parent = child->sibling = NULL;
-        if (control->parent)
-            mt_family_enter(child, control->parent);
+        if (parent)
+            mt_family_enter(child, parent);
     }
     mt_service_unlock();
 }

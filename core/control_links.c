@@ -310,6 +310,7 @@ static void say_goodbye(struct mt_control *control)
 void mt_control_goodbye(struct mt_control *control)
 {
     mt_service_lock();
+    mt_family_leave(control); /* what fails from now on is not this rank's to tell */
     say_goodbye(control);
     mt_service_unlock();
 }

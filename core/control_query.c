@@ -134,7 +134,7 @@ void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uin
 {
     struct mt_inquiry *inquiry = &control->inquiry;
     uint32_t ranks = control->group->ranks, rank = control->group->rank;
-    struct mt_query query = {call->sequence, call->collective, call->root};
+    struct mt_query query = {call->sequence, call->collective, call->root, purpose == MT_TELL};
     struct mt_wire_frame frame = {.type = MT_WIRE_QUERY, .origin = rank, .target = target};
     uint8_t bytes[64];
     memset(inquiry->answered, 0, ranks);

@@ -12,15 +12,17 @@
 #include "core/control_impl.h"
 #include "core/control_verdict.h"
 
-/* Between the turns of two ranks: a question goes round in less. All have had theirs in half of
- * what they are patient. */
-#define TURN_NS (5 * (uint64_t)MT_MS)
+/* Between the turns of two ranks: a question goes round in less. If it can be so, all have had
+ * theirs in half of what they are patient. */
+#define TURN_NS_MIN (2 * (uint64_t)MT_MS)
+#define TURN_NS_MAX (5 * (uint64_t)MT_MS)
 #define AGAIN_NS (50 * (uint64_t)MT_MS)
 
 static uint64_t turn_ns(const struct mt_group *group)
 {
-    uint64_t most_ns = group->warn_ns / 2 / group->ranks;
-    return (most_ns < TURN_NS ? most_ns : TURN_NS) * group->rank;
+    uint64_t ns = group->warn_ns / 2 / group->ranks;
+    ns = ns < TURN_NS_MIN ? TURN_NS_MIN : ns > TURN_NS_MAX ? TURN_NS_MAX : ns;
+    return ns * group->rank;
 }
 
 /* All are in one collective, so one question tells about all. Of sends and receives some are
@@ -35,11 +37,23 @@ static int is_told_by_others(const struct mt_stuck *stuck)
     return 1;
 }
 
+/* The call has ended while its rank waited for its turn. */
+static int is_over(const struct mt_control *control, const struct mt_call *call)
+{
+    struct mt_call kept;
+    int is_kept = control->record &&
+                  (mt_call_is_pair(call) ? mt_record_find_pair(control->record, call->collective,
+                                                               call->root, call->sequence, &kept)
+                                         : mt_record_find(control->record, call->sequence, &kept));
+    return is_kept && kept.ended_ns != 0;
+}
+
 static void take_turn(struct mt_service_timer *timer)
 {
     struct mt_control *control = timer->arg;
     struct mt_stuck *stuck = &control->stuck;
-    if (mt_control_failed(control) || control->is_leaving || is_told_by_others(stuck))
+    if (mt_control_failed(control) || control->is_leaving || is_told_by_others(stuck) ||
+        is_over(control, &stuck->call))
         return;
     if (control->inquiry.is_open)
         mt_service_timer_set(timer, mt_clock_now_ns() + AGAIN_NS);
@@ -97,10 +111,10 @@ int mt_control_whom(struct mt_control *control, const struct mt_call *call, char
         return 0;
     mt_service_lock();
     int is_about_it = is_same_call(call, &stuck->told);
-    if (is_about_it) {
+    if (is_about_it)
         memcpy(text, stuck->words, MT_WHOM_TEXT);
-        atomic_store_explicit(&stuck->has_words, 0, memory_order_relaxed);
-    }
+    atomic_store_explicit(&stuck->has_words, 0,
+                          memory_order_relaxed); /* else: of one that is over */
     mt_service_unlock();
     return is_about_it;
 }

@@ -16,7 +16,7 @@
 #include "core/record.h"
 
 enum {
-    MT_WIRE_PROTOCOL = 4, /* raised with every change of these messages */
+    MT_WIRE_PROTOCOL = 5, /* raised with every change of these messages */
     MT_HELLO_BYTES = 96,
     MT_CHALLENGE_BYTES = 72,
     MT_ACCEPTED_BYTES = 8,
@@ -143,7 +143,8 @@ int mt_failure_decode(const uint8_t *bytes, size_t count, struct mt_error *error
 struct mt_query {
     uint64_t sequence;
     uint32_t collective;
-    uint32_t peer; /* send, recv: the rank that asks, else MANTA_PLAN_NONE */
+    uint32_t peer;       /* send, recv: the rank that asks, else MANTA_PLAN_NONE */
+    uint32_t only_tells; /* 1: nobody is judged by the answers */
 };
 size_t mt_query_encode(const struct mt_query *query, uint8_t *bytes, size_t capacity);
 int mt_query_decode(const uint8_t *bytes, size_t count, struct mt_query *query_out);

@@ -255,7 +255,7 @@ def test_a_terminal_sees_progress():
                           env=environment()) as process:
         os.close(theirs)
         seen = b""
-        while not re.search(rb"\rring is (proved for 1900 ranks|compiled) .* \d+ s", seen):
+        while not re.search(rb"\rring is (proved for 1900 ranks( \[.*\])?|compiled) \d+ s", seen):
             seen += os.read(ours, 4096)
         process.kill()
     os.close(ours)

@@ -36,6 +36,9 @@ struct tail {
     _Atomic uint64_t last;
 };
 _Static_assert(sizeof(struct tail) == MT_VERBS_TAIL_BYTES, "a tail has its length");
+_Static_assert(TELL_EVERY <= UINT8_MAX && MT_VERBS_RING_SLOTS <= UINT16_MAX &&
+                   (MT_VERBS_RING_SLOTS & (MT_VERBS_RING_SLOTS - 1)) == 0,
+               "counts of a ring's frames fit their fields, and slots go round with numbers");
 _Static_assert(MT_VERBS_RING_SLOT_BYTES - MT_VERBS_TAIL_BYTES <= UINT8_MAX, "its bytes have room");
 
 /* `last` of this frame, but for its bytes. */

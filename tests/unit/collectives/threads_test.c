@@ -372,6 +372,7 @@ static void test_goodbye_before_the_end(void **state)
     for (int t = 0; t < 2; t++) {
         const struct ranks_options options = {.ranks = 3, .transports = transports[t], .keep = 1};
         atomic_store(&goodbye.seen, 0);
+        atomic_store(&goodbye.at_close, 0);
         assert_int_equal(ranks_run(&options, leaves_in_order, NULL), 0);
         assert_int_equal(goodbye.at_close, 2);
     }

@@ -172,17 +172,17 @@ static void ask_in_turn(struct group_rank *rank)
     meeting_wait(&phase);
     if (rank->rank != speaker) {
         mt_control_stuck(control, &call, begun_ns);
-        rank->result = questions(control) == 0 ? 0 : -100;
+        rank->result |= questions(control) == 0 ? 0 : -100;
     }
     meeting_wait(&phase);
     if (rank->rank == 1) { /* what a send or receive waits for is something else */
         mt_control_stuck(control, &pair, begun_ns);
-        rank->result = questions(control) == 1 ? 0 : -101;
+        rank->result |= questions(control) == 1 ? 0 : -101;
     }
     meeting_wait(&phase);
     if (rank->rank == 0) { /* once more, in the next interval */
         mt_control_stuck(control, &call, mt_clock_now_ns());
-        rank->result = questions(control) == 1 ? 0 : -102;
+        rank->result |= questions(control) == 1 ? 0 : -102;
     }
     meeting_wait(&phase);
 }
@@ -229,6 +229,33 @@ static void few_ask_about_pairs(void **state)
     run(ask_about_pairs);
 }
 
+/* A rank that waits for its turn does not ask about what has ended. */
+static void end_before_the_turn(struct group_rank *rank)
+{
+    struct mt_control *control = rank->group->control;
+    struct mt_record *record = mt_record_create();
+    struct mt_call call = barrier_call(9), pair = call_of(MANTA_RECV, 1, 0);
+    mt_record_end(record, mt_record_begin(record, &call), 0, mt_clock_now_ns());
+    mt_record_end(record, mt_record_begin(record, &pair), 0, mt_clock_now_ns());
+    mt_control_set_record(control, record);
+    meeting_wait(&phase);
+    if (rank->rank == LATE) {
+        mt_control_stuck(control, &call, mt_clock_now_ns());
+        rank->result |= questions(control) == 0 ? 0 : -100;
+        mt_control_stuck(control, &pair, mt_clock_now_ns());
+        rank->result |= questions(control) == 0 ? 0 : -101;
+    }
+    meeting_wait(&phase);
+    mt_control_set_record(control, NULL);
+    mt_record_destroy(record);
+}
+
+static void what_has_ended_is_not_asked_about(void **state)
+{
+    (void)state;
+    run(end_before_the_turn);
+}
+
 /* What was found out about one call is not told of another, nor twice. */
 static void ask_and_go_on(struct group_rank *rank)
 {
@@ -238,11 +265,14 @@ static void ask_and_go_on(struct group_rank *rank)
     meeting_wait(&phase);
     if (rank->rank == 0) {
         mt_control_stuck(control, &call, mt_clock_now_ns());
-        rank->result = questions(control) == 1 && !mt_control_whom(control, &next, text) &&
-                               mt_control_whom(control, &call, text) &&
+        rank->result = questions(control) == 1 && mt_control_whom(control, &call, text) &&
                                !mt_control_whom(control, &call, text)
                            ? 0
                            : -100;
+        mt_control_stuck(control, &call, mt_clock_now_ns());
+        if (questions(control) != 2 || mt_control_whom(control, &next, text) ||
+            atomic_load(&control->stuck.has_words))
+            rank->result = -101;
     }
     meeting_wait(&phase);
     rank->group->warn_ns = 3600 * MT_SECOND; /* leave with a question to come, or under way */
@@ -316,6 +346,7 @@ int main(void)
         cmocka_unit_test(who_waits_itself_is_followed),
         cmocka_unit_test(one_rank_asks_for_all),
         cmocka_unit_test(few_ask_about_pairs),
+        cmocka_unit_test(what_has_ended_is_not_asked_about),
         cmocka_unit_test(it_is_told_once_of_one_call),
         cmocka_unit_test(a_late_rank_is_named_at_creation),
     };

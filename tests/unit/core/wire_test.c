@@ -106,7 +106,7 @@ static int decode_query(const uint8_t *bytes, size_t count)
 
 static size_t encode_query(uint8_t *bytes, size_t capacity)
 {
-    struct mt_query query = {41, MANTA_ALLREDUCE, MANTA_PLAN_NONE};
+    struct mt_query query = {41, MANTA_ALLREDUCE, MANTA_PLAN_NONE, 1};
     return mt_query_encode(&query, bytes, capacity);
 }
 
