@@ -255,6 +255,7 @@ def test_reach_rank_0():
         assert stranger.returncode == 1 and "does not know this session" in stranger.stdout
 
         rank.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, rank.pid, os.WSTOPPED)  # all of its threads
         stopped = manta("doctor", "--host", address)
         assert stopped.returncode == 1 and "says nothing for 2 s: a process that is stopped" in stopped.stdout
 

@@ -16,17 +16,21 @@
 
 /* FREE_MAX: as many as every connection of two ranks can need. ATTEMPTS: with none, a call succeeds
  * only where the service thread has given one back at the last moment. */
-enum { FREE_MAX = 6, ATTEMPTS = 100 };
+enum { FREE_MAX = 6, ATTEMPTS = 100, TAKEN = 1 };
 
 static struct {
     int victim, free;
 } plan;
 
+/* The other rank makes no connection before. */
 static int call_without(struct manta_comm *comm, struct comm_process *self)
 {
-    if (self->rank == plan.victim && descriptors_leave(plan.free))
-        return -100;
-    return comm_process_allreduce(comm, self);
+    int failed = self->rank == plan.victim && descriptors_leave(plan.free);
+    if (self->rank == plan.victim)
+        atomic_store(&self->stage, TAKEN);
+    else
+        comm_process_await(&self->all[plan.victim], TAKEN);
+    return failed ? -100 : comm_process_allreduce(comm, self);
 }
 
 static void judge(const struct comm_process *rank, const char *transports)
