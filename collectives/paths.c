@@ -189,16 +189,21 @@ void mt_paths_announce(const struct manta_comm *comm)
            comm->settings.transports, transports, fused);
 }
 
+/* No rank below this one has others on its node. */
+static int is_first_of_several(const struct manta_comm *comm)
+{
+    for (uint32_t r = 0; r < comm->rank; r++)
+        if (neighbour_of(comm, r) != MANTA_PLAN_NONE)
+            return 0;
+    return 1;
+}
+
 void mt_paths_warn(const struct manta_comm *comm)
 {
     static _Atomic int is_said;
     struct manta_transport_properties properties = {.size = sizeof(properties)};
-    uint32_t speaker = 0, peer = MANTA_PLAN_NONE;
-    if (comm->topology->groups[MT_LEVEL_NODE] == comm->ranks)
-        return;
-    while (speaker < comm->ranks && (peer = neighbour_of(comm, speaker)) == MANTA_PLAN_NONE)
-        speaker++;
-    if (speaker != comm->rank)
+    uint32_t peer = neighbour_of(comm, comm->rank);
+    if (peer == MANTA_PLAN_NONE)
         return;
     const struct manta_transport *used = comm->endpoints[comm->route[peer]].transport;
     uint32_t shm = comm->route[peer] + 1U;
@@ -206,7 +211,7 @@ void mt_paths_warn(const struct manta_comm *comm)
         shm++;
     if (!mt_transport_is_by_network(used) || shm >= comm->endpoint_count ||
         mt_transport_shm.probe(comm->endpoints[shm].handle, peer, &properties) ||
-        atomic_exchange(&is_said, 1))
+        !is_first_of_several(comm) || atomic_exchange(&is_said, 1))
         return;
     mt_log(MT_LOG_WARN, (int)comm->rank,
            "MANTA_TRANSPORTS=%s: %s comes before shm, so ranks of one node use it with each other, "

@@ -171,18 +171,13 @@ static int is_speaker(const struct mt_control *control, const struct mt_gather *
 static void warn_of_missing(struct mt_control *control, const struct mt_gather *gather,
                             const struct mt_notice *notice)
 {
-    double waited_s = (double)(notice->last_ns - notice->since_ns) / 1e9;
-    double timeout_s = (double)control->group->timeout_ns / 1e9;
-    char who[160];
+    char who[160], whom[224];
     if (!is_speaker(control, gather))
         return;
     find_missing(control, gather, who, sizeof who);
-    mt_service_unlock();
-    mt_log(MT_LOG_WARN, (int)control->group->rank,
-           "waiting for %s in the exchange in which the communicator is set up, %.0f s until now "
-           "(MANTA_TIMEOUT is %.0f s); each is stopped, or its host is silent or slow",
-           who, waited_s, timeout_s);
-    mt_service_lock();
+    snprintf(whom, sizeof whom, "%s in the exchange in which the communicator is set up", who);
+    mt_notice_log(control->group->rank, whom, notice->last_ns - notice->since_ns,
+                  control->group->timeout_ns, "each is stopped, or its host is silent or slow");
 }
 
 /* Lock held; it is given up to log. Say on whom we wait, when it is time. 1 if it was. */

@@ -10,7 +10,6 @@
 
 #include "core/clock.h"
 #include "core/control_impl.h"
-#include "core/log.h"
 #include "core/notice.h"
 #include "core/ranks.h"
 
@@ -192,16 +191,13 @@ static uint32_t mark_unlinked(const struct mt_control *control, uint8_t *marked)
 /* Lock held; it is given up to log. */
 static void warn_of_unlinked(struct mt_control *control, const struct mt_notice *notice)
 {
-    char who[160];
+    char who[160], whom[192];
     mark_unlinked(control, control->marked);
     mt_ranks_describe(control->marked, control->group->ranks, who, sizeof who);
-    mt_service_unlock();
-    mt_log(MT_LOG_WARN, (int)control->group->rank,
-           "waiting for the control link to %s, %.0f s until now (MANTA_TIMEOUT is %.0f s); check "
-           "that the ranks' hosts reach each other (manta doctor --host)",
-           who, (double)(notice->last_ns - notice->since_ns) / 1e9,
-           (double)control->group->timeout_ns / 1e9);
-    mt_service_lock();
+    snprintf(whom, sizeof whom, "the control link to %s", who);
+    mt_notice_log(control->group->rank, whom, notice->last_ns - notice->since_ns,
+                  control->group->timeout_ns,
+                  "check that the ranks' hosts reach each other (manta doctor --host)");
 }
 
 /* Lock held. */
@@ -317,9 +313,8 @@ void mt_control_goodbye(struct mt_control *control)
 
 void mt_control_close(struct mt_control *control)
 {
-    mt_family_leave(control);
+    mt_control_goodbye(control);
     mt_service_lock();
-    say_goodbye(control);
     control->is_leaving = 1; /* also where there was nothing to say */
     mt_watch_close(control);
     mt_deadlines_close(control);

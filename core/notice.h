@@ -35,4 +35,9 @@ static inline uint64_t mt_notice_until(const struct mt_notice *notice, uint64_t 
     return notice->due_ns < until_ns ? notice->due_ns : until_ns;
 }
 
+/* Log that a rank waits for somebody, and what may help. Holding the service's lock once; it is
+ * given up meanwhile. */
+void mt_notice_log(uint32_t rank, const char *whom, uint64_t waited_ns, uint64_t timeout_ns,
+                   const char *advice);
+
 #endif

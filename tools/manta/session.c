@@ -10,9 +10,8 @@
 static const char help[] =
     "usage: manta session [--host ADDRESS] [--port PORT]\n"
     "Print a session string: the address where rank 0 will listen, and a secret. Give it to every\n"
-    "rank in MANTA_SESSION, and to nobody else: who knows it may join. The ranks are started by "
-    "you\n"
-    "or by your scheduler, on any hosts, each with MANTA_RANK (0 to size - 1) and MANTA_SIZE, "
+    "rank in MANTA_SESSION, and to nobody else: who knows it may join. The ranks are started by\n"
+    "you or by your scheduler, on any hosts, each with MANTA_RANK (0 to size - 1) and MANTA_SIZE,\n"
     "too.\n"
     "  --host ADDRESS   of the host rank 0 runs on (default: all addresses of this host)\n"
     "  --port PORT      where rank 0 listens (default: one that is free here now)\n"

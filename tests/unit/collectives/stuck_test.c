@@ -57,6 +57,16 @@ static void await_words(const struct comm_process *list, const char *words)
     }
 }
 
+static struct comm_process *start(const char *transport,
+                                  int (*body)(struct manta_comm *comm, struct comm_process *self))
+{
+    return comm_processes_start(&(struct comm_job){.ranks = RANKS,
+                                                   .transports = transport,
+                                                   .log_level = MT_LOG_WARN,
+                                                   .enter = warn_soon,
+                                                   .body = body});
+}
+
 static void end(struct comm_process *list)
 {
     assert_int_equal(comm_processes_wait(list, RANKS), 0);
@@ -82,12 +92,7 @@ static void a_late_rank_is_named(void **state)
 {
     (void)state;
     for (int t = 0; t < 2; t++) {
-        struct comm_process *list =
-            comm_processes_start(&(struct comm_job){.ranks = RANKS,
-                                                    .transports = transports[t],
-                                                    .log_level = MT_LOG_WARN,
-                                                    .enter = warn_soon,
-                                                    .body = come_late});
+        struct comm_process *list = start(transports[t], come_late);
         await_words(list, "rank 2 has not called it and is outside any call (its last call, #1 "
                           "allreduce(100 float64, sum), ended ");
         atomic_store(&list[LATE].stage, GO_ON);
@@ -114,11 +119,7 @@ static int wait_in_slices(struct manta_comm *comm, struct comm_process *self)
 static void a_wait_in_slices_is_one(void **state)
 {
     (void)state;
-    struct comm_process *list = comm_processes_start(&(struct comm_job){.ranks = RANKS,
-                                                                        .transports = "shm",
-                                                                        .log_level = MT_LOG_WARN,
-                                                                        .enter = warn_soon,
-                                                                        .body = wait_in_slices});
+    struct comm_process *list = start("shm", wait_in_slices);
     await_words(list, "rank 2 has not called it and is outside any call (it has made no call yet)");
     atomic_store(&list[LATE].stage, GO_ON);
     end(list);
@@ -140,12 +141,7 @@ static void a_stopped_process_is_named(void **state)
 {
     (void)state;
     for (int t = 0; t < 2; t++) {
-        struct comm_process *list =
-            comm_processes_start(&(struct comm_job){.ranks = RANKS,
-                                                    .transports = transports[t],
-                                                    .log_level = MT_LOG_WARN,
-                                                    .enter = warn_soon,
-                                                    .body = stop});
+        struct comm_process *list = start(transports[t], stop);
         siginfo_t stopped = {0};
         assert_int_equal(waitid(P_PID, (id_t)list[LATE].pid, &stopped, WSTOPPED | WEXITED), 0);
         assert_int_equal(stopped.si_code, CLD_STOPPED);
@@ -172,11 +168,7 @@ static int split_late(struct manta_comm *comm, struct comm_process *self)
 static void a_rank_late_for_a_split_is_named(void **state)
 {
     (void)state;
-    struct comm_process *list = comm_processes_start(&(struct comm_job){.ranks = RANKS,
-                                                                        .transports = "shm",
-                                                                        .log_level = MT_LOG_WARN,
-                                                                        .enter = warn_soon,
-                                                                        .body = split_late});
+    struct comm_process *list = start("shm", split_late);
     await_words(list, "waiting in #1 split(), ");
     await_words(list, "rank 2 has not called it and is outside any call (it has made no call yet)");
     atomic_store(&list[LATE].stage, HERE);

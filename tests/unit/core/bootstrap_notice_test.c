@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -16,46 +15,16 @@
 #include "core/clock.h"
 #include "core/host.h"
 #include "core/listener.h"
-#include "core/log.h"
 #include "core/notice.h"
+#include "tests/support/logged.h"
 
 enum { RANKS = 3, WAIT_S = 20 };
-
-static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    char text[65536];
-} lines = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-
-static void keep_line(void *arg, const char *line)
-{
-    (void)arg;
-    pthread_mutex_lock(&lines.lock);
-    size_t used = strlen(lines.text);
-    snprintf(lines.text + used, sizeof lines.text - used, "%s\n", line);
-    pthread_cond_broadcast(&lines.changed);
-    pthread_mutex_unlock(&lines.lock);
-}
 
 /* Forget what was logged, and wait until a line has all these words. */
 static void expect_line(const char *first, const char *then)
 {
-    struct timespec until;
-    int found = 0, rc = 0;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += WAIT_S;
-    pthread_mutex_lock(&lines.lock);
-    lines.text[0] = '\0';
-    while (!found && rc == 0) {
-        const char *at = strstr(lines.text, first);
-        const char *end = at ? strchr(at, '\n') : NULL;
-        const char *rest = at ? strstr(at, then) : NULL;
-        found = rest && end && rest < end;
-        if (!found)
-            rc = pthread_cond_timedwait(&lines.changed, &lines.lock, &until);
-    }
-    pthread_mutex_unlock(&lines.lock);
-    if (!found)
+    logged_forget();
+    if (logged_await(first, then, WAIT_S))
         fail_msg("no line '%s ... %s' came", first, then);
 }
 
@@ -109,8 +78,7 @@ static void open_world(struct world *world, uint64_t patience_ns)
         mt_host_describe(NULL, &bootstrap->member);
         bootstrap->member.rank = r;
     }
-    mt_log_set_level(MT_LOG_WARN);
-    mt_log_sink(keep_line, NULL);
+    logged_begin();
 }
 
 static void start(struct world *world, uint32_t rank)
@@ -125,7 +93,7 @@ static void close_world(struct world *world)
 {
     for (uint32_t r = 0; r < RANKS; r++)
         pthread_join(world->ranks[r].thread, NULL);
-    mt_log_sink(NULL, NULL);
+    logged_end();
     mt_service_lock();
     mt_door_close(&world->door);
     mt_service_unlock();
@@ -171,12 +139,11 @@ static void patience_comes_first(void **state)
 {
     static struct world world;
     (void)state;
-    lines.text[0] = '\0';
     open_world(&world, 3600 * MT_SECOND);
     for (uint32_t r = 0; r < RANKS; r++)
         start(&world, r);
     close_world(&world);
-    assert_string_equal(lines.text, "");
+    assert_false(logged_anything());
 }
 
 static void intervals_grow(void **state)

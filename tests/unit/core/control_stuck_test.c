@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A call that waits long finds out on whom, one rank for all, and nothing else comes of it. */
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -16,8 +14,8 @@
 
 #include "core/clock.h"
 #include "core/control_impl.h"
-#include "core/log.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/logged.h"
 #include "tests/support/meeting.h"
 
 enum { RANKS = 5, BEHIND = 1, LATE = 2, WAIT_S = 30 };
@@ -285,35 +283,6 @@ static void it_is_told_once_of_one_call(void **state)
     run(ask_and_go_on);
 }
 
-static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    char text[65536];
-} lines = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-
-static void keep_line(void *arg, const char *line)
-{
-    (void)arg;
-    pthread_mutex_lock(&lines.lock);
-    size_t used = strlen(lines.text);
-    snprintf(lines.text + used, sizeof lines.text - used, "%s\n", line);
-    pthread_cond_broadcast(&lines.changed);
-    pthread_mutex_unlock(&lines.lock);
-}
-
-static int await_line(const char *words)
-{
-    struct timespec until;
-    int rc = 0;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += WAIT_S;
-    pthread_mutex_lock(&lines.lock);
-    while (!strstr(lines.text, words) && rc == 0)
-        rc = pthread_cond_timedwait(&lines.changed, &lines.lock, &until);
-    pthread_mutex_unlock(&lines.lock);
-    return rc;
-}
-
 /* One comes to the exchange of a communicator's creation when the others have said that it has
  * not. */
 static void exchange_late(struct group_rank *rank)
@@ -321,8 +290,9 @@ static void exchange_late(struct group_rank *rank)
     struct group_parts parts;
     rank->group->warn_ns = MT_MS;
     if (rank->rank == LATE)
-        rank->result = await_line("manta[0] warn: waiting for rank 2 in the exchange in which the "
-                                  "communicator is set up, ");
+        rank->result = logged_await("manta[0] warn: waiting for rank 2 in the exchange in which "
+                                    "the communicator is set up, ",
+                                    "", WAIT_S);
     int rc = group_rank_exchange(rank, &rank->rank, sizeof rank->rank, WAIT_S * MT_SECOND, &parts);
     rank->result = rank->result ? rank->result : rc;
     for (uint32_t r = 0; rc == 0 && r < RANKS; r++)
@@ -333,10 +303,9 @@ static void exchange_late(struct group_rank *rank)
 static void a_late_rank_is_named_at_creation(void **state)
 {
     (void)state;
-    mt_log_set_level(MT_LOG_WARN);
-    mt_log_sink(keep_line, NULL);
+    logged_begin();
     run(exchange_late);
-    mt_log_sink(NULL, NULL);
+    logged_end();
 }
 
 int main(void)
