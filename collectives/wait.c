@@ -408,9 +408,9 @@ int mt_wait(struct manta_request *request, uint64_t timeout_ns)
         }
         int others = 0;
         uint64_t now_ns = mt_clock_now_ns();
-        moved = (idle_since_ns && help_others(comm, &others)) || moved > 0;
+        int helped = idle_since_ns != 0 && help_others(comm, &others);
         check_deadlines(comm, now_ns);
-        if (moved)
+        if (moved > 0)
             comm->quiet_since_ns = 0;
         else if (comm->quiet_since_ns == 0)
             comm->quiet_since_ns = now_ns;
@@ -421,9 +421,9 @@ int mt_wait(struct manta_request *request, uint64_t timeout_ns)
             idle_since_ns = now_ns;
         if (now_ns - idle_since_ns > longest_idle_ns)
             longest_idle_ns = now_ns - idle_since_ns;
-        if (now_ns - idle_since_ns >= STUCK_NS && !moved)
+        if (now_ns - idle_since_ns >= STUCK_NS)
             mt_wait_warn(request, now_ns);
-        if (!moved && now_ns > idle_since_ns)
+        if (!helped && now_ns > idle_since_ns)
             idle(comm, now_ns - idle_since_ns, now_ns, until_ns, others);
     }
     adapt_spin(comm, longest_idle_ns);

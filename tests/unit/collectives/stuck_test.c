@@ -17,7 +17,7 @@
 #include "core/log.h"
 #include "tests/support/comm_processes.h"
 
-enum { RANKS = 3, LATE = 2, WAIT_S = 30, HERE = 1, GO_ON = 2 };
+enum { RANKS = 3, LATE = 2, WAIT_S = 30, HERE = 1, GO_ON = 2, MESSAGES = 400 };
 
 static const char *const transports[] = {"shm", "tcp"};
 
@@ -39,14 +39,14 @@ static void never_warn(struct comm_process *self)
     setenv("MANTA_WARN", "0", 1);
 }
 
-/* Until a rank has logged a line with these words: whichever speaks for all. */
-static void await_words(const struct comm_process *list, const char *words)
+/* Until one of these ranks has logged a line with these words: whichever speaks for all. */
+static void await_words(const struct comm_process *list, int ranks, const char *words)
 {
     const struct timespec pause = {0, 5000000};
     uint64_t until_ns = mt_clock_now_ns() + WAIT_S * MT_SECOND;
     int found = 0;
     while (!found) {
-        for (int r = 0; r < RANKS; r++) {
+        for (int r = 0; r < ranks; r++) {
             char *log = comm_process_log(&list[r]);
             found |= log && strstr(log, words);
             free(log);
@@ -93,8 +93,9 @@ static void a_late_rank_is_named(void **state)
     (void)state;
     for (int t = 0; t < 2; t++) {
         struct comm_process *list = start(transports[t], come_late);
-        await_words(list, "rank 2 has not called it and is outside any call (its last call, #1 "
-                          "allreduce(100 float64, sum), ended ");
+        await_words(list, RANKS,
+                    "rank 2 has not called it and is outside any call (its last call, #1 "
+                    "allreduce(100 float64, sum), ended ");
         atomic_store(&list[LATE].stage, GO_ON);
         end(list);
         comm_processes_free(list, RANKS);
@@ -120,7 +121,8 @@ static void a_wait_in_slices_is_one(void **state)
 {
     (void)state;
     struct comm_process *list = start("shm", wait_in_slices);
-    await_words(list, "rank 2 has not called it and is outside any call (it has made no call yet)");
+    await_words(list, RANKS,
+                "rank 2 has not called it and is outside any call (it has made no call yet)");
     atomic_store(&list[LATE].stage, GO_ON);
     end(list);
     comm_processes_free(list, RANKS);
@@ -145,7 +147,8 @@ static void a_stopped_process_is_named(void **state)
         siginfo_t stopped = {0};
         assert_int_equal(waitid(P_PID, (id_t)list[LATE].pid, &stopped, WSTOPPED | WEXITED), 0);
         assert_int_equal(stopped.si_code, CLD_STOPPED);
-        await_words(list, "rank 2 does not answer: its process is stopped or its host is silent");
+        await_words(list, RANKS,
+                    "rank 2 does not answer: its process is stopped or its host is silent");
         kill(list[LATE].pid, SIGCONT);
         end(list);
         comm_processes_free(list, RANKS);
@@ -169,10 +172,73 @@ static void a_rank_late_for_a_split_is_named(void **state)
 {
     (void)state;
     struct comm_process *list = start("shm", split_late);
-    await_words(list, "waiting in #1 split(), ");
-    await_words(list, "rank 2 has not called it and is outside any call (it has made no call yet)");
+    await_words(list, RANKS, "waiting in #1 split(), ");
+    await_words(list, RANKS,
+                "rank 2 has not called it and is outside any call (it has made no call yet)");
     atomic_store(&list[LATE].stage, HERE);
-    await_words(list, "warn: communicator 2 of this process: waiting in #1 allreduce(100 float64");
+    await_words(list, RANKS,
+                "warn: communicator 2 of this process: waiting in #1 allreduce(100 float64");
+    atomic_store(&list[LATE].stage, GO_ON);
+    end(list);
+    comm_processes_free(list, RANKS);
+}
+
+/* Until the test has heard of it, the late rank of one communicator sends over another, a message
+ * each 10 ms; 1 if that was not before the last. */
+static int send_meanwhile(struct manta_comm *comm, struct comm_process *self)
+{
+    const struct timespec pause = {0, 10000000};
+    int rc = 0, was_heard = 0;
+    float word = 1;
+    for (int i = 0; rc == 0 && i < MESSAGES; i++) {
+        rc = manta_send(comm, &word, 1, MANTA_FLOAT32, 0);
+        if (atomic_load(&self->stage) != GO_ON)
+            nanosleep(&pause, NULL);
+        else
+            was_heard = 1;
+    }
+    return rc || !was_heard;
+}
+
+static int receive_meanwhile(struct manta_comm *comm, struct manta_comm *busy,
+                             struct comm_process *self)
+{
+    static float words[MESSAGES];
+    static struct manta_request *requests[MESSAGES];
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < MESSAGES; i++)
+        rc = manta_recv_post(busy, &words[i], 1, MANTA_FLOAT32, LATE, &requests[i]);
+    rc = rc ? rc : comm_process_allreduce(comm, self);
+    for (int i = 0; rc == 0 && i < MESSAGES; i++)
+        rc = manta_wait(requests[i], WAIT_S * MT_SECOND);
+    return rc;
+}
+
+static int move_meanwhile(struct manta_comm *comm, struct comm_process *self)
+{
+    struct manta_comm *busy;
+    int late = 0, rc = manta_comm_split(comm, 0, self->rank, &busy);
+    if (rc)
+        return rc;
+    if (self->rank == 0) {
+        rc = receive_meanwhile(comm, busy, self);
+    } else {
+        if (self->rank == LATE)
+            late = send_meanwhile(busy, self);
+        else
+            comm_process_await(self, GO_ON); /* or it would speak for rank 0 */
+        rc = comm_process_allreduce(comm, self);
+    }
+    rc = rc ? rc : manta_comm_destroy(busy);
+    return rc ? rc : late;
+}
+
+static void what_else_moves_is_no_news(void **state)
+{
+    (void)state;
+    struct comm_process *list = start("shm", move_meanwhile);
+    await_words(&list[0], 1, "waiting in #2 allreduce(");
+    atomic_store(&list[1].stage, GO_ON);
     atomic_store(&list[LATE].stage, GO_ON);
     end(list);
     comm_processes_free(list, RANKS);
@@ -207,6 +273,7 @@ int main(void)
         cmocka_unit_test(a_wait_in_slices_is_one),
         cmocka_unit_test(a_stopped_process_is_named),
         cmocka_unit_test(a_rank_late_for_a_split_is_named),
+        cmocka_unit_test(what_else_moves_is_no_news),
         cmocka_unit_test(others_say_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
