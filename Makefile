@@ -269,7 +269,7 @@ rdma-check: deps ## RDMA in an emulated machine: needs qemu, but neither KVM nor
 rdma: override JOBS := 1
 rdma: all tests
 	@+$(MAKE) --no-print-directory deps-rdma || echo "packages are missing: see above"
-	@$(call run,rdma,300,$(RDMA_TESTS))
+	@$(call run,rdma,450,$(RDMA_TESTS))
 
 # The sanitizers run the same programs; a planted bug of each kind proves that they see.
 .PHONY: asan tsan instrumented

@@ -74,3 +74,32 @@ uint32_t mt_cpus_crowd(const struct mt_cpus *const *ranks, uint32_t count, uint6
     uint64_t needed = count * UINT64_C(1000);
     return millicpus == 0 || needed <= millicpus ? 1 : (uint32_t)((needed - 1) / millicpus + 1);
 }
+
+static int has(const struct mt_cpus *cpus, uint32_t cpu)
+{
+    return (int)(cpus->words[cpu / 64] >> cpu % 64 & 1);
+}
+
+/* How many lower CPUs of the set are of the same core. */
+static uint32_t lower_siblings(const struct mt_cpus *cpus, const uint32_t *core_of, uint32_t cpu)
+{
+    uint32_t lower = 0;
+    for (uint32_t other = 0; other < cpu; other++)
+        lower += has(cpus, other) && core_of[other] == core_of[cpu];
+    return lower;
+}
+
+int mt_cpus_turn(const struct mt_cpus *cpus, const uint32_t core_of[MT_CPUS_MOST], uint32_t rank)
+{
+    uint32_t size = size_of(cpus), before = 0;
+    if (size == 0)
+        return -1;
+    for (uint32_t round = 0;; round++) {
+        for (uint32_t cpu = 0; cpu < MT_CPUS_MOST; cpu++) {
+            if (!has(cpus, cpu) || lower_siblings(cpus, core_of, cpu) != round)
+                continue;
+            if (before++ == rank % size)
+                return (int)cpu;
+        }
+    }
+}

@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-enum { MT_CPUS_WORDS = 64 }; /* CPUs from 4,096 on are not looked at */
+/* CPUs from 4,096 on are not looked at. */
+enum { MT_CPUS_WORDS = 64, MT_CPUS_MOST = 64 * MT_CPUS_WORDS };
 
 struct mt_cpus {
     uint64_t words[MT_CPUS_WORDS]; /* bit c % 64 of word c / 64: CPU c */
@@ -26,5 +27,10 @@ int mt_cpus_are_shared(const struct mt_cpus *const *ranks, uint32_t count, uint3
  * the above it is the same for all of them. 1 if it is not known. Pure. */
 uint32_t mt_cpus_crowd(const struct mt_cpus *const *ranks, uint32_t count,
                        uint64_t quota_millicpus);
+
+/* The CPU of `cpus` for rank `rank`, where ranks take them in turn: one of each core before a
+ * second one of any. core_of: by CPU, a number of its core. -1: there is no CPU. Pure; the square
+ * of the CPUs at most. */
+int mt_cpus_turn(const struct mt_cpus *cpus, const uint32_t core_of[MT_CPUS_MOST], uint32_t rank);
 
 #endif

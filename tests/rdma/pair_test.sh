@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-exec tests/rdma/guest --test --pair --timeout 150 bash tests/rdma/inside/pair_check.sh
+exec tests/rdma/guest --test --pair --timeout 240 bash tests/rdma/inside/pair_check.sh

@@ -16,6 +16,7 @@
 
 #include "core/clock.h"
 #include "core/session.h"
+#include "topology/host.h"
 
 static int complain(const char *what)
 {
@@ -45,19 +46,23 @@ static void set_environment(const struct options *options, const char *session, 
         putenv((char *)options->sets[i]);
 }
 
-/* Pin to the rank-th CPU that mantarun may use, in turn. */
 static void bind_core(int rank)
 {
-    cpu_set_t all, one;
-    if (sched_getaffinity(0, sizeof all, &all) != 0)
+    static uint32_t core_of[MT_CPUS_MOST];
+    struct mt_cpus all, one;
+    mt_cpus_of_thread(&all);
+    for (uint32_t cpu = 0; cpu < MT_CPUS_MOST; cpu++) {
+        memset(&one, 0, sizeof one);
+        one.words[cpu / 64] = all.words[cpu / 64] & UINT64_C(1) << cpu % 64;
+        if (one.words[cpu / 64] != 0)
+            core_of[cpu] = mt_host_unit(MT_LEVEL_CORE, &one);
+    }
+    int cpu = mt_cpus_turn(&all, core_of, (uint32_t)rank);
+    if (cpu < 0)
         return;
-    int wanted = rank % CPU_COUNT(&all), cpu = 0;
-    for (;; cpu++)
-        if (CPU_ISSET(cpu, &all) && wanted-- == 0)
-            break;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    sched_setaffinity(0, sizeof one, &one);
+    memset(&one, 0, sizeof one);
+    one.words[cpu / 64] = UINT64_C(1) << cpu % 64;
+    sched_setaffinity(0, sizeof one.words, (const cpu_set_t *)(const void *)one.words);
 }
 
 /* Exit codes as shells have them. What is wrong with the program itself, rank 0 tells for all. */
@@ -199,6 +204,8 @@ int job_start(struct job *job, const struct options *options)
         fprintf(stderr, "mantarun: cannot make a session: %s\n", error.sentence);
         return -1;
     }
+    if (options->bind == BIND_CORE)
+        mt_host(); /* for all ranks, which are forked */
     if (options->timeout_ns > 0)
         job->end_ns = mt_clock_now_ns() + options->timeout_ns;
     for (int r = 0; r < options->ranks; r++)

@@ -90,6 +90,33 @@ static void ranks_for_each_cpu(void **state)
     assert_int_equal(crowd_of(3, (const uint64_t[]){0, 0, 0}, 1500), 2);
 }
 
+/* The CPUs that ranks 0, 1, ... take, as digits; of a set whose CPU c is of core cores[c]. */
+static void check_turns(uint64_t mask, const char *cores, const char *wanted)
+{
+    static uint32_t core_of[MT_CPUS_MOST];
+    struct mt_cpus cpus = {.words = {mask}}, high = {.words = {0}};
+    high.words[MT_CPUS_WORDS - 1] = mask;
+    for (uint32_t c = 0; cores[c] != 0; c++)
+        core_of[c] = core_of[MT_CPUS_MOST - 64 + c] = (uint32_t)cores[c];
+    for (uint32_t r = 0; wanted[r] != 0; r++) {
+        assert_int_equal(mt_cpus_turn(&cpus, core_of, r), wanted[r] - '0');
+        assert_int_equal(mt_cpus_turn(&high, core_of, r), MT_CPUS_MOST - 64 + wanted[r] - '0');
+    }
+}
+
+static void each_core_before_a_second_thread(void **state)
+{
+    const struct mt_cpus none = {.words = {0}};
+    const uint32_t core_of[MT_CPUS_MOST] = {0};
+    (void)state;
+    check_turns(15, "aabb", "0213021");    /* threads of a core have neighbouring numbers */
+    check_turns(15, "abab", "0123012");    /* or not */
+    check_turns(14, "aabb", "12312");      /* the first may not be used */
+    check_turns(63, "abcccc", "01234501"); /* cores of one and of four */
+    check_turns(32, "aabbcc", "555");
+    assert_int_equal(mt_cpus_turn(&none, core_of, 3), -1);
+}
+
 static void own_set_is_the_kernel_s(void **state)
 {
     (void)state;
@@ -107,6 +134,7 @@ int main(void)
         cmocka_unit_test(sets_that_suffice),
         cmocka_unit_test(sets_that_do_not),
         cmocka_unit_test(ranks_for_each_cpu),
+        cmocka_unit_test(each_core_before_a_second_thread),
         cmocka_unit_test(own_set_is_the_kernel_s),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
