@@ -238,6 +238,8 @@ struct manta_comm {
     uint32_t looks;                 /* for the others, by a blocking call before it waits */
     const _Atomic int *failed_flag; /* of the control plane */
     uint64_t quiet_since_ns; /* when waits saw something move for the last time; 0: just now */
+    uint64_t departed_ns;    /* when a rank was seen to have left that had not before */
+    uint32_t departures;     /* and how many have */
     struct mt_notice stuck;  /* when to say on whom a wait waits, in which nothing moves */
     uint64_t stuck_quiet_ns, stuck_looked_ns; /* quiet_since_ns of it; the last look at it */
     uint64_t spin_ns; /* how long waits spin at present: adapts, at most settings.spin_ns */

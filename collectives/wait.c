@@ -268,12 +268,11 @@ static void check_deadlines(struct manta_comm *comm, uint64_t now_ns)
     }
 }
 
-/* A rank that has left before a call on which we wait will not come. Sends and receives may still
- * get what it sent, so they are given a moment. */
-static void check_departures(struct manta_comm *comm, uint64_t quiet_ns)
+/* The first call that cannot end because a rank has left, and that rank. Sends and receives may
+ * still get what it sent, so they are given a moment in which nothing moves. */
+static const struct manta_request *find_forsaken(const struct manta_comm *comm, uint64_t quiet_ns,
+                                                 uint32_t *rank_out)
 {
-    if (mt_control_departures(comm->control) == 0)
-        return;
     for (const struct manta_request *request = comm->active; request; request = request->next) {
         const struct mt_call *call = &request->call;
         int pair = mt_call_is_pair(call);
@@ -283,10 +282,35 @@ static void check_departures(struct manta_comm *comm, uint64_t quiet_ns)
                 continue;
             if (pair ? r != call->root || quiet_ns < PAIR_GRACE_NS : last >= call->sequence)
                 continue;
-            mt_control_departed(comm->control, call, r);
-            return;
+            *rank_out = r;
+            return request;
         }
     }
+    return NULL;
+}
+
+static void check_departures(struct manta_comm *comm, uint64_t now_ns)
+{
+    uint32_t departures = mt_control_departures(comm->control), rank = 0;
+    if (departures == 0)
+        return;
+    if (departures != comm->departures)
+        comm->departed_ns = now_ns;
+    comm->departures = departures;
+    /* What was sent before the goodbye may come after a long silence, and since the last look. */
+    uint64_t from_ns =
+        comm->quiet_since_ns > comm->departed_ns ? comm->quiet_since_ns : comm->departed_ns;
+    uint64_t quiet_ns = comm->quiet_since_ns == 0 ? 0 : now_ns - from_ns;
+    const struct manta_request *request = find_forsaken(comm, quiet_ns, &rank);
+    if (request == NULL)
+        return;
+    int moved = 0;
+    for (uint32_t i = 0; i < comm->sweep; i++)
+        moved |= mt_engine_progress(comm) > 0;
+    if (moved)
+        comm->quiet_since_ns = 0;
+    else
+        mt_control_departed(comm->control, &request->call, rank);
 }
 
 /* How long to sleep where nothing wakes. */
@@ -386,6 +410,7 @@ int mt_wait(struct manta_request *request, uint64_t timeout_ns)
     uint64_t begun_ns = timeout_ns ? mt_quick_now_ns(&comm->clock) : 0;
     uint64_t until_ns = timeout_ns < UINT64_MAX - begun_ns ? begun_ns + timeout_ns : UINT64_MAX;
     uint32_t looks_between = LOOKS_PER_CLOCK;
+    int has_moved = 0; /* since the last look at the clock */
 
     /* Who gives the core away gets it back late: look at all peers before. */
     int is_fused = mt_request_is_fused(request);
@@ -400,8 +425,10 @@ int mt_wait(struct manta_request *request, uint64_t timeout_ns)
             mt_wait_fail(comm);
         if (request->result != MANTA_INPROGRESS)
             break;
-        if (moved > 0)
+        if (moved > 0) {
             idle_since_ns = 0;
+            has_moved = 1;
+        }
         if (looks % looks_between && timeout_ns > 0) {
             pause_core();
             continue;
@@ -410,11 +437,12 @@ int mt_wait(struct manta_request *request, uint64_t timeout_ns)
         uint64_t now_ns = mt_clock_now_ns();
         int helped = idle_since_ns != 0 && help_others(comm, &others);
         check_deadlines(comm, now_ns);
-        if (moved > 0)
+        if (has_moved)
             comm->quiet_since_ns = 0;
         else if (comm->quiet_since_ns == 0)
             comm->quiet_since_ns = now_ns;
-        check_departures(comm, comm->quiet_since_ns ? now_ns - comm->quiet_since_ns : 0);
+        has_moved = 0;
+        check_departures(comm, now_ns);
         if (now_ns >= until_ns)
             return MANTA_INPROGRESS;
         if (idle_since_ns == 0)

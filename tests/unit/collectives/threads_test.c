@@ -321,6 +321,61 @@ static void test_leaves_pollers(void **state)
     }
 }
 
+/* What a rank sent last is received, also by one that has polled in vain for long and looks at few
+ * of its many peers at a time. The others leave one after the other. */
+enum { CROWD = 18, LAST_WORDS = 6 };
+
+static int poll_for_last_words(struct manta_comm *comm, int peer)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    struct manta_error_info info = {.size = sizeof(info)};
+    struct manta_request *request;
+    float word = 0;
+    int rc = manta_recv_post(comm, &word, 1, MANTA_FLOAT32, peer, &request);
+    while (rc == 0 && (rc = manta_test(request)) == MANTA_INPROGRESS) {
+        nanosleep(&pause, NULL);
+        rc = 0;
+    }
+    manta_comm_error(comm, &info);
+    return rc || word != (float)peer
+               ? rank_fail(comm, "the last word of %d: %d, %s", peer, rc, info.sentence)
+               : 0;
+}
+
+static int says_last_words(struct manta_comm *comm, void *arg)
+{
+    _Atomic int *turn = arg;
+    const struct timespec pause = {.tv_nsec = 300000000};
+    int rank = manta_comm_rank(comm), failed = 0;
+    if (manta_barrier(comm))
+        return rank_fail(comm, "barrier");
+    for (int peer = 1; rank == 0 && peer <= LAST_WORDS && !failed; peer++) {
+        atomic_store(turn, peer);
+        failed = poll_for_last_words(comm, peer);
+    }
+    if (rank == 0)
+        atomic_store(turn, CROWD);
+    while (atomic_load(turn) < rank)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    if (rank > 0 && rank <= LAST_WORDS && atomic_load(turn) == rank) {
+        float word = (float)rank;
+        nanosleep(&pause, NULL);
+        failed = manta_send(comm, &word, 1, MANTA_FLOAT32, 0);
+    }
+    return manta_comm_destroy(comm) || failed;
+}
+
+static void test_last_words(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        _Atomic int turn = 0;
+        const struct ranks_options options = {
+            .ranks = CROWD, .transports = transports[t], .keep = 1};
+        assert_int_equal(ranks_run(&options, says_last_words, &turn), 0);
+    }
+}
+
 /* Whoever sees a way to a rank close must know by then that it has left: it said so before, and
  * they have seen it. */
 static struct manta_transport watched;
@@ -388,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_short_wait),
         cmocka_unit_test(test_leaves),
         cmocka_unit_test(test_leaves_pollers),
+        cmocka_unit_test(test_last_words),
         cmocka_unit_test(test_deadline_of_posted),
         cmocka_unit_test(test_goodbye_before_the_end),
     };
