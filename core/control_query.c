@@ -10,6 +10,8 @@
 #include "core/control_verdict.h"
 
 #define ANSWER_NS (500 * (uint64_t)MT_MS)
+#define VERDICT_NS (2 * ANSWER_NS) /* until all have answered, and its verdict has gone round */
+#define TURN_NS ((uint64_t)MT_MS)  /* between the turns of two ranks */
 
 static uint64_t age(uint64_t then_ns, uint64_t now_ns)
 {
@@ -47,6 +49,8 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame 
         return;
     if (frame->target == MANTA_PLAN_NONE)
         mt_stuck_heard(control, &query);
+    if (frame->target == MANTA_PLAN_NONE && !query.only_tells)
+        control->inquiry.heard_ns = now_ns;
     if (control->record) {
         /* Before the call is looked for: one that begins meanwhile must not look forgotten. */
         answer.last_collective = mt_record_last_collective(control->record);
@@ -153,13 +157,33 @@ void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uin
     mt_inquiry_check(control);
 }
 
+/* Ranks that wait for another one reach their deadlines together, and one question with its verdict
+ * is enough for all: their turns come in the order of ranks, and who has heard a question waits for
+ * what comes of it. None waits much longer than a question takes. */
+static uint64_t turn_ns(const struct mt_control *control, const struct mt_call *call,
+                        uint64_t begun_ns)
+{
+    const struct mt_group *group = control->group;
+    uint64_t each_ns = ANSWER_NS / group->ranks < TURN_NS ? ANSWER_NS / group->ranks : TURN_NS;
+    uint64_t own_ns = begun_ns + group->rank * each_ns;
+    uint64_t after_ns = control->inquiry.heard_ns + VERDICT_NS;
+    if (mt_call_is_pair(call) || after_ns < own_ns)
+        return own_ns;
+    return after_ns < begun_ns + VERDICT_NS ? after_ns : begun_ns + VERDICT_NS;
+}
+
 void mt_inquire_timeout(struct mt_control *control, const struct mt_call *call)
 {
+    uint64_t begun_ns = mt_clock_now_ns();
     while (!mt_control_failed(control)) {
-        if (!control->inquiry.is_open) /* else another thread's, or an answer to be read */
-            mt_inquiry_open(control, call, MANTA_PLAN_NONE, MT_JUDGE_WAITED);
+        uint64_t now_ns = mt_clock_now_ns(), until_ns = turn_ns(control, call, begun_ns);
+        if (now_ns >= until_ns) {
+            if (!control->inquiry.is_open) /* else another thread's, or an answer to be read */
+                mt_inquiry_open(control, call, MANTA_PLAN_NONE, MT_JUDGE_WAITED);
+            until_ns = now_ns + ANSWER_NS;
+        }
         if (!mt_control_failed(control))
-            mt_service_wait(mt_clock_now_ns() + ANSWER_NS);
+            mt_service_wait(until_ns);
     }
 }
 

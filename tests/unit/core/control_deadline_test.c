@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Deadlines that pass while no thread waits in the call: the service thread sees them. */
+/* Deadlines: those that pass while no thread waits in the call, which the service thread sees, and
+ * which rank asks when those of many pass together. */
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -147,12 +148,53 @@ static void a_call_that_was_made_and_forgotten_is_no_fault(void **state)
     }
 }
 
+/* Rank 0, whose turn is first, has heard a question; rank 1 has not; both wait for the others. */
+static uint64_t flooded[RANKS];
+
+static void ask_or_wait(struct group_rank *rank)
+{
+    struct mt_control *control = rank->group->control;
+    struct mt_record *record = mt_record_create();
+    struct mt_call call = barrier_call(rank->timeout_ns);
+    if (rank->rank < 2)
+        mt_record_begin(record, &call);
+    mt_service_lock();
+    control->record = record; /* and nobody looks for deadlines besides */
+    control->inquiry.heard_ns = rank->rank == 0 ? mt_clock_now_ns() : 0;
+    mt_service_unlock();
+    meeting_wait(&phase);
+    if (rank->rank < 2)
+        mt_control_timeout(control, &call);
+    struct pollfd wake = {.fd = mt_control_wake_fd(control), .events = POLLIN};
+    rank->result = poll(&wake, 1, 10000) == 1 ? 0 : -100;
+    mt_control_failure(control, &rank->error);
+    meeting_wait(&phase);
+    mt_service_lock();
+    flooded[rank->rank] = control->serial;
+    mt_service_unlock();
+    mt_control_set_record(control, NULL);
+    mt_record_destroy(record);
+}
+
+static void who_has_heard_a_question_waits_for_its_verdict(void **state)
+{
+    (void)state;
+    struct group_rank rank[RANKS];
+    run(rank, ask_or_wait, 0);
+    for (uint32_t r = 0; r < RANKS; r++) {
+        assert_int_equal(rank[r].error.code, MANTA_ETIMEOUT);
+        assert_int_equal(rank[r].error.rank, LATE_RANK);
+        assert_int_equal(flooded[r], r == 1 ? 2 : 0); /* the question and the verdict */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_late_rank_is_named_though_nobody_waits),
         cmocka_unit_test(a_call_that_all_are_in_goes_on),
         cmocka_unit_test(a_call_that_was_made_and_forgotten_is_no_fault),
+        cmocka_unit_test(who_has_heard_a_question_waits_for_its_verdict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
