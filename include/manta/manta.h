@@ -477,7 +477,8 @@ MANTA_API int manta_recv(struct manta_comm *comm, void *buf, uint64_t count, int
  *   request like any other.
  * Returns: 0, MANTA_EINVAL, MANTA_EBUSY, MANTA_EFORK, MANTA_ENOMEM, MANTA_EALGORITHM, or the error
  *   the communicator already has.
- * Thread: one at a time per communicator. Blocks: never.
+ * Thread: one at a time per communicator. Blocks: never, but where a failure comes to light, until
+ * it is known whose it is: at most about two seconds.
  * Lifetime: the buffers until manta_test() or manta_wait() returned something else than
  *   MANTA_INPROGRESS. Since: 0.1.
  */
@@ -511,8 +512,8 @@ MANTA_API int manta_recv_post(struct manta_comm *comm, void *buf, uint64_t count
  * Make progress and look whether a request is done. A done request is freed: forget the handle.
  * request: not NULL.
  * Returns: 0 (done, freed); MANTA_INPROGRESS; or the call's error (freed). MANTA_EINVAL,
- * MANTA_EBUSY and MANTA_EFORK free nothing. Thread: one at a time per communicator. Blocks: never.
- * Since: 0.1.
+ * MANTA_EBUSY and MANTA_EFORK free nothing. Thread: one at a time per communicator. Blocks: as the
+ * posted forms. Since: 0.1.
  */
 MANTA_API int manta_test(struct manta_request *request);
 
