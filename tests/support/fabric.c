@@ -290,8 +290,16 @@ static ssize_t end_write(struct fid_ep *ep, const struct fi_msg_rma *message, ui
         from->iov_len != message->rma_iov->len ||
         ((stand_in.mr_mode & FI_MR_LOCAL) && message->desc[0] == NULL))
         return -FI_EINVAL;
+    if (code == 0 && stand_in.refuse_writes > 0) {
+        stand_in.refuse_writes--;
+        code = -FI_EAGAIN;
+    }
     if (code != 0)
         return code;
+    if (stand_in.refuse_data) {
+        stand_in.data_refused++;
+        return -stand_in.refuse_data;
+    }
     stand_in.writes++;
     if (stand_in.is_halted)
         return 0;

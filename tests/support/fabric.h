@@ -38,6 +38,8 @@ struct stand_in {
     uint32_t refuse_sends;     /* so many sends and writes find no room */
     int fail_send, fail_write; /* error of the next completion of this kind */
     int fail_post;             /* error of the next send, at once */
+    int refuse_data;           /* error of all writes, at once: they carry no completion data */
+    uint32_t refuse_writes;    /* so many writes alone find no room */
     int fail_region;           /* error of the next registration */
     int is_backwards;          /* completions come newest first */
     int is_halted;             /* writes do not arrive */
@@ -47,7 +49,7 @@ struct stand_in {
     int fail_read;             /* error of the next read */
 
     /* What it saw. */
-    uint32_t regions_open, regions_made, objects_open, writes, reads;
+    uint32_t regions_open, regions_made, objects_open, writes, reads, data_refused;
     uint64_t region_flags; /* of the last registration */
     struct fi_mr_attr region;
     uint8_t region_extra[32]; /* what dmabuf points to */

@@ -105,6 +105,7 @@ struct mt_ofi_chunk {
 struct mt_ofi_write {
     struct manta_transport_request *request; /* NULL: free */
     uint32_t peer, under_way;
+    int has_begun; /* libfabric has taken something of it */
     uint64_t left, data;
     uint32_t local, local_count, remote, remote_count; /* the pieces where the next chunk begins */
     uint64_t local_at, remote_at;                      /* and where in them */
@@ -157,6 +158,7 @@ struct mt_ofi_endpoint {
     struct mt_ofi_remote *remotes;
     struct mt_ofi_offer *offers; /* [MT_OFI_OFFERS]; NULL: the provider does not write */
     uint32_t offers_open, offer_last;
+    int refuses_writes;    /* the provider, though it said that it can */
     fi_addr_t own_address; /* FI_ADDR_UNSPEC until memory is registered that has to be flushed */
     struct fid_mr *flush_region;
     uint8_t flush_byte;        /* that reads go to */

@@ -112,12 +112,22 @@ static enum reach reach_of(const struct fi_info *info)
     return REACH_NETWORK;
 }
 
+/* Completion data come with messages, not with writes, whatever cq_data_size says: cxi refuses such
+ * a write (FI_EBADFLAGS; libfabric's issue 12754 and request 12740, which changes that where it is
+ * switched on), and older versions of opx carry it out, but drop the data, which the receiver then
+ * waits for. */
+static int writes_dumbly(const char *provider)
+{
+    return strcmp(provider, "cxi") == 0 || strcmp(provider, "opx") == 0;
+}
+
 /* shm writes by process_vm_writev, and goes on when its peer has given up. ofi_rxm over tcp
  * (libfabric 1.17) crashes when an endpoint is closed into which a peer is writing: every other
  * time without the wait in objects.c, and not with frames alone; tcp itself is better there. */
 static int writes_safely(const char *provider)
 {
-    return !mt_ofi_is_local(provider) && strcmp(provider, "tcp;ofi_rxm") != 0;
+    return !mt_ofi_is_local(provider) && !writes_dumbly(provider) &&
+           strcmp(provider, "tcp;ofi_rxm") != 0;
 }
 
 static int suits(const struct fi_info *info, const char *domain)

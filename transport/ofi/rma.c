@@ -7,8 +7,10 @@
  * The data: 10 bits which offer, 10 bits how often that place was used, 12 bits how many writes;
  * and, where the provider carries 64 bits, 32 more that nobody else can guess.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "transport/ofi/ofi.h"
 
 enum {
@@ -36,6 +38,7 @@ _Static_assert(sizeof(struct head) + MANTA_PLAN_LOCATIONS * sizeof(struct place)
                    MT_FRAME_OFFER_BYTES,
                "an offer has room for all pieces");
 
+/* Not all that say so can (provider.c), and what the first write is told settles it (push()). */
 int mt_ofi_can_write(const struct fi_info *info)
 {
     return (info->caps & FI_RMA) && info->domain_attr->cq_data_size >= DATA_BYTES_LEAST;
@@ -249,34 +252,71 @@ static ssize_t chunk_send(struct mt_ofi_endpoint *endpoint, struct mt_ofi_write 
                                FI_REMOTE_CQ_DATA | FI_COMPLETION | FI_TRANSMIT_COMPLETE);
     if (code == 0) {
         chunk->is_busy = 1;
+        write->has_begun = 1;
         write->under_way++;
         advance(write, bytes);
     }
     return code;
 }
 
-static void push(struct mt_ofi_endpoint *endpoint, struct mt_ofi_write *write)
+/* What a provider says that cannot do this, rather than that it has failed. */
+static int is_refusal(ssize_t code)
+{
+    return code == -FI_EBADFLAGS || code == -FI_ENOSYS || code == -FI_EOPNOTSUPP;
+}
+
+static void note_refusal(struct mt_ofi_endpoint *endpoint, int error)
+{
+    char sentence[200];
+    endpoint->refuses_writes = 1;
+    snprintf(sentence, sizeof(sentence),
+             "provider %s does not write with completion data (%s): long messages go in frames",
+             endpoint->provider, endpoint->library->strerror(error));
+    endpoint->host->log(MT_LOG_INFO, "ofi", sentence);
+}
+
+/* 0, or -1: the provider refuses to write, and has taken nothing of this one. */
+static int push(struct mt_ofi_endpoint *endpoint, struct mt_ofi_write *write)
 {
     struct mt_ofi_peer *peer = &endpoint->peers[write->peer];
     while (write->left > 0 && !peer->send_error) {
+        if (endpoint->refuses_writes && !write->has_begun)
+            return -1;
         struct mt_ofi_chunk *chunk = chunk_take(write);
         if (chunk == NULL)
-            return;
+            return 0;
         ssize_t code = chunk_send(endpoint, write, chunk);
         if (code == 0)
             continue;
+        if (is_refusal(code) && !write->has_begun) {
+            note_refusal(endpoint, (int)-code);
+            return -1;
+        }
         if (code != -FI_EAGAIN)
             peer->send_error = (int)-code;
         mt_ofi_peer_dirty(endpoint, peer);
-        return;
+        return 0;
     }
+    return 0;
 }
 
+static void write_end(struct mt_ofi_endpoint *endpoint, struct mt_ofi_write *write)
+{
+    mt_registrations_give_all(endpoint->registrations, write->registrations, write->local_count);
+    write->request = NULL;
+}
+
+/* One that the provider had no room for at first, and refuses now, goes as DATA when its receiver
+ * has been asked again. */
 void mt_ofi_push_writes(struct mt_ofi_endpoint *endpoint, struct mt_ofi_peer *peer)
 {
     for (uint32_t i = 0; peer->writes != NULL && i < MT_OFI_WRITES; i++) {
-        if (peer->writes[i].request != NULL)
-            push(endpoint, &peer->writes[i]);
+        struct mt_ofi_write *write = &peer->writes[i];
+        struct manta_transport_request *request = write->request;
+        if (request == NULL || push(endpoint, write) == 0)
+            continue;
+        write_end(endpoint, write);
+        mt_messages_again(endpoint->messages, write->peer, request);
     }
 }
 
@@ -292,7 +332,7 @@ int mt_ofi_wire_write(void *wire, uint32_t rank, const struct mt_wire_place *pla
     if (at == MT_OFI_WRITES)
         return MANTA_EAGAIN;
     struct mt_ofi_write *write = &peer->writes[at];
-    if (read_offer(write, place) != 0)
+    if (endpoint->refuses_writes || read_offer(write, place) != 0)
         return MANTA_ENOTSUP;
     write->local_count = place->count;
     memcpy(write->pieces, place->pieces, place->count * sizeof(*place->pieces));
@@ -310,8 +350,11 @@ int mt_ofi_wire_write(void *wire, uint32_t rank, const struct mt_wire_place *pla
     write->data |= count << COUNT_AT;
     write->request = place->request;
     write->under_way = 0;
-    push(endpoint, write);
-    return 0;
+    write->has_begun = 0;
+    if (push(endpoint, write) == 0)
+        return 0;
+    write_end(endpoint, write);
+    return MANTA_ENOTSUP;
 }
 
 void mt_ofi_chunk_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_chunk *chunk)
@@ -321,13 +364,12 @@ void mt_ofi_chunk_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_chunk *ch
     chunk->is_busy = 0;
     write->under_way--;
     if (write->left > 0) {
-        push(endpoint, write);
+        (void)push(endpoint, write); /* it has begun */
         return;
     }
     if (write->under_way > 0)
         return;
-    mt_registrations_give_all(endpoint->registrations, write->registrations, write->local_count);
-    write->request = NULL;
+    write_end(endpoint, write);
     mt_messages_wrote(endpoint->messages, write->peer, request);
     mt_ofi_peer_dirty(endpoint, &endpoint->peers[write->peer]);
 }

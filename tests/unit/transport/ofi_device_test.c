@@ -119,11 +119,50 @@ static void test_direct(void **state)
     }
 }
 
+/* A provider that refuses to write leaves no way from memory to memory. */
+static void test_direct_refused(void **state)
+{
+    (void)state;
+    for (uint32_t kind = 0; kind < 2; kind++) {
+        struct manta_transport_request sent, received;
+        struct world world;
+        void *registrations[2];
+        uint8_t *memory[2] = {traffic_filled(LONG, 0, 1), malloc(LONG + 1)};
+        struct manta_transport_buffer buffers[2];
+        begin(WRITES | FI_HMEM);
+        stand_in.refuse_data = FI_EBADFLAGS;
+        stand_in.refuse_writes = kind;
+        open_world(&world);
+        for (uint32_t r = 0; r < 2; r++) {
+            world.ends[r]->info->caps |= FI_HMEM;
+            buffers[r] = (struct manta_transport_buffer){
+                .address = memory[r], .bytes = LONG, .memory = MANTA_MEMORY_CUDA};
+            assert_int_equal(
+                mt_transport_ofi.mem_register(world.ends[r], &buffers[r], -1, 0, &registrations[r]),
+                0);
+            buffers[r].registration = registrations[r];
+        }
+        struct manta_transport_message send = message_of(1, 1, &buffers[0], 1);
+        struct manta_transport_message recv = message_of(0, 1, &buffers[1], 1);
+        send.flags = recv.flags = MANTA_MESSAGE_DIRECT;
+        assert_int_equal(mt_transport_ofi.recv(world.ends[1], &recv, &received), 0);
+        assert_int_equal(mt_transport_ofi.send(world.ends[0], &send, &sent), 0);
+        for (uint32_t i = 0; i < 40; i++)
+            mt_transport_ofi.progress(world.ends[i % 2]);
+        assert_int_equal(sent.status, MANTA_ENOTSUP);
+        assert_non_null(strstr(error_of(world.ends[0]).sentence, "finds no way to write"));
+        close_world(&world);
+        free(memory[0]);
+        free(memory[1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_device_memory),
         cmocka_unit_test(test_direct),
+        cmocka_unit_test(test_direct_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

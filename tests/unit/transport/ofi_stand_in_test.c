@@ -218,6 +218,77 @@ static void test_no_registration(void **state)
     close_world(&world);
 }
 
+/* Providers that cannot write with completion data, though they say so, are not asked to. */
+static void test_who_writes(void **state)
+{
+    static const struct {
+        const char *name;
+        int writes;
+    } providers[] = {{"efa", 1}, {"cxi", 0}, {"opx", 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(providers) / sizeof(providers[0]); i++) {
+        struct world world;
+        begin(WRITES);
+        stand_in.offers[0].provider = providers[i].name;
+        open_world(&world);
+        pass(&world, 1, LONG);
+        assert_int_equal(stand_in.writes > 0, providers[i].writes);
+        close_world(&world);
+    }
+}
+
+/* One that nobody knew of says so at the first write, be it after it had no room for it: messages
+ * arrive all the same, and it is not asked again. */
+static void test_refused_writes(void **state)
+{
+    static const int errors[] = {FI_EBADFLAGS, FI_ENOSYS, FI_EOPNOTSUPP};
+    (void)state;
+    for (uint32_t kind = 0; kind < 6; kind++) {
+        struct world world;
+        begin(WRITES);
+        stand_in.mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR;
+        stand_in.refuse_data = errors[kind % 3];
+        stand_in.refuse_writes = kind / 3;
+        open_world(&world);
+        for (uint64_t call = 1; call <= 5; call++)
+            pass(&world, call, LONG + call);
+        assert_int_equal(stand_in.refuse_writes, 0);
+        assert_int_equal(stand_in.data_refused, 1);
+        close_world(&world);
+    }
+}
+
+/* Several that wait for room when the first of them is refused. */
+static void test_refused_together(void **state)
+{
+    enum { COUNT = 2 * MT_OFI_WRITES };
+    struct manta_transport_request sent[COUNT], received[COUNT];
+    uint8_t *from[COUNT], *to[COUNT];
+    struct world world;
+    (void)state;
+    begin(WRITES);
+    stand_in.refuse_data = FI_EBADFLAGS;
+    stand_in.refuse_writes = COUNT / 2;
+    open_world(&world);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        from[i] = traffic_filled(LONG, 0, i);
+        to[i] = malloc(LONG + 1);
+        memset(to[i], 0xee, LONG + 1);
+        assert_int_equal(post(&world, 0, i + 1, to[i], LONG, &received[i]), 0);
+        assert_int_equal(post(&world, 1, i + 1, from[i], LONG, &sent[i]), 0);
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_true(run(&world, &sent[i], &received[i]));
+        assert_int_equal(sent[i].status, 0);
+        assert_int_equal(received[i].status, 0);
+        assert_false(traffic_differs(to[i], LONG, 0, i));
+        free(from[i]);
+        free(to[i]);
+    }
+    assert_int_equal(stand_in.writes, 0);
+    close_world(&world);
+}
+
 static void assert_lost(struct world *world, int status, const char *detail)
 {
     struct manta_transport_error error = error_of(world->ends[0]);
@@ -415,12 +486,21 @@ static void test_registered_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choice),          cmocka_unit_test(test_what_cannot_be_opened),
-        cmocka_unit_test(test_frames),          cmocka_unit_test(test_order_is_restored),
-        cmocka_unit_test(test_writes),          cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_no_registration), cmocka_unit_test(test_errors_in_words),
-        cmocka_unit_test(test_abort),           cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_registered_once), cmocka_unit_test(test_stuck_for_good),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_what_cannot_be_opened),
+        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_order_is_restored),
+        cmocka_unit_test(test_writes),
+        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_no_registration),
+        cmocka_unit_test(test_errors_in_words),
+        cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_registered_once),
+        cmocka_unit_test(test_stuck_for_good),
+        cmocka_unit_test(test_who_writes),
+        cmocka_unit_test(test_refused_writes),
+        cmocka_unit_test(test_refused_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
