@@ -37,11 +37,18 @@ struct mt_registrations {
     struct entry entries[];
 };
 
+static void end_handle(struct mt_registrations *cache, struct entry *entry)
+{
+    if (entry->public.handle != NULL)
+        cache->settings.end(cache->settings.arg, entry->public.handle);
+    entry->public.handle = NULL;
+}
+
 static void end(struct mt_registrations *cache, struct entry *entry)
 {
     if (entry->kind == KIND_WATCHED)
         mt_watch_end(&entry->watch);
-    cache->settings.end(cache->settings.arg, entry->public.handle);
+    end_handle(cache, entry);
     entry->kind = KIND_NONE;
 }
 
@@ -59,6 +66,14 @@ int mt_registrations_create(const struct mt_registration_settings *settings,
     cache->watches = mt_unmapped_acquire() == 0;
     *out = cache;
     return 0;
+}
+
+void mt_registrations_end_all(struct mt_registrations *cache)
+{
+    for (uint32_t i = 0; cache != NULL && i < cache->count; i++) {
+        if (cache->entries[i].kind != KIND_NONE)
+            end_handle(cache, &cache->entries[i]);
+    }
 }
 
 void mt_registrations_destroy(struct mt_registrations *cache)

@@ -39,6 +39,9 @@ struct mt_registrations;
 
 int mt_registrations_create(const struct mt_registration_settings *settings,
                             struct mt_registrations **out);
+/* End all, though they may be in use; their handles become NULL. Nothing may be taken any more, but
+ * who has one gives it back or removes it as ever. */
+void mt_registrations_end_all(struct mt_registrations *cache);
 /* Ends all that are left. */
 void mt_registrations_destroy(struct mt_registrations *cache);
 

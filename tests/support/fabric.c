@@ -27,13 +27,20 @@ struct end {
     struct fid_ep public;
     struct queue *queue;
     struct inbox inboxes[STAND_IN_QUEUE];
-    uint32_t inbox_count;
+    uint32_t inbox_count, bound;
     int is_open;
+};
+
+struct halted {
+    struct queue *queue;
+    void *context;
 };
 
 static struct end *ends[STAND_IN_ENDS];
 static uint32_t end_count;
 static struct stand_in_region regions[STAND_IN_REGIONS];
+static struct halted halted[STAND_IN_QUEUE];
+static uint32_t halted_count;
 
 static int fails_at(const char *what)
 {
@@ -301,8 +308,10 @@ static ssize_t end_write(struct fid_ep *ep, const struct fi_msg_rma *message, ui
         return -stand_in.refuse_data;
     }
     stand_in.writes++;
-    if (stand_in.is_halted)
+    if (stand_in.is_halted) {
+        halted[halted_count++] = (struct halted){end->queue, message->context};
         return 0;
+    }
     int error = take_error(&stand_in.fail_write);
     uint8_t *to = resolve(message->rma_iov->addr, from->iov_len, message->rma_iov->key);
     if (to == NULL && !error)
@@ -356,8 +365,11 @@ static int end_close(struct fid *fid)
         return -FI_EBUSY;
     if (stand_in.fail_close)
         return -take_error(&stand_in.fail_close);
+    if (end->bound > 0)
+        return -FI_EBUSY;
     end->is_open = 0; /* kept until stand_in_end(): others may still send to it */
     stand_in.objects_open--;
+    stand_in.ends_open--;
     return 0;
 }
 
@@ -399,6 +411,7 @@ static int end_open(struct fid_domain *domain, struct fi_info *info, struct fid_
     end->is_open = 1;
     ends[end_count++] = end;
     stand_in.objects_open++;
+    stand_in.ends_open++;
     *ep_out = &end->public;
     return 0;
 }
@@ -406,8 +419,22 @@ static int end_open(struct fid_domain *domain, struct fi_info *info, struct fid_
 /* Regions. */
 static int region_close(struct fid *fid)
 {
-    ((struct stand_in_region *)fid)->start = NULL;
+    struct stand_in_region *region = (struct stand_in_region *)fid;
+    if (region->start == NULL)
+        abort();
+    if (region->bound_to != NULL)
+        ((struct end *)region->bound_to)->bound--;
+    region->start = NULL;
+    region->bound_to = NULL;
     stand_in.regions_open--;
+    return 0;
+}
+
+static int region_bind(struct fid *fid, struct fid *end, uint64_t flags)
+{
+    (void)flags;
+    ((struct stand_in_region *)fid)->bound_to = end;
+    ((struct end *)end)->bound++;
     return 0;
 }
 
@@ -420,7 +447,7 @@ static int region_control(struct fid *fid, int command, void *arg)
 
 static struct fi_ops region_ops = {.size = sizeof(struct fi_ops),
                                    .close = region_close,
-                                   .bind = bind_nothing,
+                                   .bind = region_bind,
                                    .control = region_control};
 
 static int is_taken(uint64_t key)
@@ -515,7 +542,7 @@ void stand_in_begin(void)
 {
     memset(&stand_in, 0, sizeof(stand_in));
     memset(regions, 0, sizeof(regions));
-    end_count = 0;
+    end_count = halted_count = 0;
     stand_in.version = FI_VERSION(1, 20);
     stand_in.cq_data_size = stand_in.mr_key_size = 8;
     stand_in.max_msg_size = 1 << 30;
@@ -528,6 +555,15 @@ void stand_in_end(void)
         free(ends[i]);
     end_count = 0;
     mt_ofi_library_replace(NULL);
+}
+
+void stand_in_go_on(void)
+{
+    stand_in.is_halted = 0;
+    while (halted_count > 0) {
+        const struct halted *write = &halted[--halted_count];
+        queue_add(write->queue, write->context, FI_RMA | FI_WRITE, 0, 0, 0);
+    }
 }
 
 void stand_in_send_stranger(uint32_t nth, const void *bytes, size_t count)

@@ -23,6 +23,7 @@ struct stand_in_region {
     size_t bytes;
     uint64_t access;
     int is_enabled;
+    void *bound_to; /* endpoint, which cannot be closed so long */
 };
 
 struct stand_in {
@@ -42,14 +43,15 @@ struct stand_in {
     uint32_t refuse_writes;    /* so many writes alone find no room */
     int fail_region;           /* error of the next registration */
     int is_backwards;          /* completions come newest first */
-    int is_halted;             /* writes do not arrive */
+    int is_halted;             /* writes do not arrive until stand_in_go_on() */
     int fail_close;            /* of endpoints, once */
     int is_stuck;              /* endpoints cannot be closed */
     uint32_t refuse_reads;     /* so many reads find no room */
     int fail_read;             /* error of the next read */
 
     /* What it saw. */
-    uint32_t regions_open, regions_made, objects_open, writes, reads, data_refused;
+    uint32_t regions_open, regions_made, objects_open, ends_open;
+    uint32_t writes, reads, data_refused;
     uint64_t region_flags; /* of the last registration */
     struct fi_mr_attr region;
     uint8_t region_extra[32]; /* what dmabuf points to */
@@ -65,6 +67,8 @@ int stand_in_fabric_open(struct fi_fabric_attr *attributes, struct fid_fabric **
 void stand_in_begin(void);
 /* libfabric again. */
 void stand_in_end(void);
+/* Writes that were halted are told to be complete. */
+void stand_in_go_on(void);
 /* What a stranger sends to the endpoint that was opened as the nth. */
 void stand_in_send_stranger(uint32_t nth, const void *bytes, size_t count);
 /* What a stranger's write leaves in its completion queue. */

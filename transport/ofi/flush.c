@@ -26,6 +26,8 @@ int mt_ofi_flush_open(struct mt_ofi_endpoint *endpoint)
     size_t bytes = sizeof(name);
     if (endpoint->own_address != FI_ADDR_UNSPEC)
         return 0;
+    if (endpoint->endpoint == NULL)
+        return cannot(endpoint, -FI_ENOTCONN, "it is closed");
     if (endpoint->offers == NULL || !(endpoint->info->caps & FI_READ) ||
         !(endpoint->info->caps & FI_REMOTE_READ))
         return cannot(endpoint, -FI_EOPNOTSUPP, "it does not read");

@@ -145,16 +145,40 @@ static void wait_for_quiet(struct mt_ofi_endpoint *endpoint)
     }
 }
 
+static void close_regions(struct mt_ofi_endpoint *endpoint)
+{
+    mt_registrations_end_all(endpoint->registrations);
+    mt_ofi_region_close(&endpoint->inbox_region);
+    mt_ofi_region_close(&endpoint->flush_region);
+    for (uint32_t peer = 0; endpoint->peers != NULL && peer < endpoint->ranks; peer++)
+        mt_ofi_region_close(&endpoint->peers[peer].region);
+}
+
+/* 0, or -1: it is stuck. */
+static int try_close(struct mt_ofi_endpoint *endpoint)
+{
+    if (endpoint->stuck != NULL && fi_close(&endpoint->stuck->fid) != 0)
+        return -1;
+    endpoint->stuck = NULL;
+    return 0;
+}
+
+/* libfabric wants endpoints to be closed before their regions; cxi, which binds these to it
+ * (FI_MR_ENDPOINT), does not close it while there are any (FI_EBUSY). */
 int mt_ofi_endpoint_close(struct mt_ofi_endpoint *endpoint)
 {
-    if (endpoint->endpoint == NULL)
+    if (endpoint->endpoint != NULL) {
+        if (strstr(endpoint->provider, ";ofi_rxm") != NULL)
+            wait_for_quiet(endpoint);
+        endpoint->stuck = endpoint->endpoint;
+        endpoint->endpoint = NULL;
+    }
+    if (try_close(endpoint) == 0)
         return 0;
-    if (strstr(endpoint->provider, ";ofi_rxm") != NULL)
-        wait_for_quiet(endpoint);
-    if (fi_close(&endpoint->endpoint->fid) != 0)
+    if (!(endpoint->info->domain_attr->mr_mode & FI_MR_ENDPOINT))
         return -1;
-    endpoint->endpoint = NULL;
-    return 0;
+    close_regions(endpoint);
+    return try_close(endpoint);
 }
 
 int mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
@@ -162,13 +186,10 @@ int mt_ofi_objects_close(struct mt_ofi_endpoint *endpoint)
     close_descriptor(&endpoint->epoll_fd);
     close_descriptor(&endpoint->timer_fd);
     (void)mt_ofi_endpoint_close(endpoint);
+    close_regions(endpoint);
     mt_registrations_destroy(endpoint->registrations);
     endpoint->registrations = NULL;
-    mt_ofi_region_close(&endpoint->inbox_region);
-    mt_ofi_region_close(&endpoint->flush_region);
-    for (uint32_t peer = 0; endpoint->peers != NULL && peer < endpoint->ranks; peer++)
-        mt_ofi_region_close(&endpoint->peers[peer].region);
-    if (mt_ofi_endpoint_close(endpoint) != 0) /* regions may have kept it open */
+    if (mt_ofi_endpoint_close(endpoint) != 0)
         return -1;
     if (endpoint->table != NULL)
         fi_close(&endpoint->table->fid);

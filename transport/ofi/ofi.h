@@ -149,7 +149,8 @@ struct mt_ofi_endpoint {
     struct fid_domain *domain;
     struct fid_av *table;
     struct fid_cq *queue;
-    struct fid_ep *endpoint; /* NULL: closed, because requests failed */
+    struct fid_ep *endpoint; /* NULL: closed, because requests failed, or */
+    struct fid_ep *stuck;    /* could not be closed: nothing is asked of it any more */
     int queue_fd;            /* of the completion queue, or -1: the provider has none */
     int epoll_fd, timer_fd;  /* queue_fd and a timer in one; -1: without queue_fd */
     int is_timed;
@@ -171,7 +172,7 @@ struct mt_ofi_endpoint {
     struct mt_ofi_inbox *unposted;
     uint8_t *inbox_memory;
     struct fid_mr *inbox_region;
-    int aborted, is_stuck; /* is_stuck: the endpoint could not be closed */
+    int aborted, is_stuck; /* is_stuck: the endpoint could not be closed when requests ended */
     int failure;           /* code: the endpoint is of no use any more */
     uint64_t strangers;    /* messages without proof */
     _Atomic uint64_t copied_bytes;
@@ -200,8 +201,9 @@ uint32_t mt_ofi_list(const struct mt_ofi_library *library, char *text, size_t te
 /* objects.c: libfabric's objects of an endpoint. */
 /* 0; or MANTA_ENOTSUP, MANTA_ENOMEM or MANTA_ESYSTEM, and what failed. */
 int mt_ofi_objects_open(struct mt_ofi_endpoint *endpoint, char *reason, size_t reason_bytes);
-/* The endpoint alone, after which libfabric touches nobody's memory. 0, or -1: it is still open.
- * What had come and was not taken is lost. Again does nothing. */
+/* The endpoint; and where it would stay open for them, the regions that are bound to it. After that
+ * libfabric touches nobody's memory. 0, or -1: it is still open, though of no use. What had come
+ * and was not taken is lost. Again tries again, or does nothing. */
 int mt_ofi_endpoint_close(struct mt_ofi_endpoint *endpoint);
 /* 0: libfabric touches no memory of the endpoint any more; -1: the endpoint is still open, so what
  * libfabric was told of must stay for good. */

@@ -226,9 +226,13 @@ struct mt_ofi_remote {
 int mt_ofi_mem_export(void *handle, void *registration, void *blob, size_t blob_bytes,
                       size_t *bytes_out)
 {
-    const struct mt_ofi_endpoint *endpoint = handle;
+    struct mt_ofi_endpoint *endpoint = handle;
     const struct mt_registration *memory = registration;
     int is_virtual = (endpoint->info->domain_attr->mr_mode & FI_MR_VIRT_ADDR) != 0;
+    if (memory->handle == NULL)
+        return mt_messages_error_set(endpoint->messages, MANTA_ETRANSPORT, MANTA_PLAN_NONE, 0,
+                                     "memory is registered no more: libfabric's endpoint was "
+                                     "closed when requests failed");
     struct blob place = {.address = is_virtual ? memory->start : 0,
                          .bytes = memory->bytes,
                          .key = fi_mr_key((struct fid_mr *)memory->handle)};

@@ -118,7 +118,8 @@ void mt_ofi_wire_release(void *wire, uint32_t rank, uint32_t number)
     struct mt_ofi_endpoint *endpoint = wire;
     struct mt_ofi_offer *offer = &endpoint->offers[number - 1];
     (void)rank;
-    mt_registrations_give_all(endpoint->registrations, offer->registrations, offer->count);
+    if (endpoint->stuck == NULL) /* else the peer may still write to it */
+        mt_registrations_give_all(endpoint->registrations, offer->registrations, offer->count);
     offer->request = NULL;
     endpoint->offers_open--;
     mt_ofi_flush_forget(endpoint, offer);
@@ -374,26 +375,31 @@ void mt_ofi_chunk_done(struct mt_ofi_endpoint *endpoint, struct mt_ofi_chunk *ch
     mt_ofi_peer_dirty(endpoint, &endpoint->peers[write->peer]);
 }
 
+/* Their requests end. What libfabric may still read stays registered. */
+static void drop_writes(struct mt_ofi_endpoint *endpoint)
+{
+    for (uint32_t r = 0; r < endpoint->ranks; r++) {
+        struct mt_ofi_peer *peer = &endpoint->peers[r];
+        for (uint32_t i = 0; peer->writes != NULL && i < MT_OFI_WRITES; i++) {
+            if (peer->writes[i].request != NULL && endpoint->stuck == NULL)
+                write_end(endpoint, &peer->writes[i]);
+            peer->writes[i].request = NULL;
+        }
+    }
+}
+
 /* There is no connection to one peer that could be ended: the endpoint is closed, after which
  * libfabric touches no memory of anybody. A rank that comes here has failed. */
 int mt_ofi_wire_cease(void *wire, uint32_t rank)
 {
     struct mt_ofi_endpoint *endpoint = wire;
     (void)rank;
-    if (endpoint->endpoint == NULL)
+    if (endpoint->endpoint == NULL && endpoint->stuck == NULL)
         return 0;
-    if (mt_ofi_endpoint_close(endpoint) != 0) {
-        endpoint->is_stuck = 1;
-        return MANTA_EBUFFER;
-    }
-    for (uint32_t r = 0; r < endpoint->ranks; r++) {
-        struct mt_ofi_peer *peer = &endpoint->peers[r];
-        for (uint32_t i = 0; peer->writes != NULL && i < MT_OFI_WRITES; i++) {
-            if (peer->writes[i].request != NULL)
-                mt_registrations_give_all(endpoint->registrations, peer->writes[i].registrations,
-                                          peer->writes[i].local_count);
-            peer->writes[i].request = NULL;
-        }
-    }
-    return 0;
+    int code = mt_ofi_endpoint_close(endpoint);
+    drop_writes(endpoint);
+    if (code == 0)
+        return 0;
+    endpoint->is_stuck = 1;
+    return MANTA_EBUFFER;
 }

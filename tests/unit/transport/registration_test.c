@@ -324,6 +324,32 @@ static void watch_in_child(void *memory)
     _exit(failed || !mt_watch_is_gone(&watch));
 }
 
+/* All end at once, in use or not, by hand or not; each once. */
+static void test_end_all(void **state)
+{
+    struct card card = {.room = 100};
+    struct mt_registrations *cache = create(&card, MOST, 1 << 30);
+    struct mt_registration *taken, *entered, *removed;
+    uint8_t *memory = map_apart();
+    const struct manta_transport_buffer buffer = {.address = memory, .bytes = PAGE};
+    (void)state;
+    mt_registrations_end_all(NULL);
+    assert_int_equal(mt_registrations_take(cache, memory + 8 * PAGE, PAGE, &taken), 0);
+    use(cache, memory + 16 * PAGE, PAGE);
+    assert_int_equal(mt_registrations_enter(cache, &buffer, NULL, &entered), 0);
+    assert_int_equal(mt_registrations_enter(cache, &buffer, NULL, &removed), 0);
+    mt_registrations_end_all(cache);
+    mt_registrations_end_all(cache);
+    assert_null(taken->handle);
+    assert_null(entered->handle);
+    mt_registrations_give(cache, taken);
+    mt_registrations_remove(cache, removed);
+    mt_registrations_destroy(cache);
+    assert_int_equal(card.made, 4);
+    assert_int_equal(card.ended, 4);
+    munmap(memory, SPAN);
+}
+
 /* A child that is forked while another thread begins a watch has watches of its own. */
 static void test_fork(void **state)
 {
@@ -392,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_entered_by_hand),
         cmocka_unit_test(test_entered_is_found_first),
+        cmocka_unit_test(test_end_all),
         cmocka_unit_test(test_fork),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
