@@ -226,6 +226,13 @@ static ssize_t end_recv(struct fid_ep *ep, void *bytes, size_t room, void *desc,
     return 0;
 }
 
+static int take_error(int *error)
+{
+    int taken = *error;
+    *error = 0;
+    return taken;
+}
+
 /* 0, or no inbox is free. */
 static int deliver(struct end *end, const void *bytes, size_t count)
 {
@@ -234,16 +241,10 @@ static int deliver(struct end *end, const void *bytes, size_t count)
     struct inbox inbox = end->inboxes[0];
     memmove(&end->inboxes[0], &end->inboxes[1], --end->inbox_count * sizeof(inbox));
     memcpy(inbox.bytes, bytes, count < inbox.room ? count : inbox.room);
+    int error = take_error(&stand_in.fail_recv);
     queue_add(end->queue, inbox.context, FI_RECV | FI_MSG, count, 0,
-              count > inbox.room ? FI_ETRUNC : 0);
+              count > inbox.room ? FI_ETRUNC : error);
     return 0;
-}
-
-static int take_error(int *error)
-{
-    int taken = *error;
-    *error = 0;
-    return taken;
 }
 
 /* Nobody is there, or there is no room: 0 if it can go on. */

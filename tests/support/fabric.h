@@ -38,6 +38,7 @@ struct stand_in {
     /* What it does. */
     uint32_t refuse_sends;     /* so many sends and writes find no room */
     int fail_send, fail_write; /* error of the next completion of this kind */
+    int fail_recv;             /* error of the next receive: what was sent is lost */
     int fail_post;             /* error of the next send, at once */
     int refuse_data;           /* error of all writes, at once: they carry no completion data */
     uint32_t refuse_writes;    /* so many writes alone find no room */

@@ -126,6 +126,7 @@ struct mt_ofi_peer {
     uint8_t *memory;
     struct fid_mr *region;      /* of it; NULL: the provider needs none */
     struct mt_ofi_inbox *early; /* came before one that was sent before */
+    uint32_t early_count;
     struct mt_ofi_peer *next_dirty;
     uint64_t data_sent, data_done; /* of the long message under way, not told to be accepted yet */
     uint32_t put_busy;             /* forward frames of put() that are on their way */
@@ -170,6 +171,7 @@ struct mt_ofi_endpoint {
     struct mt_ofi_inbox *inboxes;
     uint32_t inbox_count;
     struct mt_ofi_inbox *unposted;
+    int receive_error; /* of libfabric, of a receive that may have been a peer's frame; 0: none */
     uint8_t *inbox_memory;
     struct fid_mr *inbox_region;
     int aborted, is_stuck; /* is_stuck: the endpoint could not be closed when requests ended */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Completions, and the frames that come with them. */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/auth.h"
 #include "core/control.h"
 #include "core/counter.h"
+#include "core/log.h"
 #include "transport/endpoint.h"
 #include "transport/ofi/ofi.h"
 
@@ -103,9 +105,40 @@ static struct mt_ofi_inbox *take_early(struct mt_ofi_peer *peer)
     while (*at != NULL && sequence_of(*at) != peer->sequence_in)
         at = &(*at)->next;
     struct mt_ofi_inbox *inbox = *at;
-    if (inbox != NULL)
-        *at = inbox->next;
+    if (inbox == NULL)
+        return NULL;
+    *at = inbox->next;
+    peer->early_count--;
     return inbox;
+}
+
+static void drop_early(struct mt_ofi_endpoint *endpoint, struct mt_ofi_peer *peer)
+{
+    while (peer->early != NULL) {
+        struct mt_ofi_inbox *inbox = peer->early;
+        peer->early = inbox->next;
+        inbox_free(endpoint, inbox);
+    }
+    peer->early_count = 0;
+}
+
+/* Once a receive has failed, and nobody knows whose frame that was, a peer that waits for a frame
+ * with many behind it waits for that one, and shall not keep all inboxes for it. */
+static void keep_early(struct mt_ofi_endpoint *endpoint, uint32_t rank, struct mt_ofi_inbox *inbox)
+{
+    struct mt_ofi_peer *peer = &endpoint->peers[rank];
+    inbox->next = peer->early;
+    peer->early = inbox;
+    peer->early_count++;
+    if (endpoint->receive_error == 0 || peer->early_count <= endpoint->inbox_count / 2)
+        return;
+    drop_early(endpoint, peer);
+    peer->is_lost = 1;
+    mt_messages_fail(
+        endpoint->messages, rank, MT_MESSAGE_BOTH, MANTA_ETRANSPORT, endpoint->receive_error,
+        "frames of rank %u are missing, for libfabric (provider %s) has failed to "
+        "receive: %s",
+        rank, endpoint->provider, endpoint->library->strerror(endpoint->receive_error));
 }
 
 /* 1: a peer of this communicator has sent it. */
@@ -130,15 +163,19 @@ static void receive(struct mt_ofi_endpoint *endpoint, struct mt_ofi_inbox *inbox
         return;
     }
     struct mt_ofi_peer *peer = &endpoint->peers[rank];
-    if (mt_ofi_peer_open(endpoint, rank) != 0 && !peer->is_lost) {
+    if (peer->is_lost) {
+        drop_early(endpoint, peer);
+        inbox_free(endpoint, inbox);
+        return;
+    }
+    if (mt_ofi_peer_open(endpoint, rank) != 0) {
         struct manta_transport_error error = {.size = sizeof(error)};
         mt_messages_error(endpoint->messages, &error);
         endpoint->failure = error.code;
     }
     int32_t ahead = (int32_t)(sequence_of(inbox) - peer->sequence_in);
     if (ahead > 0) {
-        inbox->next = peer->early;
-        peer->early = inbox;
+        keep_early(endpoint, rank, inbox);
         return;
     }
     if (ahead == 0)
@@ -186,6 +223,28 @@ static int needs_no_more(const struct mt_ofi_endpoint *endpoint, uint32_t peer)
     return control != NULL && mt_control_left(control, peer, NULL);
 }
 
+static const char *word_error(const struct mt_ofi_endpoint *endpoint,
+                              const struct fi_cq_err_entry *entry, char *detail, size_t bytes)
+{
+    const char *more =
+        fi_cq_strerror(endpoint->queue, entry->prov_errno, entry->err_data, detail, bytes);
+    return more != NULL ? more : detail;
+}
+
+/* What does not fit is a stranger's: no peer sends so much. */
+static void receive_failed(struct mt_ofi_endpoint *endpoint, struct mt_ofi_inbox *inbox,
+                           const struct fi_cq_err_entry *entry)
+{
+    char detail[96] = "", sentence[240];
+    inbox_free(endpoint, inbox);
+    if (entry->err != FI_ETRUNC)
+        endpoint->receive_error = entry->err;
+    snprintf(sentence, sizeof(sentence), "provider %s has failed to receive: %s; %s",
+             endpoint->provider, endpoint->library->strerror(entry->err),
+             word_error(endpoint, entry, detail, sizeof(detail)));
+    endpoint->host->log(MT_LOG_INFO, "ofi", sentence);
+}
+
 /* An operation that failed. What somebody sent who is not of this communicator, or what a peer that
  * is gone did not send to its end, frees its inbox and is no more. */
 static int read_error(struct mt_ofi_endpoint *endpoint)
@@ -198,7 +257,7 @@ static int read_error(struct mt_ofi_endpoint *endpoint)
     if (work == NULL)
         return 1;
     if (work->kind == MT_OFI_RECEIVING) {
-        inbox_free(endpoint, (struct mt_ofi_inbox *)work);
+        receive_failed(endpoint, (struct mt_ofi_inbox *)work, &entry);
         return 1;
     }
     if (work->kind == MT_OFI_FLUSHING) {
@@ -207,11 +266,10 @@ static int read_error(struct mt_ofi_endpoint *endpoint)
     }
     uint32_t peer = work->kind == MT_OFI_WRITING ? ((struct mt_ofi_chunk *)work)->write->peer
                                                  : ((struct mt_ofi_slot *)work)->peer;
-    const char *more =
-        fi_cq_strerror(endpoint->queue, entry.prov_errno, entry.err_data, detail, sizeof(detail));
+    const char *more = word_error(endpoint, &entry, detail, sizeof(detail));
     int is_over = needs_no_more(endpoint, peer);
     if (!endpoint->aborted && !is_over)
-        mt_ofi_peer_fail(endpoint, peer, entry.err, more != NULL ? more : detail);
+        mt_ofi_peer_fail(endpoint, peer, entry.err, more);
     if (work->kind == MT_OFI_SENDING)
         mt_ofi_slot_done(endpoint, (struct mt_ofi_slot *)work);
     else if (is_over)
