@@ -92,8 +92,13 @@ def test_a_row_of_the_table(tmp_path):
     assert result.returncode == 0, result.stderr
     [verdict] = seen["table"]
     assert verdict["key"] == "allreduce-4k" and verdict["must"] == 1.5 and verdict["aim"] == 2.5
-    assert [cell["bytes"] for cell in verdict["cells"]] == [4096, 16384], result.stdout
-    assert verdict["status"] in ("holds", "missed", "too few rounds")
+    # CPUs that share no cache, or are far apart as virtual ones may be at times, have no such row.
+    near = {one["bytes"] for one in seen["results"] if one["class"] in ("smt", "near", "one cpu")}
+    assert [cell["bytes"] for cell in verdict["cells"]] == sorted(near), result.stdout
+    if near == {4096, 16384}:
+        assert verdict["status"] in ("holds", "missed", "too few rounds")
+    else:
+        assert verdict["reason"] == ("1 cells were not measured" if near else "no round was near")
     assert verdict["row"] in (tmp_path / "index.html").read_text()
 
 

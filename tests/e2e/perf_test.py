@@ -13,10 +13,10 @@ FIELDS = ("coll np nodes bytes count dtype op in_place algorithm transport min_u
 COLLECTIVES = ["allreduce", "broadcast", "reduce", "allgather", "reduce_scatter", "barrier"]
 
 
-def perf(ranks, *arguments, nodes=None, **variables):
+def perf(ranks, *arguments, nodes=None, seconds=50, **variables):
     where = ["--nodes", nodes] if nodes else []
-    return mantarun("-n", ranks, *where, "--timeout", "50", binary("manta-perf"), "--check", "--iters", "20",
-                    *arguments, **variables)
+    return mantarun("-n", ranks, *where, "--timeout", seconds, binary("manta-perf"), "--check", "--iters", "20",
+                    *arguments, timeout=seconds + 10, **variables)
 
 
 def rows(path):
@@ -40,7 +40,7 @@ def test_all_collectives_are_right(tmp_path, ranks, nodes):
                                               (130, ["--cells", "barrier:0"])])
 def test_many_ranks_share_the_memory_of_a_node(tmp_path, ranks, arguments):
     """Far more than there are CPUs: all go through shared memory with the default of MANTA_SHM_MAX."""
-    result = perf(ranks, *arguments, "--iters", "3", "--warmup", "1", "--json", tmp_path / "rows")
+    result = perf(ranks, *arguments, "--iters", "3", "--warmup", "1", "--json", tmp_path / "rows", seconds=180)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "is not used" not in result.stderr, result.stderr
     seen = rows(tmp_path / "rows")
