@@ -166,6 +166,8 @@ static int attach(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer
     const int bytes = MT_VERBS_FRAMES * (MT_VERBS_SLOT_BYTES + MT_VERBS_NOTE_BYTES);
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
     int code = mt_verbs_start(endpoint);
+    if (code == 0)
+        code = mt_verbs_slots_promise(endpoint, peer);
     if (code == 0 && epoll_ctl(endpoint->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
         code = mt_messages_error_set(endpoint->messages, MANTA_ESYSTEM, peer->rank, errno,
                                      "the stream with rank %u cannot be watched: %s", peer->rank,

@@ -23,19 +23,16 @@ _Static_assert(sizeof(struct head) == MT_VERBS_HEAD_BYTES, "a head has its lengt
 _Static_assert(MT_VERBS_HEAD_BYTES + MT_FRAME_BYTES + MT_VERBS_EAGER_BYTES <= MT_VERBS_SLOT_BYTES,
                "a slot holds the longest frame");
 
-static uint8_t *send_slot(const struct mt_verbs_endpoint *endpoint, uint32_t slot)
-{
-    return endpoint->send_memory + (size_t)slot * MT_VERBS_SLOT_BYTES;
-}
-
 /* Is word wanted that it arrived? Of one in each share, so that who has one waits for word of some;
  * and of the last before there is no room. */
 static int wants_word(const struct mt_verbs_endpoint *endpoint, const struct mt_verbs_peer *peer,
                       const struct mt_verbs_queue *queue, uint32_t number, uint32_t unsignalled)
 {
-    const uint8_t *bytes = send_slot(endpoint, peer->sent[number % MT_VERBS_FRAMES].slot);
-    return unsignalled + 1 >= endpoint->share || number + 1 - peer->acked >= MT_VERBS_FRAMES / 2 ||
-           endpoint->free_send_count < endpoint->send_slots / 4 ||
+    const uint8_t *bytes =
+        mt_verbs_slot(&endpoint->sends, peer->sent[number % MT_VERBS_FRAMES].slot);
+    return unsignalled + 1 >= endpoint->sends.share ||
+           number + 1 - peer->acked >= MT_VERBS_FRAMES / 2 ||
+           endpoint->sends.free_count < endpoint->sends.count / 4 ||
            mt_verbs_queue_room(queue) < MT_VERBS_DEPTH / 2 ||
            ((const struct head *)(const void *)bytes)->kind != MT_VERBS_FRAME;
 }
@@ -48,10 +45,11 @@ static void fill_work(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *
     const struct mt_verbs_queue *queue = &lane->queues[MT_VERBS_FRAME_QUEUE];
     uint32_t number = peer->posted + ahead;
     const struct mt_verbs_sent *sent = &peer->sent[number % MT_VERBS_FRAMES];
-    struct head *head = (struct head *)(void *)send_slot(endpoint, sent->slot);
+    struct head *head = (struct head *)(void *)mt_verbs_slot(&endpoint->sends, sent->slot);
     uint32_t behind = sent->bytes - MT_VERBS_HEAD_BYTES;
-    *place = (struct ibv_sge){(uint64_t)(uintptr_t)head, sent->bytes,
-                              endpoint->rails[lane->rail].send_mr->lkey};
+    *place =
+        (struct ibv_sge){(uint64_t)(uintptr_t)head, sent->bytes,
+                         mt_verbs_slot_block(&endpoint->sends, sent->slot)->mr[lane->rail]->lkey};
     /* What else is in it (128 bytes) is for other kinds of work. */
     work->wr_id = mt_verbs_work_id(lane, MT_VERBS_FRAME_QUEUE, ahead);
     work->next = NULL;
@@ -114,12 +112,13 @@ static uint8_t *begin_frame(struct mt_verbs_endpoint *endpoint, struct mt_verbs_
 {
     if (peer->next - peer->acked == MT_VERBS_FRAMES)
         return NULL;
-    uint32_t others = peer->next - peer->acked < endpoint->share ? 0 : endpoint->promised;
-    if (endpoint->free_send_count <= others) {
+    uint32_t others =
+        peer->next - peer->acked < endpoint->sends.share ? 0 : endpoint->sends.promised;
+    if (endpoint->sends.free_count <= others) {
         peer->starved = endpoint->is_starving = 1;
         return NULL;
     }
-    uint32_t slot = endpoint->free_sends[--endpoint->free_send_count];
+    uint32_t slot = endpoint->sends.free[--endpoint->sends.free_count];
     struct head head = {.mark = MARK,
                         .kind = (uint8_t)kind,
                         .lane = lane,
@@ -127,16 +126,16 @@ static uint8_t *begin_frame(struct mt_verbs_endpoint *endpoint, struct mt_verbs_
                         .credit = mt_verbs_ring_say(peer)};
     mt_bytes_put32(head.number, peer->next);
     mt_bytes_put32(head.from, endpoint->rank);
-    memcpy(send_slot(endpoint, slot), &head, sizeof(head));
+    memcpy(mt_verbs_slot(&endpoint->sends, slot), &head, sizeof(head));
     peer->sent[peer->next % MT_VERBS_FRAMES] = (struct mt_verbs_sent){slot, sizeof(head)};
-    return send_slot(endpoint, slot);
+    return mt_verbs_slot(&endpoint->sends, slot);
 }
 
 static void end_frame(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer *peer,
                       uint32_t bytes)
 {
     peer->sent[peer->next % MT_VERBS_FRAMES].bytes += bytes;
-    endpoint->promised -= peer->next - peer->acked < endpoint->share;
+    endpoint->sends.promised -= peer->next - peer->acked < endpoint->sends.share;
     peer->next++;
     peer->ring.round_there += peer->next == 0;
     mt_verbs_post_frames(endpoint, peer);
@@ -265,9 +264,9 @@ void mt_verbs_frames_acked(struct mt_verbs_endpoint *endpoint, struct mt_verbs_p
     if (number - peer->acked >= MT_VERBS_FRAMES) /* known already */
         return;
     while (peer->acked != number + 1) {
-        endpoint->free_sends[endpoint->free_send_count++] =
+        endpoint->sends.free[endpoint->sends.free_count++] =
             peer->sent[peer->acked++ % MT_VERBS_FRAMES].slot;
-        endpoint->promised += peer->next - peer->acked < endpoint->share;
+        endpoint->sends.promised += peer->next - peer->acked < endpoint->sends.share;
         freed = 1;
     }
     if ((int32_t)(peer->posted - peer->acked) < 0)

@@ -11,9 +11,6 @@
 #include "transport/verbs/verbs.h"
 
 enum {
-    SLOTS_LEAST = 128,
-    SLOTS_MOST = 1024,
-    SLOTS_A_RANK = 16,
     REFILL = 16, /* slots given to the card at a time */
     COMPLETIONS_MOST = 32000,
     ROUNDS_MOST = 10000,
@@ -23,8 +20,8 @@ enum {
 /* Receives are told apart from work of lanes by this bit. */
 #define RECV_ID (UINT64_C(1) << 63)
 
-static int lacks(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail,
-                 const char *what, int error)
+int mt_verbs_lacks(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail,
+                   const char *what, int error)
 {
     int is_memory = error == ENOMEM;
     return mt_messages_error_set(
@@ -52,26 +49,26 @@ static int make_queues(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail 
     struct ibv_srq_init_attr attr = {.attr = {.max_wr = endpoint->recv_slots, .max_sge = 1}};
     rail->pd = library->alloc_pd(rail->context);
     if (rail->pd == NULL)
-        return lacks(endpoint, rail, "protection domain", errno);
+        return mt_verbs_lacks(endpoint, rail, "protection domain", errno);
     rail->channel = library->create_comp_channel(rail->context);
     if (rail->channel == NULL)
-        return lacks(endpoint, rail, "completion channel", errno);
+        return mt_verbs_lacks(endpoint, rail, "completion channel", errno);
     mt_fd_enter(rail->channel->fd);
     if (watch(endpoint, rail->channel->fd, &rail->channel) != 0 ||
         watch(endpoint, rail->context->async_fd, &rail->context) != 0)
-        return lacks(endpoint, rail, "descriptor to wait on", errno);
+        return mt_verbs_lacks(endpoint, rail, "descriptor to wait on", errno);
     rail->cq = library->create_cq(rail->context,
                                   (int)(entries < COMPLETIONS_MOST ? entries : COMPLETIONS_MOST),
                                   rail, rail->channel, 0);
     if (rail->cq == NULL)
-        return lacks(endpoint, rail, "completion queue", errno);
+        return mt_verbs_lacks(endpoint, rail, "completion queue", errno);
     rail->srq = library->create_srq(rail->pd, &attr);
-    return rail->srq != NULL ? 0 : lacks(endpoint, rail, "shared receive queue", errno);
+    return rail->srq != NULL ? 0 : mt_verbs_lacks(endpoint, rail, "shared receive queue", errno);
 }
 
-static struct ibv_mr *show(const struct mt_verbs_endpoint *endpoint,
-                           const struct mt_verbs_rail *rail, uint8_t *memory, size_t bytes,
-                           int access)
+struct ibv_mr *mt_verbs_show(const struct mt_verbs_endpoint *endpoint,
+                             const struct mt_verbs_rail *rail, uint8_t *memory, size_t bytes,
+                             int access)
 {
     return endpoint->library->reg_mr_iova2(rail->pd, memory, bytes, (uint64_t)(uintptr_t)memory,
                                            IBV_ACCESS_LOCAL_WRITE | access);
@@ -86,24 +83,21 @@ static int start_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *
 {
     const struct manta_transport_host *host = endpoint->host;
     size_t recv_bytes = (size_t)endpoint->recv_slots * MT_VERBS_SLOT_BYTES + MT_VERBS_FLUSH_BYTES;
-    size_t send_bytes = (size_t)endpoint->send_slots * MT_VERBS_SLOT_BYTES;
     int code = make_queues(endpoint, rail);
     if (code != 0)
         return code;
     rail->memory = host->alloc(recv_bytes, 4096);
     rail->free_slots = host->alloc(endpoint->recv_slots * sizeof(uint32_t), 64);
     if (rail->memory == NULL || rail->free_slots == NULL)
-        return lacks(endpoint, rail, "memory", ENOMEM);
+        return mt_verbs_lacks(endpoint, rail, "memory", ENOMEM);
     memset(rail->memory, 0, recv_bytes);
     errno = 0;
-    rail->recv_mr = show(endpoint, rail, rail->memory, recv_bytes, 0);
-    rail->send_mr = show(endpoint, rail, endpoint->send_memory, send_bytes, 0);
+    rail->recv_mr = mt_verbs_show(endpoint, rail, rail->memory, recv_bytes, 0);
     if (endpoint->settings.rings > 0)
-        rail->ring_mr = show(endpoint, rail, endpoint->ring_memory, ring_bytes(endpoint),
-                             IBV_ACCESS_REMOTE_WRITE);
-    if (rail->recv_mr == NULL || rail->send_mr == NULL ||
-        (rail->ring_mr == NULL && endpoint->settings.rings > 0))
-        return lacks(endpoint, rail, "registered memory", errno);
+        rail->ring_mr = mt_verbs_show(endpoint, rail, endpoint->ring_memory, ring_bytes(endpoint),
+                                      IBV_ACCESS_REMOTE_WRITE);
+    if (rail->recv_mr == NULL || (rail->ring_mr == NULL && endpoint->settings.rings > 0))
+        return mt_verbs_lacks(endpoint, rail, "registered memory", errno);
     for (uint32_t i = 0; i < endpoint->recv_slots; i++)
         rail->free_slots[i] = i;
     rail->free_count = endpoint->recv_slots;
@@ -111,35 +105,21 @@ static int start_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *
     return 0;
 }
 
-static int start_sends(struct mt_verbs_endpoint *endpoint)
+static int start_memory(struct mt_verbs_endpoint *endpoint)
 {
     const struct manta_transport_host *host = endpoint->host;
     size_t offer_bytes = MT_VERBS_OFFERS * sizeof(struct mt_verbs_offer);
     size_t write_bytes = MT_VERBS_WRITES * sizeof(struct mt_verbs_write);
-    uint64_t slots = (uint64_t)endpoint->ranks * SLOTS_A_RANK;
-    slots = slots < SLOTS_LEAST ? SLOTS_LEAST : slots > SLOTS_MOST ? SLOTS_MOST : slots;
-    endpoint->recv_slots = endpoint->send_slots = (uint32_t)slots;
-    endpoint->send_memory = host->alloc(slots * MT_VERBS_SLOT_BYTES, 4096);
+    endpoint->recv_slots = mt_verbs_slots_count(endpoint);
     endpoint->ring_memory = host->alloc(ring_bytes(endpoint) + 1, 4096);
-    endpoint->free_sends = host->alloc(slots * sizeof(uint32_t), 64);
     endpoint->offers = host->alloc(offer_bytes, 64);
     endpoint->writes = host->alloc(write_bytes, 64);
-    if (endpoint->send_memory == NULL || endpoint->ring_memory == NULL ||
-        endpoint->free_sends == NULL || endpoint->offers == NULL || endpoint->writes == NULL)
+    if (endpoint->ring_memory == NULL || endpoint->offers == NULL || endpoint->writes == NULL)
         return mt_messages_error_set(endpoint->messages, MANTA_ENOMEM, MANTA_PLAN_NONE, 0,
-                                     "no memory for the frames of the verbs transport");
-    memset(endpoint->send_memory, 0, slots * MT_VERBS_SLOT_BYTES);
+                                     "no memory for the rings of the verbs transport");
     memset(endpoint->ring_memory, 0, ring_bytes(endpoint));
     memset(endpoint->offers, 0, offer_bytes);
     memset(endpoint->writes, 0, write_bytes);
-    for (uint32_t i = 0; i < endpoint->send_slots; i++)
-        endpoint->free_sends[i] = i;
-    endpoint->free_send_count = endpoint->send_slots;
-    slots /= 2 * endpoint->ranks; /* half of them are for who is first */
-    endpoint->share = slots < 1                       ? 1
-                      : slots > MT_VERBS_SIGNAL_EVERY ? MT_VERBS_SIGNAL_EVERY
-                                                      : (uint32_t)slots;
-    endpoint->promised = (endpoint->ranks - 1) * endpoint->share;
     return 0;
 }
 
@@ -159,8 +139,6 @@ static void stop_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *
     }
     if (rail->recv_mr != NULL)
         library->dereg_mr(rail->recv_mr);
-    if (rail->send_mr != NULL)
-        library->dereg_mr(rail->send_mr);
     if (rail->ring_mr != NULL)
         library->dereg_mr(rail->ring_mr);
     if (rail->pd != NULL)
@@ -170,7 +148,7 @@ static void stop_rail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *
     rail->srq = NULL;
     rail->cq = NULL;
     rail->channel = NULL;
-    rail->recv_mr = rail->send_mr = rail->ring_mr = NULL;
+    rail->recv_mr = rail->ring_mr = NULL;
     rail->pd = NULL;
     rail->memory = NULL;
     rail->free_slots = NULL;
@@ -180,9 +158,11 @@ int mt_verbs_start(struct mt_verbs_endpoint *endpoint)
 {
     if (endpoint->is_started)
         return 0;
-    int code = start_sends(endpoint);
+    int code = start_memory(endpoint);
     for (uint32_t i = 0; i < endpoint->rail_count && code == 0; i++)
         code = start_rail(endpoint, &endpoint->rails[i]);
+    if (code == 0)
+        code = mt_verbs_slots_start(endpoint);
     if (code == 0)
         endpoint->is_started = 1;
     else
@@ -193,17 +173,14 @@ int mt_verbs_start(struct mt_verbs_endpoint *endpoint)
 void mt_verbs_stop(struct mt_verbs_endpoint *endpoint)
 {
     const struct manta_transport_host *host = endpoint->host;
+    mt_verbs_slots_stop(endpoint); /* before the domains of rails that it is shown to */
     for (uint32_t i = 0; i < endpoint->rail_count; i++)
         stop_rail(endpoint, &endpoint->rails[i]);
-    host->free(endpoint->send_memory);
     host->free(endpoint->ring_memory);
-    host->free(endpoint->free_sends);
     host->free(endpoint->offers);
     host->free(endpoint->writes);
-    endpoint->send_memory = NULL;
     endpoint->ring_memory = NULL;
     endpoint->ring_count = 0;
-    endpoint->free_sends = NULL;
     endpoint->offers = NULL;
     endpoint->writes = NULL;
     endpoint->is_started = 0;
@@ -229,7 +206,7 @@ void mt_verbs_refill(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *r
         if (error != 0) {
             for (; bad != NULL; bad = bad->next)
                 rail->free_slots[rail->free_count++] = (uint32_t)(bad->wr_id & ~RECV_ID);
-            endpoint->failure = lacks(endpoint, rail, "room for receives", error);
+            endpoint->failure = mt_verbs_lacks(endpoint, rail, "room for receives", error);
             return;
         }
     }
@@ -264,7 +241,7 @@ static int poll_rail(struct mt_verbs_endpoint *endpoint, uint32_t index)
     if (rail->free_count >= REFILL)
         mt_verbs_refill(endpoint, rail, 0);
     if (count < 0)
-        endpoint->failure = lacks(endpoint, rail, "completions", EIO);
+        endpoint->failure = mt_verbs_lacks(endpoint, rail, "completions", EIO);
     return count > 0;
 }
 

@@ -158,8 +158,7 @@ void mt_verbs_stream_write(struct mt_verbs_endpoint *endpoint, struct mt_verbs_p
         const struct mt_verbs_sent *sent = &peer->sent[peer->posted % MT_VERBS_FRAMES];
         mt_bytes_put32(note.numbers[0], sent->bytes);
         (void)put(peer, &note, sizeof(note)); /* there is room: nothing waits */
-        (void)put(peer, endpoint->send_memory + (size_t)sent->slot * MT_VERBS_SLOT_BYTES,
-                  sent->bytes);
+        (void)put(peer, mt_verbs_slot(&endpoint->sends, sent->slot), sent->bytes);
         peer->posted++;
         flush(endpoint, peer);
     }

@@ -34,17 +34,16 @@
 #include "transport/verbs/flush.h"
 #include "transport/verbs/library.h"
 #include "transport/verbs/ring.h"
+#include "transport/verbs/slots.h"
 
 enum {
-    MT_VERBS_RAILS = 4,
     MT_VERBS_LANES = 4, /* between two ranks */
     MT_VERBS_GIDS = 3,  /* of a rail that are offered to peers */
     MT_VERBS_NAME = 64,
     MT_VERBS_HEAD_BYTES = 16,
     MT_VERBS_EAGER_BYTES = 8192,
     MT_VERBS_WINDOW_BYTES = 131072,
-    MT_VERBS_SLOT_BYTES = 8256, /* a frame with its head; multiple of a cache line */
-    MT_VERBS_FRAMES = 32,       /* to a peer that it is not known to have */
+    MT_VERBS_FRAMES = 32, /* to a peer that it is not known to have */
     /* Frames that came over one rail while those before them lie in another's queue, untaken: a
      * card has said that it has them, so the peer goes on. Of slots, two rails have so many at
      * most. */
@@ -120,7 +119,7 @@ struct mt_verbs_rail {
     struct ibv_cq *cq;
     struct ibv_srq *srq;
     uint8_t *memory; /* slots that frames arrive in */
-    struct ibv_mr *recv_mr, *send_mr, *ring_mr;
+    struct ibv_mr *recv_mr, *ring_mr;
     uint32_t *free_slots; /* that the card has to be given */
     uint32_t free_count;
     int armed;               /* the next completion makes the channel readable */
@@ -240,6 +239,7 @@ struct mt_verbs_peer {
     struct mt_verbs_lane lanes[MT_VERBS_LANES];
     uint32_t next, posted, acked; /* numbers of frames */
     struct mt_verbs_sent sent[MT_VERBS_FRAMES];
+    int has_share;    /* of the endpoint's sends */
     uint32_t drained; /* `next` when word of all was last asked for */
     uint32_t expected;
     struct mt_verbs_ring ring;
@@ -323,16 +323,12 @@ struct mt_verbs_endpoint {
     struct mt_verbs_door *doors;  /* [ranks] */
     struct mt_verbs_peer **peers; /* [ranks], NULL until there is something to do with it */
     struct mt_verbs_peer *open;   /* all that are not NULL */
-    uint32_t recv_slots, send_slots;
-    uint8_t *send_memory;
+    uint32_t recv_slots;          /* of each rail */
+    struct mt_verbs_slots sends;  /* that frames are sent from */
     uint8_t *ring_memory;
     struct mt_verbs_peer *rings[MT_VERBS_RINGS]; /* whose each is */
     uint32_t ring_count, ring_turns;
-    uint64_t nap_ns;      /* the next nap; 0: no ring needs any */
-    uint32_t *free_sends; /* slots */
-    uint32_t free_send_count;
-    uint32_t share;    /* slots that each peer finds, whatever others do that take nothing */
-    uint32_t promised; /* slots that peers have less than that, together */
+    uint64_t nap_ns;           /* the next nap; 0: no ring needs any */
     int is_starving, has_room; /* some peer is starved; what it waits for may be there */
     struct mt_verbs_offer *offers;
     struct mt_verbs_write *writes;
@@ -373,6 +369,14 @@ uint32_t mt_verbs_lanes_pair(const struct mt_verbs_ports *here, const struct mt_
 /* Queues and memory of all rails. 0 or MANTA_E*, with the error set. */
 int mt_verbs_start(struct mt_verbs_endpoint *endpoint);
 void mt_verbs_stop(struct mt_verbs_endpoint *endpoint);
+/* Says so, with what to do where it is memory. Returns MANTA_E*. */
+int mt_verbs_lacks(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail,
+                   const char *what, int error);
+/* Memory of this rank that the rail's card may read, and write as far as access says. NULL with
+ * errno. */
+struct ibv_mr *mt_verbs_show(const struct mt_verbs_endpoint *endpoint,
+                             const struct mt_verbs_rail *rail, uint8_t *memory, size_t bytes,
+                             int access);
 /* Give the card the slots that are free. */
 void mt_verbs_refill(struct mt_verbs_endpoint *endpoint, struct mt_verbs_rail *rail, int all);
 static inline void mt_verbs_slot_free(struct mt_verbs_endpoint *endpoint, uint32_t rail,
