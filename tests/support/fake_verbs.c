@@ -26,7 +26,8 @@
 struct fake_world fake_world = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 enum { WAY_MS_MOST = 20000 };
-static _Atomic int ways_held; /* pairs with fake_verbs_ways() */
+static _Atomic int ways_held;    /* pairs with fake_verbs_ways() */
+static _Atomic uint32_t looking; /* pairs with fake_verbs_counts() */
 
 static void lock(void)
 {
@@ -326,11 +327,13 @@ static int leads(const uint8_t raw[16])
 /* As the kernel does that looks for a way, without any lock. */
 static void look_for_way(void)
 {
+    atomic_fetch_add(&looking, 1);
     for (int ms = 0; atomic_load(&ways_held); ms++) {
         if (ms == WAY_MS_MOST)
             atomic_store(&ways_held, 0);
         usleep(1000);
     }
+    atomic_fetch_sub(&looking, 1);
 }
 
 static int modify_qp(struct ibv_qp *base, struct ibv_qp_attr *attr, int mask)
@@ -474,6 +477,7 @@ void fake_verbs_counts(struct fake_counts *counts_out)
     lock();
     *counts_out = fake_world.counts;
     unlock();
+    counts_out->looking = atomic_load(&looking);
 }
 
 void fake_verbs_cut(uint32_t device, uint64_t after, int arrives)

@@ -29,6 +29,7 @@ struct fake_counts {
     uint32_t devices_open, pds, cqs, srqs, qps, mrs, channels; /* that there are now */
     uint64_t registrations, dmabufs, sends, writes, reads, posts, completions; /* ever */
     uint64_t write_bytes;
+    uint32_t looking; /* threads that wait for a way now: see fake_verbs_ways() */
 };
 
 /* From now on the library is the stand-in, with so many devices of one port. */

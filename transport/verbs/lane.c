@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a lane's two queue pairs, and whose work their completions are. */
 #include <errno.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -119,40 +118,6 @@ int mt_verbs_lane_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_la
     return 0;
 }
 
-static void *run_connector(void *arg)
-{
-    struct mt_verbs_lane *lane = arg;
-    lane->connect_result = mt_verbs_lane_connect(lane->endpoint, lane);
-    atomic_store(&lane->connected, 1); /* pairs with mt_verbs_lane_connected() */
-    return NULL;
-}
-
-void mt_verbs_lane_begin_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
-{
-    sigset_t all, before;
-    lane->endpoint = endpoint;
-    lane->state = MT_VERBS_LANE_CONNECTING;
-    lane->given_up = 0;
-    atomic_store(&lane->connected, 0);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&lane->connector, NULL, run_connector, lane);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error == 0)
-        return;
-    lane->state = MT_VERBS_LANE_MADE;
-    mt_verbs_lane_fail(endpoint, lane, "no thread to connect it: %s", strerror(error));
-}
-
-int mt_verbs_lane_connected(struct mt_verbs_lane *lane, int *failed_out)
-{
-    if (!atomic_load(&lane->connected)) /* pairs with run_connector() */
-        return 0;
-    pthread_join(lane->connector, NULL);
-    *failed_out = lane->connect_result != 0;
-    return 1;
-}
-
 static void stop(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane)
 {
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
@@ -190,6 +155,7 @@ void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane
         lane->given_up = 1;
         return;
     }
+    mt_verbs_lane_end_connect(endpoint, lane);
     va_start(arguments, format);
     vsnprintf(lane->why, sizeof(lane->why), format, arguments);
     va_end(arguments);
@@ -220,8 +186,7 @@ void mt_verbs_lane_end(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane 
         lane->given_up = 1; /* nothing can come over it yet, and the kernel may take seconds */
         return;
     }
-    if (lane->state == MT_VERBS_LANE_CONNECTING)
-        pthread_join(lane->connector, NULL);
+    mt_verbs_lane_end_connect(endpoint, lane);
     stop(endpoint, lane);
     for (uint32_t q = 0; q < MT_VERBS_QUEUES; q++) {
         struct mt_verbs_queue *queue = &lane->queues[q];

@@ -10,9 +10,11 @@ void mt_verbs_unsettle(struct mt_verbs_endpoint *endpoint)
     endpoint->looked_ns = 0;
 }
 
-static int is_being_made(const struct mt_verbs_lane *lane)
+/* Not while it has a connector, or waits for one: only the kernel knows how long that takes. */
+static int waits_for_peer(const struct mt_verbs_lane *lane)
 {
-    return lane->state >= MT_VERBS_LANE_MADE && lane->state <= MT_VERBS_LANE_WORKS;
+    return lane->state >= MT_VERBS_LANE_MADE && lane->state <= MT_VERBS_LANE_WORKS &&
+           lane->state != MT_VERBS_LANE_WAITING && lane->state != MT_VERBS_LANE_CONNECTING;
 }
 
 /* Both ends fail so, whichever gives up first; each with what it knows of its own rail. */
@@ -83,14 +85,7 @@ static int settle_lane(struct mt_verbs_endpoint *endpoint, struct mt_verbs_peer 
         mt_verbs_lane_drain(endpoint, lane);
         return lane->state != MT_VERBS_LANE_DRAINING;
     }
-    int failed = 0;
-    if (lane->state == MT_VERBS_LANE_CONNECTING) {
-        if (!mt_verbs_lane_connected(lane, &failed))
-            return 0;
-        mt_verbs_lane_ready(endpoint, lane, failed);
-        return 1;
-    }
-    if (is_being_made(lane) && now_ns > lane->until_ns) {
+    if (waits_for_peer(lane) && now_ns > lane->until_ns) {
         mt_verbs_lane_fail(endpoint, lane, "the peer did not answer in time");
         return 1;
     }
@@ -144,11 +139,12 @@ static int is_settled(const struct mt_verbs_peer *peer)
 int mt_verbs_settle(struct mt_verbs_endpoint *endpoint)
 {
     uint64_t now_ns = endpoint->host->clock_ns();
-    int moved = 0, settled = 1;
     if (now_ns - endpoint->looked_ns < MT_VERBS_DIAL_LOOK_NS || endpoint->aborted)
         return 0;
+    int moved = mt_verbs_connectors_look(endpoint);
     for (struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open)
         moved |= settle_peer(endpoint, peer, now_ns);
+    int settled = !mt_verbs_connectors_busy(endpoint);
     for (struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open)
         settled &= is_settled(peer);
     endpoint->is_unsettled = !settled;
@@ -159,6 +155,8 @@ int mt_verbs_settle(struct mt_verbs_endpoint *endpoint)
 uint64_t mt_verbs_settle_within_ns(const struct mt_verbs_endpoint *endpoint)
 {
     uint64_t within_ns = 0;
+    if (mt_verbs_connectors_busy(endpoint))
+        return MT_VERBS_SLEEP_NS;
     for (const struct mt_verbs_peer *peer = endpoint->open; peer != NULL; peer = peer->next_open) {
         if (peer->dial != NULL)
             return MT_VERBS_SLEEP_NS;
@@ -166,7 +164,7 @@ uint64_t mt_verbs_settle_within_ns(const struct mt_verbs_endpoint *endpoint)
             within_ns = MT_VERBS_NAP_NS;
         for (uint32_t i = 0; i < peer->lane_count && peer->link == MT_VERBS_LINK_OPEN; i++) {
             enum mt_verbs_lane_state state = peer->lanes[i].state;
-            if (state == MT_VERBS_LANE_DRAINING || state == MT_VERBS_LANE_CONNECTING)
+            if (state == MT_VERBS_LANE_DRAINING)
                 return MT_VERBS_SLEEP_NS;
             if (state != MT_VERBS_LANE_OPEN)
                 within_ns = MT_VERBS_NAP_NS;

@@ -31,6 +31,7 @@
 #include "core/stream.h"
 #include "transport/message.h"
 #include "transport/registration.h"
+#include "transport/verbs/connect.h"
 #include "transport/verbs/flush.h"
 #include "transport/verbs/library.h"
 #include "transport/verbs/ring.h"
@@ -143,6 +144,7 @@ struct mt_verbs_queue {
 enum mt_verbs_lane_state {
     MT_VERBS_LANE_NONE,
     MT_VERBS_LANE_MADE,       /* its numbers are told; the peer's are not here */
+    MT_VERBS_LANE_WAITING,    /* they are; all connectors are at work for others */
     MT_VERBS_LANE_CONNECTING, /* a thread of its own connects it: the kernel looks for the way */
     MT_VERBS_LANE_READY,      /* it can send; the peer may not be able to receive */
     MT_VERBS_LANE_TRYING,     /* a message is on its way */
@@ -177,7 +179,8 @@ struct mt_verbs_lane {
     int is_remade; /* the peer has made the next generation: so must this rank */
     uint8_t next_generation, dead_generation;
     uint32_t next_remotes[MT_VERBS_QUEUES];
-    uint32_t ring_key; /* of the peer's ring, for this lane's writes */
+    uint32_t ring_key;                  /* of the peer's ring, for this lane's writes */
+    struct mt_verbs_lane *next_waiting; /* for a connector */
     pthread_t connector;
     _Atomic int connected; /* 0: the connector is at work; 1: it has ended; pairs with its end */
     int connect_result;    /* the connector's, until it is joined; as queues and refused are */
@@ -323,8 +326,9 @@ struct mt_verbs_endpoint {
     struct mt_verbs_door *doors;  /* [ranks] */
     struct mt_verbs_peer **peers; /* [ranks], NULL until there is something to do with it */
     struct mt_verbs_peer *open;   /* all that are not NULL */
-    uint32_t recv_slots;          /* of each rail */
-    struct mt_verbs_slots sends;  /* that frames are sent from */
+    struct mt_verbs_connectors connectors;
+    uint32_t recv_slots;         /* of each rail */
+    struct mt_verbs_slots sends; /* that frames are sent from */
     uint8_t *ring_memory;
     struct mt_verbs_peer *rings[MT_VERBS_RINGS]; /* whose each is */
     uint32_t ring_count, ring_turns;
@@ -399,10 +403,6 @@ int mt_verbs_lane_make(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane 
 /* The peer's are known: make them able to receive and send. 0 or -1 with lane->refused. The kernel
  * may look for the way to the peer for seconds (ARP). */
 int mt_verbs_lane_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
-/* The same by a thread of its own; its state is CONNECTING until mt_verbs_lane_connected(). */
-void mt_verbs_lane_begin_connect(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
-/* 1: the connector has ended, and was joined; *failed_out tells how. */
-int mt_verbs_lane_connected(struct mt_verbs_lane *lane, int *failed_out);
 /* Two of a queue pair's states: what they need is the same of all. 0 or errno. */
 int mt_verbs_to_init(struct mt_verbs_endpoint *endpoint, const struct mt_verbs_rail *rail,
                      struct ibv_qp *qp);
@@ -411,7 +411,7 @@ int mt_verbs_to_send(struct mt_verbs_endpoint *endpoint, struct ibv_qp *qp);
 void mt_verbs_lane_fail(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane,
                         const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* End it at once: no memory is touched after that. One that is being connected is given up, and
- * waited for when the endpoint is closed. */
+ * ends with its connector, which is waited for when the endpoint is closed. */
 void mt_verbs_lane_end(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
 /* Is all of a dead lane's work told of? Then it is ended, and its work begins again. */
 void mt_verbs_lane_drain(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane);
