@@ -225,7 +225,8 @@ $(HELPER_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(TEST_SUPPORT) $(INTERNAL)
 	$(Q)$(CC) $(LDFLAGS) $^ $(LDLIBS) -lcmocka -lm -ldl -o $@
 
 # In these memory runs out at chosen places: tests/support/scarce.h stands before the allocator.
-SCARCE_BINS := $(addprefix $(BUILD)/tests/unit/,core/scarce_test transport/tcp_scarce_test)
+SCARCE_BINS := $(addprefix $(BUILD)/tests/unit/,core/scarce_test transport/tcp_scarce_test \
+		     collectives/comm_test)
 $(SCARCE_BINS): LDFLAGS += $(foreach name,malloc calloc realloc aligned_alloc posix_memalign free,-Wl$(comma)--wrap=$(name))
 
 # Plugins that tests load; what a plugin shows is what it does not hide.

@@ -132,10 +132,12 @@ static int resolve(const struct manta_config *config, struct mt_scheduler_job *j
 
 static _Atomic uint32_t communicators_made; /* by this process */
 
+/* After an error, too, *comm_out is to be freed: NULL, or a part of one. */
 static int comm_allocate(struct manta_comm **comm_out, uint32_t rank, uint32_t ranks,
                          struct mt_error *error)
 {
     struct manta_comm *comm = calloc(1, sizeof(*comm));
+    *comm_out = comm;
     if (comm) {
         comm->number = atomic_fetch_add(&communicators_made, 1) + 1;
         comm->rank = rank;
@@ -150,7 +152,6 @@ static int comm_allocate(struct manta_comm **comm_out, uint32_t rank, uint32_t r
     if (!comm || !comm->nodes || !comm->sent_sequence || !comm->record)
         return mt_error_set(error, MANTA_ENOMEM, "no memory for a communicator of %u ranks", ranks);
     comm->received_sequence = comm->sent_sequence + ranks;
-    *comm_out = comm;
     return 0;
 }
 
