@@ -329,10 +329,32 @@ int manta_comm_create(const struct manta_config *config, struct manta_comm **com
     return rc;
 }
 
-/* Bytes that calls have left to the transports must reach their peers. */
-static void drain(struct manta_comm *comm)
+/* Posted calls that only nobody has looked at end here: all that has arrived is taken in. */
+static void take_in(struct manta_comm *comm, uint64_t until_ns)
 {
-    uint64_t until_ns = mt_clock_now_ns() + DRAIN_MS * (uint64_t)MT_MS;
+    uint32_t looks = 0;
+    while (comm->active && looks < comm->sweep && !mt_control_failed(comm->control) &&
+           mt_clock_now_ns() < until_ns)
+        looks = mt_engine_progress(comm) > 0 ? 0 : looks + 1;
+}
+
+/* The others may wait for what this rank owes to its calls. Its departure is no abort, which would
+ * reach the communicators that were split from this one. */
+static void leave_unfinished(struct manta_comm *comm)
+{
+    struct mt_error error;
+    char text[128];
+    mt_call_describe(&comm->active->call, text, sizeof(text));
+    mt_error_set_rank(&error, MANTA_ELEFT, (int)comm->rank,
+                      "rank %u has destroyed its communicator with calls under way, the first of "
+                      "them #%llu %s; wait for them before",
+                      comm->rank, (unsigned long long)comm->active->call.sequence, text);
+    mt_control_fail(comm->control, &error);
+}
+
+/* Bytes that calls have left to the transports must reach their peers. */
+static void drain(struct manta_comm *comm, uint64_t until_ns)
+{
     int pending = 1;
     while (pending && !mt_control_failed(comm->control) && mt_clock_now_ns() < until_ns) {
         pending = 0;
@@ -357,12 +379,14 @@ int manta_comm_destroy(struct manta_comm *comm)
     if (rc)
         return rc;
     mt_registry_remove(comm);
+    uint64_t until_ns = mt_clock_now_ns() + DRAIN_MS * (uint64_t)MT_MS;
+    take_in(comm, until_ns);
     if (comm->active)
-        mt_control_abort(comm->control, "it was destroyed with calls under way");
+        leave_unfinished(comm);
     if (mt_control_failed(comm->control))
         mt_wait_fail(comm);
     else
-        drain(comm);
+        drain(comm, until_ns);
     comm_free(comm);
     return 0;
 }

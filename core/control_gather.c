@@ -146,13 +146,23 @@ static void word_departed(const struct mt_control *control, const struct mt_call
                           rank);
 }
 
-/* A rank that aborts what is not whole here may have had all pieces; if so they come here, too, and
- * the abort counts from the first call on, as it does there. */
+/* A rank that aborts what is not whole here, or destroys it with calls under way, which is no
+ * goodbye, may have had all pieces. */
+static int is_after_the_last_piece(const struct mt_control *control)
+{
+    const struct mt_error *failure = &control->failure;
+    if (failure->code == MANTA_EABORTED)
+        return failure->rank != (int)control->group->rank;
+    return failure->code == MANTA_ELEFT && failure->rank >= 0 &&
+           !mt_control_has_left(control, (uint32_t)failure->rank);
+}
+
+/* If it had, they come here, too, and the failure counts from the first call on, as it does there.
+ */
 static void wait_for_those_under_way(struct mt_control *control, const struct mt_gather *gather)
 {
     uint64_t until_ns = mt_clock_now_ns() + LEAVERS_PIECE_NS;
-    if (control->is_made || control->failure.code != MANTA_EABORTED ||
-        control->failure.rank == (int)control->group->rank)
+    if (control->is_made || !is_after_the_last_piece(control))
         return;
     while (gather->have < control->group->ranks && mt_clock_now_ns() < until_ns)
         mt_service_wait(until_ns);
