@@ -134,17 +134,24 @@ void mt_control_flood(struct mt_control *control, uint32_t type, const void *pay
     send_to_all(control, &frame, payload, NULL);
 }
 
+/* Is it to be told and heeded? An abort is, once, even when the group has failed: its children may
+ * live on. */
+static int is_news(const struct mt_control *control, const struct mt_error *error)
+{
+    return error->code == MANTA_EABORTED ? !control->is_aborted : !mt_control_failed(control);
+}
+
+/* The error is news. */
 static void fail_here(struct mt_control *control, const struct mt_error *error)
 {
     uint64_t one = 1;
-    if (mt_control_failed(control)) {
-        mt_family_failed(control, error);
-        return;
+    control->is_aborted |= error->code == MANTA_EABORTED;
+    if (!mt_control_failed(control)) {
+        control->failure = *error;
+        atomic_store_explicit(&control->failed, error->code, memory_order_release);
+        ssize_t written = write(control->wake_fd, &one, sizeof one);
+        (void)written;
     }
-    control->failure = *error;
-    atomic_store_explicit(&control->failed, error->code, memory_order_release);
-    ssize_t written = write(control->wake_fd, &one, sizeof one);
-    (void)written;
     mt_family_failed(control, error);
     mt_service_signal();
 }
@@ -152,8 +159,7 @@ static void fail_here(struct mt_control *control, const struct mt_error *error)
 void mt_control_fail_locked(struct mt_control *control, const struct mt_error *error)
 {
     uint8_t bytes[1024];
-    /* An abort is told also when the group has failed: its children may live on. */
-    if (mt_control_failed(control) && error->code != MANTA_EABORTED)
+    if (!is_news(control, error))
         return;
     fail_here(control, error);
     size_t count = mt_failure_encode(error, bytes, sizeof bytes);
@@ -253,7 +259,8 @@ static void received_failure(struct mt_control *control, struct mt_link *link,
         return;
     if (error.code == MANTA_EPEER && error.rank == (int)control->group->rank)
         word_own_death(control, frame->origin, &error);
-    fail_here(control, &error);
+    if (is_news(control, &error))
+        fail_here(control, &error);
 }
 
 static void received_query(struct mt_control *control, struct mt_neighbour *neighbour,

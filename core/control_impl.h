@@ -86,6 +86,7 @@ struct mt_control {
     int is_made;                                    /* the communicator around it is whole */
     _Atomic int failed; /* code; set after `failure` is whole (pairs with mt_control_failed) */
     struct mt_error failure;
+    int is_aborted; /* an abort was told or heard, here or after another failure */
     int wake_fd;
     int is_leaving;
     _Atomic uint8_t *left;       /* [ranks] said goodbye */

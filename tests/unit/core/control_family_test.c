@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "core/clock.h"
-#include "core/control.h"
+#include "core/control_impl.h"
 #include "core/session_own.h"
 #include "tests/support/group_ranks.h"
 #include "tests/support/meeting.h"
@@ -20,17 +20,17 @@ enum { RANKS = 3 };
 static struct meeting phase;
 static char sessions[2][512]; /* of the child, and of the child's child */
 
-static void run(struct group_rank *rank, void (*body)(struct group_rank *rank), int *arg)
+static void run(struct group_rank *rank, int ranks, void (*body)(struct group_rank *rank), int *arg)
 {
     char session[512];
     assert_int_equal(manta_session_create(session, sizeof session), 0);
     for (int i = 0; i < 2; i++)
         assert_int_equal(manta_session_create(sessions[i], sizeof sessions[i]), 0);
-    group_ranks_init(rank, RANKS, session);
-    for (int r = 0; r < RANKS; r++)
+    group_ranks_init(rank, (uint32_t)ranks, session);
+    for (int r = 0; r < ranks; r++)
         rank[r].arg = arg;
-    meeting_begin(&phase, RANKS);
-    group_ranks_run(rank, RANKS, body);
+    meeting_begin(&phase, (uint32_t)ranks);
+    group_ranks_run(rank, (uint32_t)ranks, body);
     meeting_end(&phase);
     for (int i = 0; i < 2; i++)
         mt_session_forget(sessions[i]);
@@ -80,7 +80,7 @@ static void death_of_one_who_should_join_ends_the_wait(void **state)
     (void)state;
     for (int is_first = 0; is_first < 2; is_first++) {
         struct group_rank rank[RANKS];
-        run(rank, join_without_rank_2, &is_first);
+        run(rank, RANKS, join_without_rank_2, &is_first);
         for (int r = 0; r < 2; r++) {
             assert_int_equal(rank[r].result, MANTA_EPEER);
             assert_non_null(strstr(rank[r].error.sentence, "rank 2 is dead: it says so"));
@@ -118,7 +118,7 @@ static void a_death_elsewhere_leaves_the_child_alone(void **state)
     (void)state;
     struct group_rank rank[RANKS];
     int by_abort = 0;
-    run(rank, fail_after, &by_abort);
+    run(rank, RANKS, fail_after, &by_abort);
     for (int r = 0; r < 2; r++) {
         assert_int_equal(rank[r].result, 0);
         assert_int_equal(rank[r].error.code, 0);
@@ -130,7 +130,7 @@ static void an_abort_reaches_children_that_the_aborter_is_not_in(void **state)
     (void)state;
     struct group_rank rank[RANKS];
     int by_abort = 1;
-    run(rank, fail_after, &by_abort);
+    run(rank, RANKS, fail_after, &by_abort);
     for (int r = 0; r < 2; r++) {
         assert_int_equal(rank[r].result, 0);
         assert_int_equal(rank[r].error.code, MANTA_EABORTED);
@@ -169,7 +169,7 @@ static void an_abort_is_told_after_a_failure(void **state)
 {
     (void)state;
     struct group_rank rank[RANKS];
-    run(rank, abort_the_failed, NULL);
+    run(rank, RANKS, abort_the_failed, NULL);
     for (int r = 0; r < 2; r++) {
         assert_int_equal(rank[r].result, 0);
         assert_int_equal(rank[r].error.code, MANTA_EABORTED);
@@ -203,10 +203,103 @@ static void an_abort_reaches_grandchildren(void **state)
 {
     (void)state;
     struct group_rank rank[RANKS];
-    run(rank, abort_grandparent, NULL);
+    run(rank, RANKS, abort_grandparent, NULL);
     for (int r = 0; r < RANKS; r++) {
         assert_int_equal(rank[r].result, 0);
         assert_int_equal(rank[r].error.code, MANTA_EABORTED);
+    }
+}
+
+/* A family of three generations, each of all ranks. */
+enum { LEVELS = 3, MANY = 5 };
+static struct mt_control *family[LEVELS][MANY];
+
+/* Lock held. 1 if what a rank of this level has flooded has come to all others. */
+static int is_all_heard(struct mt_control *const *level)
+{
+    for (int r = 0; r < MANY; r++)
+        for (int from = 0; from < MANY; from++)
+            if (from != r && level[r]->seen[from] != level[from]->serial)
+                return 0;
+    return 1;
+}
+
+/* What a rank does on hearing a message is done when it has heard it: once all is heard, no more
+ * will come. */
+static int await_silence(void)
+{
+    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    int is_silent = 0;
+    mt_service_lock();
+    while (!is_silent && mt_clock_now_ns() < until_ns) {
+        is_silent = 1;
+        for (int level = 0; level < LEVELS; level++)
+            is_silent &= is_all_heard(family[level]);
+        if (!is_silent)
+            mt_service_wait(mt_clock_now_ns() + MT_MS);
+    }
+    mt_service_unlock();
+    return is_silent;
+}
+
+static int make_family(struct group_rank *rank, struct mt_group **child, struct mt_group **last)
+{
+    int rc = split_from(rank->group, 0, rank->rank, MANY, child, &rank->error);
+    if (rc)
+        return rc;
+    mt_group_made(*child);
+    rc = split_from(*child, 1, rank->rank, MANY, last, &rank->error);
+    if (rc)
+        return rc;
+    mt_group_made(*last);
+    family[0][rank->rank] = rank->group->control;
+    family[1][rank->rank] = (*child)->control;
+    family[2][rank->rank] = (*last)->control;
+    return 0;
+}
+
+/* The whole family is told, by as many floods as it takes: at most one of each rank in each
+ * group, and one more in a group that had failed before. */
+static void abort_family(struct group_rank *rank)
+{
+    struct mt_group *child = NULL, *last = NULL;
+    const int *has_failed = rank->arg;
+    rank->result = make_family(rank, &child, &last);
+    meeting_wait(&phase);
+    if (rank->rank == 2 && *has_failed)
+        rank_2_dies(rank->group);
+    if (*has_failed)
+        await(rank->group, &rank->error);
+    meeting_wait(&phase);
+    if (rank->rank == 1)
+        mt_control_abort(rank->group->control, "all of it");
+    await(child, &rank->error);
+    await(last, &rank->error);
+    meeting_wait(&phase);
+    if (!await_silence())
+        rank->result = -100;
+    for (int level = 0; level < LEVELS; level++) {
+        const struct mt_control *control = family[level][rank->rank];
+        uint64_t floods_max = level > 0 || (*has_failed && rank->rank == 2);
+        floods_max += level == 0 && rank->rank == 1;
+        if (control->serial > floods_max || !mt_control_failed(control))
+            rank->result = -101 - level;
+    }
+    meeting_wait(&phase);
+    mt_group_leave(last);
+    mt_group_leave(child);
+}
+
+static void an_abort_is_told_once(void **state)
+{
+    (void)state;
+    for (int has_failed = 0; has_failed < 2; has_failed++) {
+        struct group_rank rank[MANY];
+        run(rank, MANY, abort_family, &has_failed);
+        for (int r = 0; r < MANY; r++) {
+            assert_int_equal(rank[r].result, 0);
+            assert_int_equal(rank[r].error.code, MANTA_EABORTED);
+        }
     }
 }
 
@@ -218,6 +311,7 @@ int main(void)
         cmocka_unit_test(an_abort_reaches_children_that_the_aborter_is_not_in),
         cmocka_unit_test(an_abort_reaches_grandchildren),
         cmocka_unit_test(an_abort_is_told_after_a_failure),
+        cmocka_unit_test(an_abort_is_told_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
