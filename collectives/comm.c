@@ -206,17 +206,15 @@ static int make_topology(struct manta_comm *comm, const struct mt_place *place,
     return 0;
 }
 
-static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job,
-                     const volatile int *cancel, const struct manta_comm *parent,
-                     struct mt_error *error)
+static int comm_join(struct manta_comm *comm, const struct mt_creation *how, struct mt_error *error)
 {
     char fingerprint[FINGERPRINT_BYTES];
     struct mt_place place;
-    uint64_t deadline_ns = mt_clock_now_ns() + comm->settings.timeout_ns;
+    const struct mt_scheduler_job *job = how->job;
     if (mt_settings_fingerprint(&comm->settings, fingerprint, sizeof(fingerprint)))
         return mt_error_set(error, MANTA_EINVAL, "the configuration is longer than %d characters",
                             FINGERPRINT_BYTES);
-    int rc = find_place(parent, &place, error);
+    int rc = find_place(how->parent, &place, error);
     if (rc)
         return rc;
     const struct mt_group_join join = {.session = job->session,
@@ -226,9 +224,10 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
                                        .place = &place,
                                        .fingerprint = fingerprint,
                                        .timeout_ns = comm->settings.timeout_ns,
+                                       .deadline_ns = how->deadline_ns,
                                        .warn_ns = comm->settings.warn_ns,
-                                       .cancel = cancel,
-                                       .parent = parent ? parent->group : NULL};
+                                       .cancel = how->cancel,
+                                       .parent = how->parent ? how->parent->group : NULL};
     rc = mt_group_join(&join, &comm->group, error);
     if (rc)
         return rc;
@@ -242,27 +241,26 @@ static int comm_join(struct manta_comm *comm, const struct mt_scheduler_job *job
     mt_tuning_apply(&comm->settings.tuning, comm->topology, &comm->cost);
     if (mt_feedback_open(comm))
         return mt_error_set(error, MANTA_ENOMEM, "no memory to try algorithms; free some");
-    rc = mt_routes_open(comm, deadline_ns, error);
+    rc = mt_routes_open(comm, how->deadline_ns, error);
     comm->spin_ns = comm->settings.oversubscribed ? 0 : comm->settings.spin_ns;
     comm->looks = comm->settings.oversubscribed ? 1 : LOOKS;
     comm->shape_last = comm->shapes;
     return rc;
 }
 
-int mt_comm_make(const struct mt_scheduler_job *job, const struct mt_settings *settings,
-                 const volatile int *cancel, const struct manta_comm *parent,
-                 struct manta_comm **comm_out, struct mt_error *error)
+int mt_comm_make(const struct mt_creation *how, struct manta_comm **comm_out,
+                 struct mt_error *error)
 {
     struct manta_comm *comm = NULL;
-    int rc = comm_allocate(&comm, (uint32_t)job->rank, (uint32_t)job->ranks, error);
+    int rc = comm_allocate(&comm, (uint32_t)how->job->rank, (uint32_t)how->job->ranks, error);
     if (rc) {
         if (comm)
             comm_free(comm);
         return rc;
     }
-    comm->settings = *settings;
+    comm->settings = *how->settings;
     comm->fork_generation = mt_fork_generation();
-    rc = comm_join(comm, job, cancel, parent, error);
+    rc = comm_join(comm, how, error);
     if (rc) {
         /* A failure that the control plane knows better than the step that tripped over it. */
         if (comm->control && mt_control_failed(comm->control))
@@ -281,10 +279,8 @@ int mt_comm_make(const struct mt_scheduler_job *job, const struct mt_settings *s
 }
 
 /* Creating blocks; calls that were posted before must go on meanwhile. */
-struct creation {
-    const struct mt_scheduler_job *job;
-    const struct mt_settings *settings;
-    const volatile int *cancel;
+struct creating {
+    struct mt_creation how;
     int result;
     struct manta_comm **comm_out;
     struct mt_error *error;
@@ -292,8 +288,8 @@ struct creation {
 
 static void run_create(void *arg)
 {
-    struct creation *c = arg;
-    c->result = mt_comm_make(c->job, c->settings, c->cancel, NULL, c->comm_out, c->error);
+    struct creating *c = arg;
+    c->result = mt_comm_make(&c->how, c->comm_out, c->error);
 }
 
 int manta_comm_create(const struct manta_config *config, struct manta_comm **comm_out)
@@ -312,13 +308,14 @@ int manta_comm_create(const struct manta_config *config, struct manta_comm **com
         rc = mt_settings_read(&full, &settings, &thread_error);
     if (!rc) {
         mt_trace_check(&settings, job.rank);
-        struct creation creation = {.job = &job,
-                                    .settings = &settings,
-                                    .cancel = full.cancel,
+        struct creating creating = {.how = {.job = &job,
+                                            .settings = &settings,
+                                            .cancel = full.cancel,
+                                            .deadline_ns = mt_clock_now_ns() + settings.timeout_ns},
                                     .comm_out = comm_out,
                                     .error = &thread_error};
-        mt_wait_beside(NULL, run_create, &creation);
-        rc = creation.result;
+        mt_wait_beside(NULL, run_create, &creating);
+        rc = creating.result;
     }
     if (rc && is_alone(&full))
         mt_session_forget(job.session);

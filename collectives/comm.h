@@ -283,11 +283,17 @@ static inline void mt_comm_leave(struct manta_comm *comm)
 {
     atomic_store_explicit(&comm->owner, MT_OWNER_NONE, memory_order_release);
 }
-struct mt_scheduler_job;
-/* comm.c: the communicator of a job; parent: it is split from, or NULL. Blocks. */
-int mt_comm_make(const struct mt_scheduler_job *job, const struct mt_settings *settings,
-                 const volatile int *cancel, const struct manta_comm *parent,
-                 struct manta_comm **comm_out, struct mt_error *error);
+/* How a communicator is made. */
+struct mt_creation {
+    const struct mt_scheduler_job *job;
+    const struct mt_settings *settings;
+    const volatile int *cancel;      /* or NULL */
+    const struct manta_comm *parent; /* it is split from, or NULL */
+    uint64_t deadline_ns;
+};
+/* comm.c. Blocks. */
+int mt_comm_make(const struct mt_creation *how, struct manta_comm **comm_out,
+                 struct mt_error *error);
 /* NULL: the last error of this thread. */
 void mt_comm_set_error(struct manta_comm *comm, const struct mt_error *error);
 

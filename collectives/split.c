@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "collectives/comm.h"
-#include "core/clock.h"
 #include "core/session_own.h"
 #include "scheduler/scheduler.h"
 
@@ -25,6 +24,12 @@ static int compare_entries(const void *a, const void *b)
     return x->rank < y->rank ? -1 : x->rank > y->rank;
 }
 
+/* Of all steps together. */
+static uint64_t deadline_of(const struct manta_comm *comm, const struct mt_call *call)
+{
+    return call->posted_ns + comm->settings.timeout_ns;
+}
+
 static int gather(struct manta_comm *comm, const struct mt_call *call, const void *mine,
                   size_t bytes, size_t each_bytes_max, char *all, struct mt_error *error)
 {
@@ -33,7 +38,7 @@ static int gather(struct manta_comm *comm, const struct mt_call *call, const voi
     struct mt_exchange exchange = {.call = call,
                                    .mine = mine,
                                    .mine_bytes = bytes,
-                                   .deadline_ns = mt_clock_now_ns() + comm->settings.timeout_ns,
+                                   .deadline_ns = deadline_of(comm, call),
                                    .parts = parts,
                                    .part_bytes = lengths};
     int rc = parts && lengths
@@ -115,7 +120,11 @@ static int split(struct manta_comm *comm, const struct mt_call *call, int colour
         memcpy(job.session, sessions + (size_t)first * SESSION_BYTES, SESSION_BYTES - 1);
         snprintf(job.node, sizeof(job.node), "#%016llx",
                  (unsigned long long)comm->group->members[comm->rank].node);
-        rc = mt_comm_make(&job, &comm->settings, NULL, comm, comm_out, error);
+        const struct mt_creation how = {.job = &job,
+                                        .settings = &comm->settings,
+                                        .parent = comm,
+                                        .deadline_ns = deadline_of(comm, call)};
+        rc = mt_comm_make(&how, comm_out, error);
     }
     if (rc && first == comm->rank)
         mt_session_forget(job.session);

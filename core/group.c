@@ -84,7 +84,7 @@ static int bootstrap(struct housed_group *housed, const struct mt_group_join *jo
                                   .fingerprint = join->fingerprint ? join->fingerprint : "",
                                   .parent = join->parent ? join->parent->control : NULL,
                                   .cancel = &housed->cancel,
-                                  .start_ns = mt_clock_now_ns(),
+                                  .start_ns = deadline_ns - group->timeout_ns,
                                   .patience_ns = group->warn_ns,
                                   .deadline_ns = deadline_ns};
     mt_host_describe(join->node, &params.member);
@@ -173,7 +173,8 @@ static int join_session(const struct mt_group_join *join, const struct mt_sessio
     group->timeout_ns = join->timeout_ns < TIMEOUT_NS_MAX ? join->timeout_ns : TIMEOUT_NS_MAX;
     group->warn_ns = join->warn_ns;
     group->generation = mt_fork_generation();
-    rc = meet(housed, join, session, start_ns + group->timeout_ns, error);
+    uint64_t deadline_ns = join->deadline_ns ? join->deadline_ns : start_ns + group->timeout_ns;
+    rc = meet(housed, join, session, deadline_ns, error);
     if (rc) {
         free_group(housed);
         return rc;

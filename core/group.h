@@ -59,6 +59,7 @@ struct mt_group_join {
                               * equal on all ranks: a difference is MANTA_EVERSION and names the
                               * first differing line and rank. NULL: nothing to compare */
     uint64_t timeout_ns;
+    uint64_t deadline_ns;       /* of the joining: timeout_ns from its begin; 0: from now */
     uint64_t warn_ns;           /* a rank that waits for others says so after this; 0: never */
     const volatile int *cancel; /* see core/cancel.h; NULL: cannot be given up */
     struct mt_group *parent; /* the group it is split from, or NULL. While the new one is being made
