@@ -19,6 +19,7 @@
 enum {
     FINGERPRINT_BYTES = 8192,
     DRAIN_MS = 1000,
+    TAKE_IN_NS = 2 * MT_MS,
     LOOKS = 500 /* some microseconds, after which the clock is worth reading */
 };
 
@@ -326,13 +327,19 @@ int manta_comm_create(const struct manta_config *config, struct manta_comm **com
     return rc;
 }
 
-/* Posted calls that only nobody has looked at end here: all that has arrived is taken in. */
-static void take_in(struct manta_comm *comm, uint64_t until_ns)
+/* Posted calls that only nobody has looked at end here: all that has arrived is taken in, until
+ * nothing has come for a while and all peers have been looked at. */
+static void take_in(struct manta_comm *comm)
 {
+    uint64_t begun_ns = mt_clock_now_ns(), now_ns = begun_ns, moved_ns = begun_ns;
     uint32_t looks = 0;
-    while (comm->active && looks < comm->sweep && !mt_control_failed(comm->control) &&
-           mt_clock_now_ns() < until_ns)
-        looks = mt_engine_progress(comm) > 0 ? 0 : looks + 1;
+    while (comm->active && (looks < comm->sweep || now_ns < moved_ns + TAKE_IN_NS) &&
+           !mt_control_failed(comm->control) && now_ns < begun_ns + DRAIN_MS * (uint64_t)MT_MS) {
+        int moved = mt_engine_progress(comm) > 0;
+        now_ns = mt_clock_now_ns();
+        looks = moved ? 0 : looks + 1;
+        moved_ns = moved ? now_ns : moved_ns;
+    }
 }
 
 /* The others may wait for what this rank owes to its calls. Its departure is no abort, which would
@@ -350,8 +357,9 @@ static void leave_unfinished(struct manta_comm *comm)
 }
 
 /* Bytes that calls have left to the transports must reach their peers. */
-static void drain(struct manta_comm *comm, uint64_t until_ns)
+static void drain(struct manta_comm *comm)
 {
+    uint64_t until_ns = mt_clock_now_ns() + DRAIN_MS * (uint64_t)MT_MS;
     int pending = 1;
     while (pending && !mt_control_failed(comm->control) && mt_clock_now_ns() < until_ns) {
         pending = 0;
@@ -376,14 +384,13 @@ int manta_comm_destroy(struct manta_comm *comm)
     if (rc)
         return rc;
     mt_registry_remove(comm);
-    uint64_t until_ns = mt_clock_now_ns() + DRAIN_MS * (uint64_t)MT_MS;
-    take_in(comm, until_ns);
+    take_in(comm);
     if (comm->active)
         leave_unfinished(comm);
     if (mt_control_failed(comm->control))
         mt_wait_fail(comm);
     else
-        drain(comm, until_ns);
+        drain(comm);
     comm_free(comm);
     return 0;
 }

@@ -297,7 +297,8 @@ static void check_departures(struct manta_comm *comm, uint64_t now_ns)
     if (departures != comm->departures)
         comm->departed_ns = now_ns;
     comm->departures = departures;
-    /* What was sent before the goodbye may come after a long silence, and since the last look. */
+    /* What was sent before the goodbye may come after a long silence, and since the last look; the
+     * moment begins again with each that leaves. */
     uint64_t from_ns =
         comm->quiet_since_ns > comm->departed_ns ? comm->quiet_since_ns : comm->departed_ns;
     uint64_t quiet_ns = comm->quiet_since_ns == 0 ? 0 : now_ns - from_ns;

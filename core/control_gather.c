@@ -146,15 +146,13 @@ static void word_departed(const struct mt_control *control, const struct mt_call
                           rank);
 }
 
-/* A rank that aborts what is not whole here, or destroys it with calls under way, which is no
- * goodbye, may have had all pieces. */
+/* A rank that aborts what is not whole here, or destroys it with calls under way, may have had all
+ * pieces. */
 static int is_after_the_last_piece(const struct mt_control *control)
 {
     const struct mt_error *failure = &control->failure;
-    if (failure->code == MANTA_EABORTED)
-        return failure->rank != (int)control->group->rank;
-    return failure->code == MANTA_ELEFT && failure->rank >= 0 &&
-           !mt_control_has_left(control, (uint32_t)failure->rank);
+    return (failure->code == MANTA_EABORTED || failure->code == MANTA_ELEFT) &&
+           failure->rank != (int)control->group->rank;
 }
 
 /* If it had, they come here, too, and the failure counts from the first call on, as it does there.

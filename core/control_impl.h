@@ -188,6 +188,12 @@ void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uin
                      enum mt_purpose purpose);
 /* Holding the lock once: the deadline of the call has passed here; until the group has failed. */
 void mt_inquire_timeout(struct mt_control *control, const struct mt_call *call);
+/* When this rank asks about a call whose deadline it reached at begun_ns. Ranks that wait for
+ * another one reach theirs together, and one question with its verdict is enough for all: their
+ * turns come in the order of ranks, and who has heard a question (at heard_ns the last one) waits
+ * for what comes of it. None waits much longer than a question takes. Pure. */
+uint64_t mt_inquiry_turn_ns(const struct mt_group *group, const struct mt_call *call,
+                            uint64_t begun_ns, uint64_t heard_ns);
 /* Somebody has left, or answered: it may have been the last that was waited for. */
 void mt_inquiry_check(struct mt_control *control);
 void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame *frame,

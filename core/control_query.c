@@ -157,16 +157,12 @@ void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uin
     mt_inquiry_check(control);
 }
 
-/* Ranks that wait for another one reach their deadlines together, and one question with its verdict
- * is enough for all: their turns come in the order of ranks, and who has heard a question waits for
- * what comes of it. None waits much longer than a question takes. */
-static uint64_t turn_ns(const struct mt_control *control, const struct mt_call *call,
-                        uint64_t begun_ns)
+uint64_t mt_inquiry_turn_ns(const struct mt_group *group, const struct mt_call *call,
+                            uint64_t begun_ns, uint64_t heard_ns)
 {
-    const struct mt_group *group = control->group;
     uint64_t each_ns = ANSWER_NS / group->ranks < TURN_NS ? ANSWER_NS / group->ranks : TURN_NS;
     uint64_t own_ns = begun_ns + group->rank * each_ns;
-    uint64_t after_ns = control->inquiry.heard_ns + VERDICT_NS;
+    uint64_t after_ns = heard_ns + VERDICT_NS;
     if (mt_call_is_pair(call) || after_ns < own_ns)
         return own_ns;
     return after_ns < begun_ns + VERDICT_NS ? after_ns : begun_ns + VERDICT_NS;
@@ -176,7 +172,9 @@ void mt_inquire_timeout(struct mt_control *control, const struct mt_call *call)
 {
     uint64_t begun_ns = mt_clock_now_ns();
     while (!mt_control_failed(control)) {
-        uint64_t now_ns = mt_clock_now_ns(), until_ns = turn_ns(control, call, begun_ns);
+        uint64_t now_ns = mt_clock_now_ns();
+        uint64_t until_ns =
+            mt_inquiry_turn_ns(control->group, call, begun_ns, control->inquiry.heard_ns);
         if (now_ns >= until_ns) {
             if (!control->inquiry.is_open) /* else another thread's, or an answer to be read */
                 mt_inquiry_open(control, call, MANTA_PLAN_NONE, MT_JUDGE_WAITED);

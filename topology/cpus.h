@@ -29,8 +29,8 @@ uint32_t mt_cpus_crowd(const struct mt_cpus *const *ranks, uint32_t count,
                        uint64_t quota_millicpus);
 
 /* The CPU of `cpus` for rank `rank`, where ranks take them in turn: one of each core before a
- * second one of any. core_of: by CPU, a number of its core. -1: there is no CPU. Pure; the square
- * of the CPUs at most. */
+ * second one of any. core_of: by CPU, a number of its core. -1: there is no CPU. Pure; as much work
+ * as the square of the CPUs times the threads of a core. */
 int mt_cpus_turn(const struct mt_cpus *cpus, const uint32_t core_of[MT_CPUS_MOST], uint32_t rank);
 
 #endif

@@ -232,12 +232,13 @@ MANTA_API int manta_comm_split(struct manta_comm *comm, int colour, int key,
  * Leave and free a communicator. Not collective: it says goodbye to the other ranks, hands over
  * what is still on its way and returns. A rank that then calls a collective which needs this rank
  * gets MANTA_ELEFT. Posted requests for which all has arrived are done first. If any are not, the
- * communicator fails on all ranks with MANTA_ELEFT, naming this rank; those split from it go on.
+ * communicator fails on all ranks with MANTA_ELEFT, naming this rank; those split from it go on
+ * where they are whole on all ranks.
  * comm: NULL does nothing. Its requests, tested or not, are freed with it: forget their handles.
  *   Their buffers are the caller's again when it returns, not before.
  * Returns: 0; MANTA_EBUSY (another thread is in a call; nothing is freed).
  * Thread: one at a time per communicator; nobody may use comm afterwards.
- * Blocks: at most about a second. Since: 0.1.
+ * Blocks: at most about two seconds. Since: 0.1.
  */
 MANTA_API int manta_comm_destroy(struct manta_comm *comm);
 

@@ -52,7 +52,7 @@ void fake_verbs_mend(uint32_t device);
 /* Reads do not come back (1), come back as errors (-1), or do (0). */
 void fake_verbs_reads(int how);
 /* Queue pairs cannot receive before the kernel has found the way, which takes (1) until this is
- * said again with 0, at most 20 s. Returns what it was. */
+ * said again with 0, at most 60 s. Returns what it was. */
 int fake_verbs_ways(int held);
 /* Writes of any bytes stay under way (1), or go on (0). */
 void fake_verbs_writes(int stay);

@@ -170,6 +170,7 @@ struct mt_ofi_endpoint {
     uint32_t busy; /* slots */
     struct mt_ofi_inbox *inboxes;
     uint32_t inbox_count;
+    uint32_t early_count; /* of them, that keep frames which came early */
     struct mt_ofi_inbox *unposted;
     int receive_error; /* of libfabric, of a receive that may have been a peer's frame; 0: none */
     uint8_t *inbox_memory;

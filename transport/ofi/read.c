@@ -99,7 +99,7 @@ static void take(struct mt_ofi_endpoint *endpoint, uint32_t rank, const struct m
 }
 
 /* The one of those that came early whose turn it is, or NULL. */
-static struct mt_ofi_inbox *take_early(struct mt_ofi_peer *peer)
+static struct mt_ofi_inbox *take_early(struct mt_ofi_endpoint *endpoint, struct mt_ofi_peer *peer)
 {
     struct mt_ofi_inbox **at = &peer->early;
     while (*at != NULL && sequence_of(*at) != peer->sequence_in)
@@ -109,6 +109,7 @@ static struct mt_ofi_inbox *take_early(struct mt_ofi_peer *peer)
         return NULL;
     *at = inbox->next;
     peer->early_count--;
+    endpoint->early_count--;
     return inbox;
 }
 
@@ -119,26 +120,44 @@ static void drop_early(struct mt_ofi_endpoint *endpoint, struct mt_ofi_peer *pee
         peer->early = inbox->next;
         inbox_free(endpoint, inbox);
     }
+    endpoint->early_count -= peer->early_count;
     peer->early_count = 0;
 }
 
-/* Once a receive has failed, and nobody knows whose frame that was, a peer that waits for a frame
- * with many behind it waits for that one, and shall not keep all inboxes for it. */
-static void keep_early(struct mt_ofi_endpoint *endpoint, uint32_t rank, struct mt_ofi_inbox *inbox)
+static uint32_t who_keeps_most(const struct mt_ofi_endpoint *endpoint)
 {
-    struct mt_ofi_peer *peer = &endpoint->peers[rank];
+    uint32_t most = 0;
+    for (uint32_t rank = 1; rank < endpoint->ranks; rank++) {
+        if (endpoint->peers[rank].early_count > endpoint->peers[most].early_count)
+            most = rank;
+    }
+    return most;
+}
+
+/* All inboxes are kept for frames that are to come, and nothing can come: some are lost, as when a
+ * receive has failed whose frame nobody knows. */
+static void end_early(struct mt_ofi_endpoint *endpoint)
+{
+    uint32_t rank = who_keeps_most(endpoint);
+    int error = endpoint->receive_error;
+    drop_early(endpoint, &endpoint->peers[rank]);
+    endpoint->peers[rank].is_lost = 1;
+    mt_messages_fail(endpoint->messages, rank, MT_MESSAGE_BOTH, MANTA_ETRANSPORT, error,
+                     "frames of rank %u are missing, and those behind them fill all that libfabric "
+                     "(provider %s) can receive into%s%s",
+                     rank, endpoint->provider, error ? "; a receive has failed: " : "",
+                     error ? endpoint->library->strerror(error) : "");
+}
+
+static void keep_early(struct mt_ofi_endpoint *endpoint, struct mt_ofi_peer *peer,
+                       struct mt_ofi_inbox *inbox)
+{
     inbox->next = peer->early;
     peer->early = inbox;
     peer->early_count++;
-    if (endpoint->receive_error == 0 || peer->early_count <= endpoint->inbox_count / 2)
-        return;
-    drop_early(endpoint, peer);
-    peer->is_lost = 1;
-    mt_messages_fail(
-        endpoint->messages, rank, MT_MESSAGE_BOTH, MANTA_ETRANSPORT, endpoint->receive_error,
-        "frames of rank %u are missing, for libfabric (provider %s) has failed to "
-        "receive: %s",
-        rank, endpoint->provider, endpoint->library->strerror(endpoint->receive_error));
+    endpoint->early_count++;
+    if (endpoint->early_count == endpoint->inbox_count)
+        end_early(endpoint);
 }
 
 /* 1: a peer of this communicator has sent it. */
@@ -175,13 +194,13 @@ static void receive(struct mt_ofi_endpoint *endpoint, struct mt_ofi_inbox *inbox
     }
     int32_t ahead = (int32_t)(sequence_of(inbox) - peer->sequence_in);
     if (ahead > 0) {
-        keep_early(endpoint, rank, inbox);
+        keep_early(endpoint, peer, inbox);
         return;
     }
     if (ahead == 0)
         take(endpoint, rank, inbox);
     inbox_free(endpoint, inbox);
-    while ((inbox = take_early(peer)) != NULL) {
+    while ((inbox = take_early(endpoint, peer)) != NULL) {
         take(endpoint, rank, inbox);
         inbox_free(endpoint, inbox);
     }

@@ -27,7 +27,8 @@ static struct mt_verbs_lane *take_first(struct mt_verbs_connectors *connectors)
     return lane;
 }
 
-static void begin(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane, uint32_t place)
+/* 0, or why there is no thread. */
+static int begin(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane, uint32_t place)
 {
     sigset_t all, before;
     lane->endpoint = endpoint;
@@ -38,21 +39,29 @@ static void begin(struct mt_verbs_endpoint *endpoint, struct mt_verbs_lane *lane
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&lane->connector, NULL, run_connector, lane);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error == 0) {
-        lane->state = MT_VERBS_LANE_CONNECTING;
-        endpoint->connectors.running[place] = lane;
-        return;
-    }
-    lane->state = MT_VERBS_LANE_MADE;
-    mt_verbs_lane_fail(endpoint, lane, "no thread to connect it: %s", strerror(error));
+    if (error != 0)
+        return error;
+    lane->state = MT_VERBS_LANE_CONNECTING;
+    endpoint->connectors.running[place] = lane;
+    return 0;
 }
 
+/* A thread that cannot be had now may be when one of the others has ended. */
 static void begin_waiting(struct mt_verbs_endpoint *endpoint)
 {
     struct mt_verbs_connectors *connectors = &endpoint->connectors;
-    for (uint32_t i = 0; i < MT_VERBS_CONNECTORS && connectors->first != NULL; i++) {
-        if (connectors->running[i] == NULL)
-            begin(endpoint, take_first(connectors), i);
+    int error = 0;
+    for (uint32_t i = 0; i < MT_VERBS_CONNECTORS && connectors->first != NULL && !error; i++) {
+        if (connectors->running[i] != NULL)
+            continue;
+        error = begin(endpoint, connectors->first, i);
+        if (error == 0)
+            take_first(connectors);
+    }
+    if (error != 0 && !mt_verbs_connectors_busy(endpoint)) {
+        struct mt_verbs_lane *lane = take_first(connectors);
+        lane->state = MT_VERBS_LANE_MADE;
+        mt_verbs_lane_fail(endpoint, lane, "no thread to connect it: %s", strerror(error));
     }
 }
 

@@ -44,8 +44,10 @@ int mt_verbs_may_come(const struct mt_verbs_peer *peer, uint32_t remote_rails, u
 {
     for (uint32_t i = 0; i < peer->lane_count; i++) {
         const struct mt_verbs_lane *lane = &peer->lanes[i];
+        int is_tried = lane->state == MT_VERBS_LANE_OPEN || lane->state == MT_VERBS_LANE_WAITING ||
+                       lane->state == MT_VERBS_LANE_CONNECTING;
         if (lane->remote_rail < remote_rails &&
-            (lane->state == MT_VERBS_LANE_OPEN || now_ns < lane->lost_ns + MT_VERBS_PATIENCE_NS))
+            (is_tried || now_ns < lane->lost_ns + MT_VERBS_PATIENCE_NS))
             return 1;
     }
     return 0;

@@ -17,7 +17,7 @@
 #include "core/log.h"
 #include "tests/support/comm_processes.h"
 
-enum { RANKS = 3, LATE = 2, WAIT_S = 30, HERE = 1, GO_ON = 2, MESSAGES = 400 };
+enum { RANKS = 3, LATE = 2, WAIT_S = 30, HERE = 1, GO_ON = 2, MESSAGES = 3000 };
 
 static const char *const transports[] = {"shm", "tcp"};
 

@@ -148,44 +148,35 @@ static void a_call_that_was_made_and_forgotten_is_no_fault(void **state)
     }
 }
 
-/* Rank 0, whose turn is first, has heard a question; rank 1 has not; both wait for the others. */
-static uint64_t flooded[RANKS];
-
-static void ask_or_wait(struct group_rank *rank)
+/* Milliseconds after the deadline until this rank asks, when it heard a question so many before
+ * (-: after). */
+static int64_t turn_ms(uint32_t rank, uint32_t ranks, uint32_t collective, int64_t heard_ms)
 {
-    struct mt_control *control = rank->group->control;
-    struct mt_record *record = mt_record_create();
-    struct mt_call call = barrier_call(rank->timeout_ns);
-    if (rank->rank < 2)
-        mt_record_begin(record, &call);
-    mt_service_lock();
-    control->record = record; /* and nobody looks for deadlines besides */
-    control->inquiry.heard_ns = rank->rank == 0 ? mt_clock_now_ns() : 0;
-    mt_service_unlock();
-    meeting_wait(&phase);
-    if (rank->rank < 2)
-        mt_control_timeout(control, &call);
-    struct pollfd wake = {.fd = mt_control_wake_fd(control), .events = POLLIN};
-    rank->result = poll(&wake, 1, 10000) == 1 ? 0 : -100;
-    mt_control_failure(control, &rank->error);
-    meeting_wait(&phase);
-    mt_service_lock();
-    flooded[rank->rank] = control->serial;
-    mt_service_unlock();
-    mt_control_set_record(control, NULL);
-    mt_record_destroy(record);
+    const struct mt_group group = {.rank = rank, .ranks = ranks};
+    const struct mt_call call = {.collective = collective};
+    const uint64_t begun_ns = 100 * MT_SECOND;
+    uint64_t heard_ns = begun_ns - (uint64_t)(heard_ms * MT_MS);
+    uint64_t turn_ns = mt_inquiry_turn_ns(&group, &call, begun_ns, heard_ns);
+    return (int64_t)(turn_ns - begun_ns) / MT_MS;
 }
 
-static void who_has_heard_a_question_waits_for_its_verdict(void **state)
+static void one_asks_for_all_and_none_waits_long(void **state)
 {
+    enum { NEVER = 99000 };
     (void)state;
-    struct group_rank rank[RANKS];
-    run(rank, ask_or_wait, 0);
-    for (uint32_t r = 0; r < RANKS; r++) {
-        assert_int_equal(rank[r].error.code, MANTA_ETIMEOUT);
-        assert_int_equal(rank[r].error.rank, LATE_RANK);
-        assert_int_equal(flooded[r], r == 1 ? 2 : 0); /* the question and the verdict */
-    }
+    assert_int_equal(turn_ms(0, 8, MANTA_ALLREDUCE, NEVER), 0);
+    assert_int_equal(turn_ms(7, 8, MANTA_ALLREDUCE, NEVER), 7);
+    assert_int_equal(turn_ms(499, 500, MANTA_ALLREDUCE, NEVER), 499);
+    assert_int_equal(turn_ms(4000, 8000, MANTA_ALLREDUCE, NEVER), 250);
+    assert_in_range(turn_ms(65535, 65536, MANTA_ALLREDUCE, NEVER), 400, 500);
+    /* Its verdict is under way. */
+    assert_int_equal(turn_ms(0, 8, MANTA_ALLREDUCE, -3), 1000);
+    assert_int_equal(turn_ms(0, 8, MANTA_ALLREDUCE, 0), 1000);
+    assert_int_equal(turn_ms(5, 8, MANTA_ALLREDUCE, 400), 600);
+    assert_int_equal(turn_ms(5, 8, MANTA_ALLREDUCE, 998), 5);
+    assert_int_equal(turn_ms(5, 8, MANTA_ALLREDUCE, -900), 1000); /* however many have asked */
+    /* A send waits for one rank only, and the question may have been about others. */
+    assert_int_equal(turn_ms(5, 8, MANTA_RECV, 0), 5);
 }
 
 int main(void)
@@ -194,7 +185,7 @@ int main(void)
         cmocka_unit_test(a_late_rank_is_named_though_nobody_waits),
         cmocka_unit_test(a_call_that_all_are_in_goes_on),
         cmocka_unit_test(a_call_that_was_made_and_forgotten_is_no_fault),
-        cmocka_unit_test(who_has_heard_a_question_waits_for_its_verdict),
+        cmocka_unit_test(one_asks_for_all_and_none_waits_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,7 +55,7 @@ static int are_open(const struct endpoints_rank *self)
 static int await(struct endpoints_rank *self, int (*holds)(const struct endpoints_rank *self),
                  const char *what)
 {
-    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    uint64_t until_ns = mt_clock_now_ns() + 40 * MT_SECOND;
     while (!holds(self)) {
         if (self->transport->progress(self->endpoint) < 0 || mt_clock_now_ns() > until_ns)
             return endpoints_fail(self, "%s: it does not come to that", what);

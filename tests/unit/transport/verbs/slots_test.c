@@ -143,7 +143,8 @@ static int send_from_two_blocks(struct endpoints_rank *self)
     }
     self->arg = &traffic;
     failed = failed || traffic_rounds(self);
-    if (!failed && peer->sent[0].slot < MT_VERBS_BLOCK_SLOTS)
+    uint32_t last = (peer->next - 1) % MT_VERBS_FRAMES;
+    if (!failed && peer->sent[last].slot < MT_VERBS_BLOCK_SLOTS)
         failed = endpoints_fail(self, "the second block was not used");
     return endpoints_part(self) || failed;
 }
