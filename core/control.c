@@ -102,7 +102,7 @@ static int only_tells(const struct mt_wire_frame *frame, const void *payload)
 {
     struct mt_query query;
     return frame->type == MT_WIRE_QUERY && mt_query_decode(payload, frame->bytes, &query) == 0 &&
-           query.only_tells;
+           query.use == MT_QUERY_TELLS;
 }
 
 static void send_to_all(struct mt_control *control, const struct mt_wire_frame *frame,

@@ -59,7 +59,7 @@ struct mt_inquiry {
     uint32_t target; /* the rank that is asked; MANTA_PLAN_NONE: all */
     struct mt_service_timer limit;
     uint64_t serial;
-    uint64_t heard_ns;         /* when the last question of another rank came that judges a call */
+    uint64_t heard_ns;         /* when the last question of another rank came that ends a call */
     uint8_t *asked;            /* [ranks] 1: not answered yet */
     struct mt_answer *answers; /* [ranks] valid when answered[r] */
     uint8_t *answered;

@@ -49,7 +49,7 @@ void mt_inquiry_received(struct mt_control *control, const struct mt_wire_frame 
         return;
     if (frame->target == MANTA_PLAN_NONE)
         mt_stuck_heard(control, &query);
-    if (frame->target == MANTA_PLAN_NONE && !query.only_tells)
+    if (frame->target == MANTA_PLAN_NONE && query.use == MT_QUERY_ENDS)
         control->inquiry.heard_ns = now_ns;
     if (control->record) {
         /* Before the call is looked for: one that begins meanwhile must not look forgotten. */
@@ -133,12 +133,19 @@ void mt_inquiry_answered(struct mt_control *control, const struct mt_wire_frame 
     mt_inquiry_check(control);
 }
 
+static enum mt_query_use use_of(enum mt_purpose purpose)
+{
+    return purpose == MT_TELL           ? MT_QUERY_TELLS
+           : purpose == MT_JUDGE_WAITED ? MT_QUERY_ENDS
+                                        : MT_QUERY_JUDGES;
+}
+
 void mt_inquiry_open(struct mt_control *control, const struct mt_call *call, uint32_t target,
                      enum mt_purpose purpose)
 {
     struct mt_inquiry *inquiry = &control->inquiry;
     uint32_t ranks = control->group->ranks, rank = control->group->rank;
-    struct mt_query query = {call->sequence, call->collective, call->root, purpose == MT_TELL};
+    struct mt_query query = {call->sequence, call->collective, call->root, use_of(purpose)};
     struct mt_wire_frame frame = {.type = MT_WIRE_QUERY, .origin = rank, .target = target};
     uint8_t bytes[64];
     memset(inquiry->answered, 0, ranks);

@@ -139,12 +139,18 @@ int mt_welcome_decode(const uint8_t *bytes, size_t count, uint32_t ranks,
 size_t mt_failure_encode(const struct mt_error *error, uint8_t *bytes, size_t capacity);
 int mt_failure_decode(const uint8_t *bytes, size_t count, struct mt_error *error_out);
 
+enum mt_query_use {
+    MT_QUERY_ENDS,  /* the call ends, whatever the answers are */
+    MT_QUERY_TELLS, /* nobody is judged by them */
+    MT_QUERY_JUDGES /* it ends if another rank is at fault */
+};
+
 /* "What are you doing about this call?" */
 struct mt_query {
     uint64_t sequence;
     uint32_t collective;
-    uint32_t peer;       /* send, recv: the rank that asks, else MANTA_PLAN_NONE */
-    uint32_t only_tells; /* 1: nobody is judged by the answers */
+    uint32_t peer; /* send, recv: the rank that asks, else MANTA_PLAN_NONE */
+    uint32_t use;  /* enum mt_query_use */
 };
 size_t mt_query_encode(const struct mt_query *query, uint8_t *bytes, size_t capacity);
 int mt_query_decode(const uint8_t *bytes, size_t count, struct mt_query *query_out);

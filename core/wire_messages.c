@@ -187,7 +187,7 @@ size_t mt_query_encode(const struct mt_query *query, uint8_t *bytes, size_t capa
     mt_put_u64(&writer, query->sequence);
     mt_put_u32(&writer, query->collective);
     mt_put_u32(&writer, query->peer);
-    mt_put_u32(&writer, query->only_tells);
+    mt_put_u32(&writer, query->use);
     return written(&writer);
 }
 
@@ -197,7 +197,7 @@ int mt_query_decode(const uint8_t *bytes, size_t count, struct mt_query *query_o
     query_out->sequence = mt_get_u64(&reader);
     query_out->collective = mt_get_u32(&reader);
     query_out->peer = mt_get_u32(&reader);
-    query_out->only_tells = mt_get_u32(&reader);
+    query_out->use = mt_get_u32(&reader);
     return finished(&reader) ? 0 : MANTA_EINVAL;
 }
 

@@ -59,6 +59,10 @@ static void post_and_go(struct group_rank *rank)
         rank->result = -100;
     mt_control_failure(control, &rank->error);
     meeting_wait(&phase);
+    mt_service_lock();
+    if (control->inquiry.heard_ns != 0) /* nobody waits for a verdict that may not come */
+        rank->result = -101;
+    mt_service_unlock();
     mt_control_set_record(control, NULL);
     mt_record_destroy(record);
 }
