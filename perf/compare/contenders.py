@@ -14,7 +14,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.path.abspath(os.environ.get("BUILD") or os.path.join(ROOT, "build"))
 PEERS = os.path.join(BUILD, "peers")
 
-START_SECONDS = 20  # until a launcher's ranks run
+START_SECONDS = 60  # at most, until a launcher's ranks run
 
 # Launcher's arguments of each configuration of Open MPI. Open MPI 4 has shared memory in "vader", 5
 # in "sm".

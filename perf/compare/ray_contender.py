@@ -11,7 +11,7 @@ import tempfile
 import contenders
 import launch
 
-RAY_START_SECONDS = 90  # until a Ray cluster runs
+RAY_START_SECONDS = 90  # at most, until a Ray cluster runs
 
 
 class RayCluster:
