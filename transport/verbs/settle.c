@@ -10,11 +10,16 @@ void mt_verbs_unsettle(struct mt_verbs_endpoint *endpoint)
     endpoint->looked_ns = 0;
 }
 
-/* Not while it has a connector, or waits for one: only the kernel knows how long that takes. */
+/* It has a connector, or waits for one: only the kernel knows how long that takes. */
+static int is_being_connected(const struct mt_verbs_lane *lane)
+{
+    return lane->state == MT_VERBS_LANE_WAITING || lane->state == MT_VERBS_LANE_CONNECTING;
+}
+
 static int waits_for_peer(const struct mt_verbs_lane *lane)
 {
     return lane->state >= MT_VERBS_LANE_MADE && lane->state <= MT_VERBS_LANE_WORKS &&
-           lane->state != MT_VERBS_LANE_WAITING && lane->state != MT_VERBS_LANE_CONNECTING;
+           !is_being_connected(lane);
 }
 
 /* Both ends fail so, whichever gives up first; each with what it knows of its own rail. */
@@ -44,10 +49,9 @@ int mt_verbs_may_come(const struct mt_verbs_peer *peer, uint32_t remote_rails, u
 {
     for (uint32_t i = 0; i < peer->lane_count; i++) {
         const struct mt_verbs_lane *lane = &peer->lanes[i];
-        int is_tried = lane->state == MT_VERBS_LANE_OPEN || lane->state == MT_VERBS_LANE_WAITING ||
-                       lane->state == MT_VERBS_LANE_CONNECTING;
         if (lane->remote_rail < remote_rails &&
-            (is_tried || now_ns < lane->lost_ns + MT_VERBS_PATIENCE_NS))
+            (lane->state == MT_VERBS_LANE_OPEN || is_being_connected(lane) ||
+             now_ns < lane->lost_ns + MT_VERBS_PATIENCE_NS))
             return 1;
     }
     return 0;
