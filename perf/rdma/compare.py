@@ -154,9 +154,20 @@ class Subjects:
             except (Failed, FileNotFoundError) as failure:
                 self.failures[name] = str(failure)
 
+    def values(self, name, cell):
+        """Of all rounds; none of who failed in one."""
+        found = self.rounds[name] if name not in self.failures else []
+        return [row[cell] for row in found if cell in row]
+
     def median(self, name, cell):
-        values = [found[cell] for found in self.rounds[name] if cell in found]
-        return statistics.median(values) if values and name not in self.failures else None
+        values = self.values(name, cell)
+        return statistics.median(values) if values else None
+
+    def median_ratio(self, name, other, cell):
+        """Of one to the other in the same round: a host that slows down slows both."""
+        pairs = zip(self.values(name, cell), self.values(other, cell))
+        ratios = [mine / theirs for mine, theirs in pairs]
+        return statistics.median(ratios) if ratios else None
 
 
 def geometric_mean(values):
@@ -168,7 +179,8 @@ def show(value):
 
 
 def report(title, subjects, cells, mine, higher_is_better=()):
-    """A line for each cell; the ratio is above 1 where ours is better than the best of the others."""
+    """A line for each cell; the ratio, a median over the rounds, is above 1 where ours is better than
+    the best of the others."""
     others = [name for name in subjects.functions if name != mine]
     print(f"\n{title}\n{'':22}" + "".join(f"  {name:>20}" for name in (mine, *others)) + "   ratio")
     ratios = []
@@ -176,9 +188,10 @@ def report(title, subjects, cells, mine, higher_is_better=()):
         ours = subjects.median(mine, cell)
         theirs = [subjects.median(name, cell) for name in others]
         line = f"{cell[0]:>10} {cell[1]:>8} B" + "".join(" " * 12 + show(value) for value in (ours, *theirs))
-        known = [value for value in theirs if value is not None]
-        if ours is not None and known:
-            ratios.append(ours / max(known) if cell[0] in higher_is_better else min(known) / ours)
+        known = [subjects.median_ratio(mine, name, cell) for name in others]
+        known = [ratio for ratio in known if ratio is not None]
+        if known:
+            ratios.append(min(known) if cell[0] in higher_is_better else 1 / max(known))
             line += f"  {ratios[-1]:6.2f}"
         print(line)
     if ratios:
