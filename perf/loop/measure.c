@@ -51,7 +51,8 @@ static int time_batch(struct bench *bench, uint64_t calls, uint64_t *ns_out)
 }
 
 /* In batches that double, so that all ranks agree after few words when time is up. The first call
- * touches memory and opens connections: what a call takes is told by the last batch. */
+ * touches memory and opens connections, and a host that is busy may stop a rank in any batch, which
+ * only adds: what a call takes is told by the fastest batch. */
 static int warm_up(struct bench *bench, uint64_t planned, uint64_t *call_ns_out)
 {
     uint64_t wanted = bench->options.warmup ? bench->options.warmup : planned / 10 + LEAST + 2;
@@ -59,13 +60,15 @@ static int warm_up(struct bench *bench, uint64_t planned, uint64_t *call_ns_out)
                          ? bench->options.bound_ns / WARMUP_SHARE
                          : UINT64_MAX;
     uint64_t done = 0, spent = 0, batch = 1, batches = 0, took;
+    *call_ns_out = UINT64_MAX;
     do {
         batch = batch < wanted - done ? batch : wanted - done;
         if (time_batch(bench, batch, &took) != 0)
             return -1;
         done += batch;
         spent += took;
-        *call_ns_out = took / batch + 1;
+        if (took / batch + 1 < *call_ns_out)
+            *call_ns_out = took / batch + 1;
         batch = spent < limit ? 2 * batch : 1;
         batches++;
     } while (done < wanted && (spent < limit || batches < 2));
