@@ -81,8 +81,10 @@ def test_kills_who_ignores_term_and_its_children(tmp_path):
 
 def test_the_others_may_say_why(tmp_path):
     """They are not stopped at once. They have two seconds, which a host that is busy may take from them now and then."""
-    script = ("if [ $MANTA_RANK = 0 ]; then touch gone; exit 3; fi;"
-              " while [ ! -e gone ]; do sleep 0.01; done; sleep 0.2; echo reason >&2; exit 4")
+    script = ("if [ $MANTA_RANK = 0 ]; then echo $$ > pid; mv pid gone; exit 3; fi;"
+              " while [ ! -e gone ]; do sleep 0.01; done; read pid < gone;"
+              " while ! grep -q '^State:.Z' /proc/$pid/status; do sleep 0.01; done;"
+              " sleep 0.2; echo reason >&2; exit 4")
     for _ in range(5):
         result = mantarun("-n", 2, "--no-prefix", "sh", "-c", f"cd {tmp_path}; {script}")
         assert result.returncode == 3 and "rank 0" in result.stderr, result.stderr
@@ -105,18 +107,20 @@ def test_timeout():
 
 
 def test_no_such_program():
-    result = mantarun("-n", 9, "/nonexistent/program")
+    """Rank 0 says so for all, also if it is the last to find out."""
+    assert mantarun("-n", 9, "/nonexistent/program").returncode == 127
+    result = mantarun("-n", 9, "--keep-going", "/nonexistent/program")
     assert result.returncode == 127 and result.stderr.count("cannot run '/nonexistent/program': No such file") == 1
 
 
 def test_a_program_that_cannot_be_run(tmp_path):
     """It is there, so the exit code is another one, as a shell has it."""
-    result = mantarun("-n", 2, tmp_path)
+    result = mantarun("-n", 2, "--keep-going", tmp_path)
     assert result.returncode == 126 and f"cannot run '{tmp_path}': Permission denied" in result.stderr
     script = tmp_path / "script"
     script.write_text("#!/nonexistent/shell\n")
     script.chmod(0o755)
-    result = mantarun("-n", 2, script)
+    result = mantarun("-n", 2, "--keep-going", script)
     assert result.returncode == 127 and "No such file or directory: the interpreter that it names" in result.stderr
 
 
