@@ -30,9 +30,11 @@ class Hosts:
         if not line:
             pytest.skip(f"no network namespaces: {self.process.communicate()[1].strip()}")
         self.pids = [self.process.pid, int(line)]
+        taken = {os.readlink("/proc/self/ns/net")}  # the second host begins in the first one's
         for host, pid in enumerate(self.pids):
-            while os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+            while os.readlink(f"/proc/{pid}/ns/net") in taken:
                 pass
+            taken.add(os.readlink(f"/proc/{pid}/ns/net"))
             self.call(host, "ip link set lo up")
             self.call(host, "ip link add dead type veth peer name nowhere")
             self.call(host, f"ip addr add {DEAD}.{host + 1}/24 dev dead")
