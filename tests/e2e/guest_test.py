@@ -105,7 +105,10 @@ def test_a_guest_that_dies(tmp_path, host):
 def test_a_guest_that_hangs(tmp_path, host):
     host("qemu-system-x86_64", QEMU + "exec sleep 60\n")
     have_kernel(tmp_path)
-    result = guest("--test", "--timeout", 1)
-    assert result.returncode == 124, result
-    assert "guest: did not end in time; its console's last lines:" in result.stderr
-    assert "Kernel panic" in result.stderr
+    for seconds in (1, 5, 25):  # a busy host may need longer to begin with it
+        result = guest("--test", "--timeout", seconds)
+        assert result.returncode == 124, result
+        assert "guest: did not end in time; its console's last lines:" in result.stderr
+        if "Kernel panic" in result.stderr:
+            return
+    pytest.fail("the console's last lines are missing")
