@@ -111,10 +111,13 @@ def processes_with(mark):
     return found
 
 
+KINDS = ("net", "uts", "mnt", "ipc", "pid")
+
+
 def namespaces_of(pids):
     found = set()
     for pid in pids:
-        for kind in ("net", "uts", "mnt", "ipc", "pid"):
+        for kind in KINDS:
             try:
                 found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
             except OSError:
@@ -149,12 +152,16 @@ def test_nothing_stays_behind(number):
         pids = processes_with(mark)
         own = namespaces_of(pids) - namespaces_of(["self"])
         assert len(own) == 5 + 2 * 3  # of the tool, and two of each node
+        # While they are open, another test's namespaces get other numbers.
+        kept = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for pid in pids for kind in KINDS]
     finally:
         os.kill(tool.pid, number)
         tool.communicate(timeout=20)
     wait_until(lambda: not any(map(is_alive, pids)))
     assert not processes_with(mark)
     assert not own & all_namespaces()
+    for file in kept:
+        os.close(file)
     assert traces() == before
 
 
