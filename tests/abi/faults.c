@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { LATER = 21, SOME = 16, LONG_S = 3 };
+enum { LATER = 21, SOME = 16, LONG_S = 6 };
 
 static const struct manta_transport_host *host;
 static _Thread_local uint32_t posts, looks;

@@ -16,7 +16,7 @@ enum {
     WAKES = 200,
     QUIET_MS = 20,
     QUIET_TRIES = 50,
-    WAKE_MS = 3000,
+    WAKE_MS = 8000, /* the rank that sends may be kept from it for some seconds */
 };
 
 /* Up to the limit that it names, a message needs no posted receive. */

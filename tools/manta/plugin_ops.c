@@ -6,9 +6,10 @@
 #include "core/clock.h"
 #include "tools/manta/plugin_world.h"
 
-/* Much more than an op takes, and less than anything that waits; also on a machine that is busy.
- * What makes an endpoint and ends it may have work to do. */
-#define OP_NS_MAX (2 * MT_SECOND)
+/* Much more than an op takes, and less than anything that waits; also on a machine that is busy,
+ * and takes the CPU from a rank for some seconds. What makes an endpoint and ends it may have work
+ * to do. */
+#define OP_NS_MAX (5 * MT_SECOND)
 #define LIFE_NS_MAX (8 * MT_SECOND)
 
 static uint64_t begin(struct check_rank *self, enum check_op op)

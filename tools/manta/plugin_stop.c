@@ -8,7 +8,7 @@
 #include "core/clock.h"
 #include "tools/manta/plugin.h"
 
-enum { UNDER_WAY = 24, SENT = 60, STILL_NS = 100 * MT_MS, FD_WAIT_S = 2 };
+enum { UNDER_WAY = 24, SENT = 60, STILL_NS = 100 * MT_MS };
 
 /* What has no other end stays, and no op waits for it. */
 void topic_deadline(struct check_rank *self)
@@ -157,7 +157,7 @@ void topic_close(struct check_rank *self)
         check_fail(self, "a second endpoint cannot be opened: %s", error.sentence);
     check_close(self);
     check_barrier(self);
-    uint64_t until_ns = mt_clock_now_ns() + FD_WAIT_S * MT_SECOND;
+    uint64_t until_ns = mt_clock_now_ns() + CHECK_WAIT_S * MT_SECOND;
     while (count_descriptors() > before)
         if (usleep(1000) != 0 || mt_clock_now_ns() > until_ns)
             check_fail(self, "close leaves descriptors behind: there are %u, before there were %u",
