@@ -21,9 +21,9 @@ struct held {
 };
 
 const char *held_name(int kind);
-/* Once two looks have found the same: a thread that was joined may stay in /proc for a moment. */
+/* Once two looks have found the same. Threads that are ending are not counted. */
 void held_look(struct held *out);
-/* Until the process holds what it held then, or some tenths of a second have passed: what there is
+/* Until the process holds what it held then, or some ten seconds have passed: what there is
  * more of (less: negative). 1 if nothing differs. */
 int held_as_before(const struct held *before, struct held *more_out);
 
