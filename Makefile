@@ -253,7 +253,7 @@ plan: $(PLAN_BINS) ## every algorithm proved for 1..64 ranks, and the mutation t
 e2e: all $(TEST_BINS) $(HELPER_BINS) $(PEER_DIR)/openmpi4/mpi-perf $(PERF_HELPERS) ## whole programs, run as users run them
 	@$(call run,e2e,400,$(E2E_TESTS))
 fault: all $(TEST_BINS) $(HELPER_BINS) ## dead, stopped, late and disagreeing ranks
-	@$(call run,fault,400,$(FAULT_TESTS))
+	@$(call run,fault,600,$(FAULT_TESTS))
 .PHONY: abi
 abi: lib ## put the ABI on file as it is now (tests/abi/*.abi), when it was meant to change
 	tests/abi/dump.sh tests/abi

@@ -19,7 +19,7 @@
 #include "tests/support/cells.h"
 #include "tests/support/job_session.h"
 
-enum { SIDE_BY_SIDE = 8, CELL_LIMIT_S = 60, TOLD_S = 8 };
+enum { SIDE_BY_SIDE = 8, CELL_LIMIT_S = 60, TOLD_S = 20 };
 
 static const char *const transport_names[] = {"shm", "tcp", "mixed", "hierarchical"};
 static const char *const fault_names[] = {
