@@ -40,8 +40,11 @@ class Rank:
 
 
 def actors(count=SIZE, **options):
+    """All have started before any waits for another, which takes long on a busy host."""
     remote = ray.remote(num_cpus=0.1)(Rank)
-    return [remote.options(**options).remote() for _ in range(count)]
+    started = [remote.options(**options).remote() for _ in range(count)]
+    ray.get([actor.call.remote(int) for actor in started], timeout=180)
+    return started
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +240,7 @@ def test_stale_keys_are_not_used(workers):
     go = b'{"session": "manta1:none@127.0.0.1:1", "nonces": {"1": "nonce", "2": "nonce"}}'
     internal_kv._internal_kv_put("old/go", go, namespace="manta")
     others = [workers[rank].call.remote(join, rank, SIZE, "stale") for rank in (1, 2)]
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 60
     while len(internal_kv._internal_kv_list("old/rank/", namespace="manta")) < 2:
         assert time.monotonic() < limit
         time.sleep(0.01)  # both have answered the old offer
@@ -287,7 +290,7 @@ def test_timeout():
         ray.get(pair[0].call.remote(join, 0, 2, "lonely"), timeout=60)
     with pytest.raises(manta.DeadlineError, match="rank 1 of group 'lonely' waited 1 s for rank 0"):
         ray.get(pair[1].call.remote(join, 1, 2, "lonely"), timeout=60)
-    everywhere(pair, set_timeout, "4")  # two that both come have time enough
+    everywhere(pair, set_timeout, "12")  # two that both come have time enough
     everywhere(pair, join, 2, "pair")
     with pytest.raises(manta.DeadlineError, match="rank 1") as caught:
         ray.get(pair[0].call.remote(total, 0, "pair"), timeout=60)
@@ -297,10 +300,11 @@ def test_timeout():
 
 
 # The sim transport kills rank 2 inside its fifth allreduce: when it has posted the second of that
-# call's messages and looked once how they get on.
+# call's messages and looked once how they get on. A barrier comes before each, so that nobody is still
+# in the fourth.
 KILLED_IN_CALL = 5
 MORTAL = {"MANTA_TRANSPORTS": "sim", "MANTA_SIM_INNER": "tcp",
-          "MANTA_FAULT": f"kill@rank=2:call={KILLED_IN_CALL}:step=2:middle=1"}
+          "MANTA_FAULT": f"kill@rank=2:call={2 * KILLED_IN_CALL}:step=2:middle=1"}
 
 
 def test_killed_worker(tmp_path):
@@ -312,6 +316,7 @@ def test_killed_worker(tmp_path):
         data = np.zeros(1 << 20)
         for calls in range(2 * KILLED_IN_CALL):
             (tmp_path / f"{rank}").write_text(str(calls))
+            collective.barrier("doomed")
             collective.allreduce(data, "doomed")
 
     calls = [worker.call.remote(reduce_until_killed, rank) for rank, worker in enumerate(trio)]
