@@ -17,7 +17,7 @@ PEER = ROOT / "perf" / "peers" / "manta_python.py"
 
 def run(*words):
     variables = {name: value for name, value in os.environ.items() if not name.startswith("MANTA_")}
-    return subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120,
+    return subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=300,
                           check=False, env=variables | {"BUILD": str(BUILD)})
 
 
