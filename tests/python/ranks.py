@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 
 import manta
 
-LIMIT_S = 60
+LIMIT_S = 120  # torch is imported by all at a time
 
 
 class RankFailed(AssertionError):
@@ -36,12 +36,14 @@ def _serve(pipe: Connection) -> None:
             task = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
+        pipe.send("here")
         pipe.send(_perform(pipe, *task))
 
 
 def _perform(pipe: Connection, function, arguments, rank, size, options) -> Outcome:
     try:
         if rank == 0:
+            pipe.recv()
             session = manta.create_session()
             pipe.send(session)
         else:
@@ -60,7 +62,6 @@ class Ranks:
         self.processes, self.pipes = [], []
 
     def start(self, size: int) -> None:
-        """All are there and have imported what they need before any begins to wait for another."""
         first = len(self.processes)
         while len(self.processes) < size:
             here, there = self.context.Pipe()
@@ -73,11 +74,15 @@ class Ranks:
             assert self.receive(rank) == "here"
 
     def begin(self, function, size, *arguments, **options) -> None:
-        """Start the ranks on a function; finish with end()."""
+        """Start the ranks on a function; finish with end(). All are there and have imported what the
+        function needs before any begins to wait for another."""
         self.start(size)
         options = {"timeout": 30} | options
         for rank, pipe in enumerate(self.pipes[:size]):
             pipe.send((function, arguments, rank, size, options))
+        for rank in range(size):
+            assert self.receive(rank) == "here"
+        self.pipes[0].send("all are here")
         session = self.receive(0)
         assert isinstance(session, str), session.text
         for pipe in self.pipes[1:size]:
