@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one plain TCP stream carries between two nodes: the rate that no library can pass.
 
-    wire.py receive ADDRESS
-    wire.py send ADDRESS SECONDS
+    wire.py receive ADDRESS SECONDS
+    wire.py send ADDRESS
 """
 
 import contextlib
@@ -16,8 +16,9 @@ import network
 PORT, PIECE_BYTES, WARM_SECONDS = 5000, 1 << 20, 0.3
 
 
-def receive(address):
-    """Print the bits a second from WARM_SECONDS after the first byte to the last."""
+def receive(address, seconds):
+    """Print the bits a second from WARM_SECONDS to `seconds` after the first byte; longer, if one of
+    the two is kept from its CPU meanwhile."""
     with socket.create_server((address, PORT)) as listener:
         print("ready", flush=True)
         stream, _ = listener.accept()
@@ -30,13 +31,17 @@ def receive(address):
             count += received
         elif end - first > WARM_SECONDS:
             begin = end
+        if count > 0 and end - first > seconds:
+            break
+    stream.close()
     print(8 * count / (end - begin) if begin and end > begin else 0)
 
 
-def send(address, seconds):
-    piece, end = bytes(PIECE_BYTES), time.monotonic() + seconds
-    with socket.create_connection((address, PORT)) as stream:
-        while time.monotonic() < end:
+def send(address):
+    """Until who receives it has seen enough."""
+    piece = bytes(PIECE_BYTES)
+    with socket.create_connection((address, PORT)) as stream, contextlib.suppress(OSError):
+        while True:
             stream.sendall(piece)
 
 
@@ -50,11 +55,13 @@ def measure(streams, seconds):
             process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
             return stack.enter_context(process)
 
-        receivers = [start([*on, *script, "receive", address]) for on, _, address in streams]
+        receivers = [
+            start([*on, *script, "receive", address, str(seconds)]) for on, _, address in streams
+        ]
         for process in receivers:
             process.stdout.readline()
         for _, on, address in streams:
-            start([*on, *script, "send", address, str(seconds)])
+            start([*on, *script, "send", address])
         return [float(process.stdout.readline()) for process in receivers]
 
 
@@ -68,9 +75,9 @@ def of_cluster(cluster, seconds):
 
 def main():
     if sys.argv[1] == "receive":
-        receive(sys.argv[2])
+        receive(sys.argv[2], float(sys.argv[3]))
     else:
-        send(sys.argv[2], float(sys.argv[3]))
+        send(sys.argv[2])
 
 
 if __name__ == "__main__":
