@@ -44,7 +44,7 @@ def test_some_nodes_have_no_such_network(tmp_path):
 
 def test_conformance():
     topics = "matching,ordering,mismatch,abort,close,drain,lost,full,sleep,registration,random"
-    result = manta("plugin", "check", "ofi", "--only", topics, MANTA_OFI_PROVIDER="tcp")
+    result = manta("plugin", "check", "ofi", "--only", topics, timeout=200, MANTA_OFI_PROVIDER="tcp")
     assert result.returncode == 0 and "11 passed, 0 failed" in result.stdout, result.stdout + result.stderr
 
 
