@@ -56,9 +56,14 @@ def test_a_variable_that_does_not_parse(usual, variable, value):
 
 
 def test_cache_lines_between_cpus_are_measured():
-    said = [rest for verdict, rest in lines(manta("doctor").stdout) if verdict == "ok"]
-    pattern = r"cache lines +from CPU \d+ .*\d+ ns to \d+ (near|far) CPU"
-    assert any(re.match(pattern, rest) for rest in said) == (len(os.sched_getaffinity(0)) > 1), said
+    """A CPU on which a thread does not come to run within 0.1 s is left out, as may be on a busy host."""
+    limit, pattern = time.monotonic() + 60, r"cache lines +from CPU \d+ .*\d+ ns to \d+ (near|far) CPU"
+    while True:
+        said = [rest for verdict, rest in lines(manta("doctor").stdout) if verdict == "ok"]
+        is_right = any(re.match(pattern, rest) for rest in said) == (len(os.sched_getaffinity(0)) > 1)
+        if is_right or time.monotonic() > limit:
+            break
+    assert is_right, said
 
 
 def test_an_interface_that_is_not_there(usual):
