@@ -35,17 +35,17 @@ int endpoints_fail(const struct endpoints_rank *self, const char *format, ...)
 /* All ranks; only where none of them can have returned before. */
 void endpoints_barrier(struct endpoints_rank *self);
 
-/* A barrier in which ranks look after what others still wait for, at most 20 s. 0 when all are
+/* A barrier in which ranks look after what others still wait for, at most 60 s. 0 when all are
  * there. */
 int endpoints_meet(struct endpoints_rank *self);
 /* The same, when each has word of all that it sent. */
 int endpoints_part(struct endpoints_rank *self);
 
-/* Progress, and sleep on wait_fd now and then, until none of the requests is under way or 20 s have
+/* Progress, and sleep on wait_fd now and then, until none of the requests is under way or 60 s have
  * passed. 0 when none is. */
 int endpoints_wait(struct endpoints_rank *self, struct manta_transport_request *requests,
                    uint32_t count);
-/* Progress until *flag is nonzero (set by another thread), at most 20 s. */
+/* Progress until *flag is nonzero (set by another thread), at most 60 s. */
 int endpoints_until(struct endpoints_rank *self, _Atomic int *flag);
 
 /* Dial a tcp stream of this index to a peer, with the group's key; -1: it failed. */

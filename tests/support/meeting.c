@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WAIT_S = 60 }; /* three times what ranks have for what they do in between */
+enum { WAIT_S = 180 }; /* three times what ranks have for what they do in between */
 
 void meeting_begin(struct meeting *meeting, uint32_t threads)
 {

@@ -16,7 +16,7 @@ struct meeting {
 
 void meeting_begin(struct meeting *meeting, uint32_t threads);
 void meeting_end(struct meeting *meeting);
-/* Until as many threads have come, again and again; at most 60 s. */
+/* Until as many threads have come, again and again; at most 180 s. */
 #define meeting_wait(meeting) meeting_wait_at((meeting), __FILE__, __LINE__)
 void meeting_wait_at(struct meeting *meeting, const char *file, int line);
 
