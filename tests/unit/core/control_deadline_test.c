@@ -39,6 +39,24 @@ static uint64_t asked(struct mt_control *control)
     return serial;
 }
 
+static struct mt_record *records[RANKS];
+
+/* Rank 0 gives all ranks their recorders at one moment: who asks about a call that is long overdue
+ * finds no other rank without its own. */
+static void give_records(struct group_rank *rank, struct mt_record *record)
+{
+    const struct group_rank *list = rank - rank->rank;
+    records[rank->rank] = record;
+    meeting_wait(&phase);
+    mt_service_lock();
+    for (int r = 0; r < RANKS && rank->rank == 0; r++) {
+        list[r].group->control->record = records[r];
+        mt_deadlines_watch(list[r].group->control);
+    }
+    mt_service_unlock();
+    meeting_wait(&phase);
+}
+
 /* Everybody but the late rank (if there is one) has posted the call long ago, and waits elsewhere.
  */
 static void post_and_go(struct group_rank *rank)
@@ -50,8 +68,7 @@ static void post_and_go(struct group_rank *rank)
     struct pollfd wake = {.fd = mt_control_wake_fd(control), .events = POLLIN};
     if (!*is_one_late || rank->rank != LATE_RANK)
         mt_record_begin(record, &call);
-    mt_control_set_record(control, record);
-    meeting_wait(&phase);
+    give_records(rank, record);
     uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
     while (!*is_one_late && asked(control) == 0 && mt_clock_now_ns() < until_ns)
         (void)poll(&wake, 1, 10);
@@ -120,8 +137,7 @@ static void post_and_forget(struct group_rank *rank)
     later.root = 0;
     for (int i = 0; rank->rank == LATE_RANK && i < 2 * MT_RECORD_CALLS; i++)
         mt_record_end(record, mt_record_begin(record, &later), 0, mt_clock_now_ns());
-    mt_control_set_record(control, record);
-    meeting_wait(&phase);
+    give_records(rank, record);
     if (*has_left && rank->rank == LATE_RANK) {
         mt_group_leave(rank->group);
         rank->group = NULL;
