@@ -3,11 +3,13 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "collectives/comm.h"
+#include "core/clock.h"
 #include "core/service.h"
 #include "topology/topology.h"
 
@@ -37,6 +39,15 @@ void ranks_hurry(struct manta_comm *comm, uint64_t timeout_ns)
     mt_service_lock();
     comm->group->timeout_ns = timeout_ns;
     mt_service_unlock();
+    mt_control_set_record(comm->control, comm->record); /* who looks at deadlines looks anew */
+}
+
+int ranks_await_call(const struct manta_comm *comm, uint64_t nth)
+{
+    uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
+    while (mt_record_last_collective(comm->record) < nth && mt_clock_now_ns() < until_ns)
+        sched_yield();
+    return mt_record_last_collective(comm->record) < nth;
 }
 
 static int node_of(const struct ranks_options *options, int rank)

@@ -34,6 +34,9 @@ int rank_run(const struct ranks_options *options, const char *session, int rank,
 /* A short deadline for the calls of a communicator that has been created with time enough. */
 void ranks_hurry(struct manta_comm *comm, uint64_t timeout_ns);
 
+/* Until this rank, which is another thread's, has begun its nth collective. 0, or 1 after 20 s. */
+int ranks_await_call(const struct manta_comm *comm, uint64_t nth);
+
 /* Say why (stderr, one line) and return 1. */
 int rank_fail(struct manta_comm *comm, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

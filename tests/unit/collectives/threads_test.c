@@ -129,7 +129,7 @@ static void test_abort(void **state)
     }
 }
 
-/* Once the ranks are connected: a deadline that a busy host does not make them miss before. */
+/* For calls once the ranks are connected. */
 #define SHORT_NS (300 * (uint64_t)MT_MS)
 
 static void await_error(struct manta_comm *comm, struct manta_error_info *info)
@@ -142,17 +142,23 @@ static void await_error(struct manta_comm *comm, struct manta_error_info *info)
     } while (info->code == 0 && mt_clock_now_ns() < until_ns);
 }
 
-/* The deadline names the rank that did not come, and the buffers are the caller's again. */
+/* The deadline names the rank that did not come, and the buffers are the caller's again. Rank 2's
+ * passes, and not before rank 0 has called, too. */
 static int deadline(struct manta_comm *comm, void *arg)
 {
-    (void)arg;
+    struct manta_comm *_Atomic *of_rank_0 = arg;
     struct manta_error_info info = {.size = sizeof(info)};
     float in[1000] = {1}, out[1000];
+    if (manta_comm_rank(comm) == 0)
+        atomic_store(of_rank_0, comm);
     if (manta_barrier(comm))
         return 1;
-    ranks_hurry(comm, SHORT_NS);
     if (manta_comm_rank(comm) == 1)
         await_error(comm, &info);
+    if (manta_comm_rank(comm) == 2 && ranks_await_call(atomic_load(of_rank_0), 2))
+        return rank_fail(comm, "rank 0 does not call");
+    if (manta_comm_rank(comm) == 2)
+        ranks_hurry(comm, SHORT_NS);
     int rc = manta_allreduce(comm, in, out, 1000, MANTA_FLOAT32, MANTA_SUM);
     manta_comm_error(comm, &info);
     if (rc != MANTA_ETIMEOUT || info.rank != 1 || !strstr(info.sentence, "rank 1"))
@@ -166,25 +172,30 @@ static void test_deadline(void **state)
 {
     (void)state;
     for (int t = 0; t < 2; t++) {
-        const struct ranks_options options = {
-            .ranks = 3, .transports = transports[t], .timeout_ns = 5 * MT_SECOND};
-        assert_int_equal(ranks_run(&options, deadline, NULL), 0);
+        const struct ranks_options options = {.ranks = 3, .transports = transports[t]};
+        struct manta_comm *_Atomic of_rank_0;
+        assert_int_equal(ranks_run(&options, deadline, &of_rank_0), 0);
     }
 }
 
 /* A call is posted, the thread goes elsewhere, and rank 1 never calls it: all are told. */
 static int deadline_of_posted(struct manta_comm *comm, void *arg)
 {
-    (void)arg;
+    struct manta_comm *_Atomic *of_rank_0 = arg;
     struct manta_error_info info = {.size = sizeof(info)};
     struct manta_request *request;
     float in = 1, out;
+    if (manta_comm_rank(comm) == 0)
+        atomic_store(of_rank_0, comm);
     if (manta_barrier(comm))
         return 1;
-    ranks_hurry(comm, SHORT_NS);
     if (manta_comm_rank(comm) != 1 &&
         manta_allreduce_post(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM, &request))
         return rank_fail(comm, "cannot post");
+    if (manta_comm_rank(comm) == 2 && ranks_await_call(atomic_load(of_rank_0), 2))
+        return rank_fail(comm, "rank 0 does not post");
+    if (manta_comm_rank(comm) == 2)
+        ranks_hurry(comm, SHORT_NS);
     await_error(comm, &info);
     if (info.code != MANTA_ETIMEOUT || info.rank != 1 || !strstr(info.sentence, "has not called"))
         return rank_fail(comm, "told %d, rank %d, '%s'", info.code, info.rank, info.sentence);
@@ -197,9 +208,9 @@ static void test_deadline_of_posted(void **state)
 {
     (void)state;
     for (int t = 0; t < 2; t++) {
-        const struct ranks_options options = {
-            .ranks = 3, .transports = transports[t], .timeout_ns = 5 * MT_SECOND};
-        assert_int_equal(ranks_run(&options, deadline_of_posted, NULL), 0);
+        const struct ranks_options options = {.ranks = 3, .transports = transports[t]};
+        struct manta_comm *_Atomic of_rank_0;
+        assert_int_equal(ranks_run(&options, deadline_of_posted, &of_rank_0), 0);
     }
 }
 
