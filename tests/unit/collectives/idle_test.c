@@ -21,6 +21,8 @@ enum { LATE_S = 1, PERCENT_MAX = 12 };
 enum { LATE_S = 1, PERCENT_MAX = 3 };
 #endif
 
+enum { TRIES = 5 };
+
 enum way { BLOCKED, POSTED, RECEIVING, BESIDE, IDLE };
 
 static const char *const way_names[] = {"blocked", "posted", "receiving",
@@ -78,27 +80,43 @@ static int meet_beside(struct manta_comm *comm, struct manta_comm *other)
     return manta_wait(request, UINT64_MAX);
 }
 
-static int wait_for_rank_0(struct manta_comm *comm, void *arg)
+/* The CPU time that this rank used meanwhile; 1 if a call failed. */
+static int wait_once(struct manta_comm *comm, struct manta_comm *other, const struct scene *scene,
+                     uint64_t *used_ns_out)
 {
-    const struct scene *scene = arg;
-    struct manta_comm *other = NULL;
-    if (scene->way == BESIDE && manta_comm_split(comm, 0, 0, &other))
-        return rank_fail(comm, "split");
-    if (other ? meet_beside(comm, other) : meet(comm, scene->way)) /* opens connections */
-        return rank_fail(comm, "first call");
     uint64_t before = cpu_ns(scene->clock);
     if (manta_comm_rank(comm) == 0 || scene->way == IDLE)
         be_late();
     int rc = other ? meet_beside(comm, other) : meet(comm, scene->way);
-    uint64_t used = cpu_ns(scene->clock) - before;
+    *used_ns_out = cpu_ns(scene->clock) - before;
+    return rc != 0;
+}
+
+/* Until no rank has used too much: what a hypervisor takes may count as used, once or twice, and a
+ * rank that burns its core does so each time. */
+static int wait_for_rank_0(struct manta_comm *comm, void *arg)
+{
+    const struct scene *scene = arg;
+    struct manta_comm *other = NULL;
+    uint64_t used = 0;
+    int32_t is_too_much = 1, any = 1;
+    if (scene->way == BESIDE && manta_comm_split(comm, 0, 0, &other))
+        return rank_fail(comm, "split");
+    if (other ? meet_beside(comm, other) : meet(comm, scene->way)) /* opens connections */
+        return rank_fail(comm, "first call");
+    for (int i = 0; i < TRIES && any; i++) {
+        if (wait_once(comm, other, scene, &used))
+            return rank_fail(comm, "second call");
+        is_too_much = used * 100 > LATE_S * MT_SECOND * PERCENT_MAX;
+        if (manta_allreduce(comm, &is_too_much, &any, 1, MANTA_INT32, MANTA_MAX))
+            return rank_fail(comm, "comparison");
+    }
     if (other)
         manta_comm_destroy(other);
-    if (rc)
-        return rank_fail(comm, "second call");
-    if (used * 100 > LATE_S * MT_SECOND * PERCENT_MAX)
+    if (any && is_too_much)
         return rank_fail(comm, "used %llu us of CPU time while %s for %d s",
                          (unsigned long long)used / 1000, way_names[scene->way], LATE_S);
-    return 0;
+    return any;
 }
 
 static void run_processes(const char *transports, int ranks)
