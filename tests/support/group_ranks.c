@@ -28,6 +28,7 @@ static void *run_rank(void *arg)
                                                          .node = rank->node,
                                                          .fingerprint = rank->fingerprint,
                                                          .timeout_ns = rank->timeout_ns,
+                                                         .warn_ns = rank->warn_ns,
                                                          .cancel = rank->cancel},
                                  &rank->group, &rank->error);
     if (rank->result == 0 && rank->body)

@@ -12,10 +12,10 @@
 struct group_rank {
     uint32_t rank, ranks;
     const char *session, *node, *fingerprint;
-    uint64_t timeout_ns;
-    const volatile int *cancel; /* or NULL */
-    struct mt_group *group;     /* NULL when the join failed */
-    int result;                 /* of the join, then what the body makes of it */
+    uint64_t timeout_ns, warn_ns; /* warn_ns 0: it never says on whom it waits */
+    const volatile int *cancel;   /* or NULL */
+    struct mt_group *group;       /* NULL when the join failed */
+    int result;                   /* of the join, then what the body makes of it */
     struct mt_error error;
     void (*body)(struct group_rank *rank);
     void *arg;

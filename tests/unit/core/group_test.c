@@ -12,9 +12,12 @@
 
 #include "core/clock.h"
 #include "core/control.h"
+#include "core/listener.h"
 #include "core/log.h"
 #include "core/session.h"
+#include "tests/support/clock_shift.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/logged.h"
 
 static void make_session(char *session)
 {
@@ -156,24 +159,73 @@ static void interfaces_can_be_limited(void **state)
     assert_int_equal(manta_session_create(session, 30), MANTA_EINVAL);
 }
 
+/* What is done when somebody has logged a line with these words. */
+struct follower {
+    pthread_t thread;
+    const char *first, *then;
+    void (*act)(struct group_rank *rank);
+    struct group_rank *rank;
+};
+
+static void *follow(void *arg)
+{
+    struct follower *follower = arg;
+    if (logged_await(follower->first, follower->then, 20) == 0)
+        follower->act(follower->rank);
+    return NULL;
+}
+
+/* Run ranks 0 .. ranks - 1 meanwhile. */
+static void run_and_follow(struct follower *follower, struct group_rank *rank, uint32_t ranks)
+{
+    rank[0].warn_ns = MT_MS;
+    logged_begin();
+    mt_log_set_level(MT_LOG_DEBUG);
+    assert_int_equal(pthread_create(&follower->thread, NULL, follow, follower), 0);
+    group_ranks_run(rank, ranks, NULL);
+    pthread_join(follower->thread, NULL);
+    logged_end();
+    mt_log_set_level(MT_LOG_WARN);
+    atomic_store(&clock_shift_ns, 0);
+}
+
+static void run_alone(struct group_rank *rank)
+{
+    group_ranks_run(rank, 1, NULL);
+}
+
+/* Its deadline passes; who sleeps until then is woken. To be undone, for sleepers to come. */
+static void let_time_pass(struct group_rank *rank)
+{
+    struct mt_error error;
+    clock_shift(rank->timeout_ns);
+    assert_int_equal(mt_service_acquire(&error), 0);
+    mt_service_lock();
+    mt_service_signal();
+    mt_service_unlock();
+    mt_service_release();
+}
+
 static void missing_ranks_are_named(void **state)
 {
     (void)state;
     char session[512];
     struct group_rank rank[2];
+    struct follower follower = {
+        .first = "waiting for ranks 1, 3-5 of 6", .then = "", .act = let_time_pass, .rank = rank};
     make_session(session);
     group_ranks_init(rank, 2, session);
     for (int r = 0; r < 2; r++) {
         rank[r].rank = (uint32_t)r * 2;
         rank[r].ranks = 6;
-        rank[r].timeout_ns = MT_SECOND;
     }
-    group_ranks_run(rank, 2, NULL);
+    rank[1].timeout_ns = 3600 * MT_SECOND; /* it is told when rank 0's has passed */
+    run_and_follow(&follower, rank, 2);
     check_all(rank, 2, MANTA_ETIMEOUT);
     for (int r = 0; r < 2; r++) {
         assert_int_equal(rank[r].error.rank, 1);
         assert_non_null(
-            strstr(rank[r].error.sentence, "ranks 1, 3-5 of 6 did not join within 1.0 s"));
+            strstr(rank[r].error.sentence, "ranks 1, 3-5 of 6 did not join within 20.0 s"));
     }
 }
 
@@ -182,10 +234,13 @@ static void missing_rank_0_is_named(void **state)
     (void)state;
     char session[512];
     struct group_rank rank[2];
+    struct follower follower = {.first = "rank 0 is not reached at ",
+                                .then = "Connection refused",
+                                .act = let_time_pass,
+                                .rank = &rank[1]};
     prepare_session("127.0.0.1", session);
     group_ranks_init(rank, 2, session);
-    rank[1].timeout_ns = MT_SECOND;
-    group_ranks_run(rank + 1, 1, NULL);
+    run_and_follow(&follower, rank + 1, 1);
     assert_int_equal(rank[1].result, MANTA_ETIMEOUT);
     assert_int_equal(rank[1].error.rank, 0);
     assert_non_null(strstr(rank[1].error.sentence, "rank 0 could not be reached within "));
@@ -197,13 +252,16 @@ static void wrong_secret_is_refused(void **state)
     (void)state;
     char session[512], wrong[512];
     struct group_rank rank[2];
+    struct mt_error error;
     make_session(session);
     memcpy(wrong, session, sizeof wrong);
     wrong[10] = wrong[10] == 'A' ? 'B' : 'A';
     group_ranks_init(rank, 2, session);
     rank[1].session = wrong;
-    rank[0].timeout_ns = 2 * MT_SECOND;
+    rank[0].timeout_ns = MT_SECOND;
+    assert_int_equal(mt_listener_acquire(&error), 0); /* also when rank 0 has given up */
     group_ranks_run(rank, 2, NULL);
+    mt_listener_release();
     assert_int_equal(rank[1].result, MANTA_EAUTH);
     assert_int_equal(rank[0].result, MANTA_ETIMEOUT);
     assert_int_equal(rank[0].error.rank, 1);
@@ -215,15 +273,27 @@ static void duplicate_ranks_are_named(void **state)
     (void)state;
     char session[512];
     struct group_rank rank[4];
+    struct follower second = {
+        .first = "waiting for rank 3 of 4", .then = "", .act = run_alone, .rank = &rank[3]};
     make_session(session);
     group_ranks_init(rank, 4, session);
     rank[3].rank = 2;
-    group_ranks_run(rank, 4, NULL);
+    run_and_follow(&second, rank, 3);
     check_all(rank, 4, MANTA_EINVAL);
     for (int r = 0; r < 4; r++) {
         assert_int_equal(rank[r].error.rank, 2);
         assert_non_null(strstr(rank[r].error.sentence, "two processes joined as rank 2"));
     }
+}
+
+/* Who is refused lets the other one's time pass. */
+static void *be_rank_0(void *arg)
+{
+    struct group_rank *rank = arg;
+    run_alone(rank);
+    if (rank->result == MANTA_EINVAL)
+        let_time_pass(rank);
+    return NULL;
 }
 
 static void two_ranks_0_are_refused(void **state)
@@ -232,14 +302,17 @@ static void two_ranks_0_are_refused(void **state)
     for (int prepared = 0; prepared <= 1; prepared++) {
         char session[512];
         struct group_rank rank[2];
+        pthread_t other;
         if (prepared)
             prepare_session("127.0.0.1", session);
         else
             make_session(session);
         group_ranks_init(rank, 2, session);
         rank[1].rank = 0;
-        rank[0].timeout_ns = rank[1].timeout_ns = MT_SECOND;
-        group_ranks_run(rank, 2, NULL);
+        assert_int_equal(pthread_create(&other, NULL, be_rank_0, &rank[1]), 0);
+        be_rank_0(&rank[0]);
+        pthread_join(other, NULL);
+        atomic_store(&clock_shift_ns, 0);
         int refused = rank[0].result == MANTA_EINVAL ? 0 : 1;
         assert_int_equal(rank[refused].result, MANTA_EINVAL);
         assert_int_equal(rank[!refused].result, MANTA_ETIMEOUT);
@@ -251,10 +324,12 @@ static void different_sizes_are_named(void **state)
     (void)state;
     char session[512];
     struct group_rank rank[3];
+    struct follower stranger = {
+        .first = "waiting for rank 2 of 3", .then = "", .act = run_alone, .rank = &rank[2]};
     make_session(session);
     group_ranks_init(rank, 3, session);
     rank[2].ranks = 4;
-    group_ranks_run(rank, 3, NULL);
+    run_and_follow(&stranger, rank, 2);
     check_all(rank, 3, MANTA_EINVAL);
     for (int r = 0; r < 3; r++)
         assert_non_null(strstr(rank[r].error.sentence,
