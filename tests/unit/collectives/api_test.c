@@ -503,9 +503,9 @@ static void test_nothing_left(void **state)
     assert_int_equal(folder_entries("/proc/self/fd"), descriptors);
     /* A thread that was joined may stay in /proc for a moment longer. */
     struct timespec moment = {.tv_nsec = 2000000};
-    for (int looks = 0; looks < 100 && folder_entries("/proc/self/task") != threads; looks++)
+    for (int looks = 0; looks < 5000 && folder_entries("/proc/self/task") > threads; looks++)
         nanosleep(&moment, NULL);
-    assert_int_equal(folder_entries("/proc/self/task"), threads);
+    assert_true(folder_entries("/proc/self/task") <= threads); /* as may one of before */
 }
 
 int main(void)
