@@ -16,8 +16,8 @@
 #include "core/ranks.h"
 
 /* Pieces go from rank to rank, and the goodbye or the abort of a rank for which the exchange has
- * ended may overtake them. */
-#define LEAVERS_PIECE_NS (500 * (uint64_t)MT_MS)
+ * ended may overtake them; by as much as a busy host keeps a rank in between from its CPU. */
+#define LEAVERS_PIECE_NS (2 * MT_SECOND)
 
 int mt_gather_init(struct mt_control *control)
 {

@@ -17,7 +17,7 @@
 #include "core/clock.h"
 #include "core/fork.h"
 
-enum { EVENT_BATCH = 64, SLOTS_AT_FIRST = 64 };
+enum { EVENT_BATCH = 64, SLOTS_AT_FIRST = 64, BUSY_ROUNDS = 64 };
 
 struct slot {
     struct mt_service_source *source; /* NULL: free */
@@ -116,6 +116,7 @@ static void dispatch(const struct epoll_event *event)
 static void *serve(void *arg)
 {
     struct epoll_event events[EVENT_BATCH];
+    uint32_t busy_rounds = 0;
     (void)arg;
     in_service = 1;
     pthread_mutex_lock(&lock);
@@ -128,9 +129,12 @@ static void *serve(void *arg)
         pthread_mutex_lock(&lock);
         for (int i = 0; i < count; i++)
             dispatch(&events[i]);
-        /* Only what was due before the descriptors were looked at: a thread that was starved of CPU
-         * finds an answer and the end of its time together, and the answer came first. */
-        fire_due_timers(now_ns);
+        /* Only what was due before the descriptors were looked at, and when they lead to nothing
+         * more: a thread that was starved of CPU finds together an answer, or a question that it
+         * answers itself, and the end of the time for it. Work without end does not keep it. */
+        busy_rounds = count > 0 ? busy_rounds + 1 : 0;
+        if (busy_rounds % BUSY_ROUNDS == 0)
+            fire_due_timers(now_ns);
     }
     pthread_mutex_unlock(&lock);
     return NULL;

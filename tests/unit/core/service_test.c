@@ -166,35 +166,32 @@ static void unwatched_sources_are_not_called(void **state)
     mt_service_release();
 }
 
-/* A thread that was starved: a descriptor became ready, then a timer was due. */
+/* A thread that was starved: a descriptor became ready, which leads to others, as questions lead to
+ * answers; then a timer was due. */
+enum { HOPS = 5 };
+
 struct starved {
-    struct mt_service_source first, second;
+    struct mt_service_source hops[HOPS];
     struct mt_service_timer timer;
-    int second_was_ready, fired, fired_too_early;
+    int hops_done, fired, fired_too_early;
 };
 
-static void starve(struct mt_service_source *source, uint32_t events)
+static void hop(struct mt_service_source *source, uint32_t events)
 {
     struct starved *starved = source->arg;
     uint64_t value;
     (void)events;
     assert_int_equal(read(source->fd, &value, sizeof value), sizeof value);
-    ring(starved->second.fd);
-    mt_service_timer_set(&starved->timer, mt_clock_now_ns());
-}
-
-static void second_ready(struct mt_service_source *source, uint32_t events)
-{
-    struct starved *starved = source->arg;
-    (void)events;
-    mt_service_unwatch(source);
-    starved->second_was_ready = 1;
+    if (starved->hops_done == 0)
+        mt_service_timer_set(&starved->timer, mt_clock_now_ns());
+    if (++starved->hops_done < HOPS)
+        ring(starved->hops[starved->hops_done].fd);
 }
 
 static void late(struct mt_service_timer *timer)
 {
     struct starved *starved = timer->arg;
-    starved->fired_too_early += !starved->second_was_ready;
+    starved->fired_too_early += starved->hops_done < HOPS;
     starved->fired = 1;
     mt_service_signal();
 }
@@ -204,23 +201,49 @@ static void descriptors_come_before_timers(void **state)
     (void)state;
     acquire();
     for (int round = 0; round < 50; round++) {
-        struct starved starved = {.first = {.ready = starve, .arg = &starved},
-                                  .second = {.ready = second_ready, .arg = &starved},
-                                  .timer = {.fire = late, .arg = &starved}};
-        starved.first.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        starved.second.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        struct starved starved = {.timer = {.fire = late, .arg = &starved}};
         mt_service_lock();
-        assert_int_equal(mt_service_watch(&starved.first, EPOLLIN), 0);
-        assert_int_equal(mt_service_watch(&starved.second, EPOLLIN), 0);
-        ring(starved.first.fd);
+        for (int i = 0; i < HOPS; i++) {
+            starved.hops[i].fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+            starved.hops[i].ready = hop;
+            starved.hops[i].arg = &starved;
+            assert_int_equal(mt_service_watch(&starved.hops[i], EPOLLIN), 0);
+        }
+        ring(starved.hops[0].fd);
         await(&starved.fired, 1);
         assert_int_equal(starved.fired_too_early, 0);
-        mt_service_unwatch(&starved.first);
-        mt_service_unwatch(&starved.second);
+        for (int i = 0; i < HOPS; i++) {
+            mt_service_unwatch(&starved.hops[i]);
+            close(starved.hops[i].fd);
+        }
         mt_service_unlock();
-        close(starved.first.fd);
-        close(starved.second.fd);
     }
+    mt_service_release();
+}
+
+static void leave_ready(struct mt_service_source *source, uint32_t events)
+{
+    (void)events;
+    ++*(int *)source->arg;
+}
+
+/* Work that never ends keeps no timer from firing. */
+static void timers_fire_beside_endless_work(void **state)
+{
+    (void)state;
+    int looks = 0;
+    struct rearming rearming = {.timer = {.fire = rearm, .arg = &rearming}};
+    struct mt_service_source source = {.ready = leave_ready, .arg = &looks};
+    source.fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    acquire();
+    mt_service_lock();
+    assert_int_equal(mt_service_watch(&source, EPOLLIN), 0);
+    mt_service_timer_set(&rearming.timer, mt_clock_now_ns() + MT_MS);
+    await(&rearming.fired, 5);
+    assert_true(looks > 0);
+    mt_service_unwatch(&source);
+    mt_service_unlock();
+    close(source.fd);
     mt_service_release();
 }
 
@@ -272,6 +295,7 @@ int main(void)
         cmocka_unit_test(many_sources_are_watched),
         cmocka_unit_test(unwatched_sources_are_not_called),
         cmocka_unit_test(descriptors_come_before_timers),
+        cmocka_unit_test(timers_fire_beside_endless_work),
         cmocka_unit_test(starting_and_stopping_races),
         cmocka_unit_test(waiting_ends_at_its_time),
     };
