@@ -16,8 +16,10 @@
 #include "core/ranks.h"
 
 /* Pieces go from rank to rank, and the goodbye or the abort of a rank for which the exchange has
- * ended may overtake them; by as much as a busy host keeps a rank in between from its CPU. */
+ * ended may overtake them; a goodbye by as much as a busy host keeps a rank in between from its
+ * CPU. An abort is known to all within a second. */
 #define LEAVERS_PIECE_NS (2 * MT_SECOND)
+#define ABORTERS_PIECE_NS (500 * (uint64_t)MT_MS)
 
 int mt_gather_init(struct mt_control *control)
 {
@@ -159,7 +161,7 @@ static int is_after_the_last_piece(const struct mt_control *control)
  */
 static void wait_for_those_under_way(struct mt_control *control, const struct mt_gather *gather)
 {
-    uint64_t until_ns = mt_clock_now_ns() + LEAVERS_PIECE_NS;
+    uint64_t until_ns = mt_clock_now_ns() + ABORTERS_PIECE_NS;
     if (control->is_made || !is_after_the_last_piece(control))
         return;
     while (gather->have < control->group->ranks && mt_clock_now_ns() < until_ns)
@@ -225,7 +227,7 @@ static int wait_for_pieces(struct mt_control *control, const struct mt_gather *g
             grace_ns = 0;
         else if (grace_ns == 0)
             grace_ns = now_ns + LEAVERS_PIECE_NS;
-        if (grace_ns != 0 && now_ns >= grace_ns) {
+        if (grace_ns != 0 && (now_ns >= grace_ns || is_late)) {
             word_departed(control, call, departed, error);
             mt_control_fail_locked(control, error);
         } else if (is_late && call) {

@@ -132,7 +132,7 @@ static void *serve(void *arg)
         /* Only what was due before the descriptors were looked at, and when they lead to nothing
          * more: a thread that was starved of CPU finds together an answer, or a question that it
          * answers itself, and the end of the time for it. Work without end does not keep it. */
-        busy_rounds = count > 0 ? busy_rounds + 1 : 0;
+        busy_rounds = count > 0 && wait_ms == 0 ? busy_rounds + 1 : 0;
         if (busy_rounds % BUSY_ROUNDS == 0)
             fire_due_timers(now_ns);
     }

@@ -20,7 +20,8 @@ struct mt_service_source {
     uint32_t slot; /* of the service; 0 when not watched. Zero it before the first watch. */
 };
 /* Zero it before the first use; it must stay at its place while it is armed. It fires after the
- * callbacks of descriptors that were ready when it was due, and of those that became so by them. */
+ * callbacks of descriptors that were ready when it was due, and of those that became so by them, if
+ * that has an end. */
 struct mt_service_timer {
     uint64_t due_ns; /* 0: not armed */
     void (*fire)(struct mt_service_timer *timer);

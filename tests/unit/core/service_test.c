@@ -196,13 +196,24 @@ static void late(struct mt_service_timer *timer)
     mt_service_signal();
 }
 
+/* However often the thread has woken before. */
 static void descriptors_come_before_timers(void **state)
 {
     (void)state;
+    struct counted stray = {.source = {.ready = drain, .arg = &stray}};
+    stray.source.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     acquire();
-    for (int round = 0; round < 50; round++) {
+    mt_service_lock();
+    assert_int_equal(mt_service_watch(&stray.source, EPOLLIN), 0);
+    mt_service_unlock();
+    for (int round = 0; round < 70; round++) {
         struct starved starved = {.timer = {.fire = late, .arg = &starved}};
         mt_service_lock();
+        stray.ready = 0;
+        for (int woken = 1; woken <= round; woken++) {
+            ring(stray.source.fd);
+            await(&stray.ready, woken);
+        }
         for (int i = 0; i < HOPS; i++) {
             starved.hops[i].fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
             starved.hops[i].ready = hop;
@@ -218,6 +229,10 @@ static void descriptors_come_before_timers(void **state)
         }
         mt_service_unlock();
     }
+    mt_service_lock();
+    mt_service_unwatch(&stray.source);
+    mt_service_unlock();
+    close(stray.source.fd);
     mt_service_release();
 }
 
