@@ -154,19 +154,18 @@ class Subjects:
             except (Failed, FileNotFoundError) as failure:
                 self.failures[name] = str(failure)
 
-    def values(self, name, cell):
-        """Of all rounds; none of who failed in one."""
-        found = self.rounds[name] if name not in self.failures else []
-        return [row[cell] for row in found if cell in row]
+    def rounds_of(self, name):
+        """None of who failed in one."""
+        return self.rounds[name] if name not in self.failures else []
 
     def median(self, name, cell):
-        values = self.values(name, cell)
+        values = [found[cell] for found in self.rounds_of(name) if cell in found]
         return statistics.median(values) if values else None
 
     def median_ratio(self, name, other, cell):
         """Of one to the other in the same round: a host that slows down slows both."""
-        pairs = zip(self.values(name, cell), self.values(other, cell))
-        ratios = [mine / theirs for mine, theirs in pairs]
+        pairs = zip(self.rounds_of(name), self.rounds_of(other))
+        ratios = [mine[cell] / its[cell] for mine, its in pairs if cell in mine and cell in its]
         return statistics.median(ratios) if ratios else None
 
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <dirent.h>
+#include <errno.h>
 
 #include "tests/support/ranks.h"
 
@@ -66,19 +67,19 @@ static int count_children(void)
 static int is_ending(const char *thread)
 {
     char path[300], line[512];
-    unsigned flags = EXITING;
+    unsigned flags;
     snprintf(path, sizeof path, "/proc/self/task/%s/stat", thread);
     FILE *stat = fopen(path, "re");
     if (!stat)
-        return 1;
+        return errno == ENOENT;
     const char *after_name = fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
-    if (!after_name || sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
-        flags = EXITING;
     fclose(stat);
-    return (flags & EXITING) != 0;
+    if (!after_name) /* it has gone in between */
+        return 1;
+    return sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && flags & EXITING;
 }
 
-static int count_threads(void)
+int held_threads(void)
 {
     DIR *threads = opendir("/proc/self/task");
     int count = 0;
@@ -99,7 +100,7 @@ static void look(struct held *out)
 {
     memset(out, 0, sizeof *out);
     out->counts[HELD_DESCRIPTORS] = folder_entries("/proc/self/fd");
-    out->counts[HELD_THREADS] = count_threads();
+    out->counts[HELD_THREADS] = held_threads();
     out->counts[HELD_CHILDREN] = count_children();
     count_mappings(out);
 }

@@ -42,12 +42,26 @@ void ranks_hurry(struct manta_comm *comm, uint64_t timeout_ns)
     mt_control_set_record(comm->control, comm->record); /* who looks at deadlines looks anew */
 }
 
-int ranks_await_call(const struct manta_comm *comm, uint64_t nth)
+int ranks_await_call(struct ranks_watched *watched, uint64_t nth)
 {
+    const struct mt_record *record = atomic_load(&watched->comm)->record;
     uint64_t until_ns = mt_clock_now_ns() + 20 * MT_SECOND;
-    while (mt_record_last_collective(comm->record) < nth && mt_clock_now_ns() < until_ns)
+    while (mt_record_last_collective(record) < nth && mt_clock_now_ns() < until_ns)
         sched_yield();
-    return mt_record_last_collective(comm->record) < nth;
+    return mt_record_last_collective(record) < nth;
+}
+
+void ranks_part(struct ranks_watched *watched, const struct manta_comm *comm)
+{
+    uint64_t until_ns = mt_clock_now_ns() + 60 * MT_SECOND;
+    if (atomic_load(&watched->comm) != comm) {
+        atomic_fetch_add(&watched->parted, 1);
+        return;
+    }
+    while (atomic_load(&watched->parted) < manta_comm_size(comm) - 1 &&
+           mt_clock_now_ns() < until_ns)
+        sched_yield();
+    atomic_store(&watched->parted, 0);
 }
 
 static int node_of(const struct ranks_options *options, int rank)

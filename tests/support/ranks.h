@@ -34,8 +34,16 @@ int rank_run(const struct ranks_options *options, const char *session, int rank,
 /* A short deadline for the calls of a communicator that has been created with time enough. */
 void ranks_hurry(struct manta_comm *comm, uint64_t timeout_ns);
 
-/* Until this rank, which is another thread's, has begun its nth collective. 0, or 1 after 20 s. */
-int ranks_await_call(const struct manta_comm *comm, uint64_t nth);
+/* A rank whose calls the threads of others watch: it enters its communicator, and is the last to
+ * part from it. */
+struct ranks_watched {
+    struct manta_comm *_Atomic comm;
+    _Atomic int parted; /* of the others */
+};
+/* Until it has begun its nth collective. 0, or 1 after 20 s. */
+int ranks_await_call(struct ranks_watched *watched, uint64_t nth);
+/* By all ranks, when they watch no more; the watched one waits for the others, at most 60 s. */
+void ranks_part(struct ranks_watched *watched, const struct manta_comm *comm);
 
 /* Say why (stderr, one line) and return 1. */
 int rank_fail(struct manta_comm *comm, const char *format, ...)

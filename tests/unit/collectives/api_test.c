@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 #include <manta/manta.h>
 
+#include "tests/support/held.h"
 #include "tests/support/ranks.h"
 
 /* ThreadSanitizer's run time cannot start threads in a forked child. */
@@ -497,15 +497,11 @@ static void test_nothing_left(void **state)
     (void)state;
     const struct ranks_options options = {.ranks = 3};
     assert_int_equal(ranks_run(&options, statistics, NULL), 0);
-    int descriptors = folder_entries("/proc/self/fd"), threads = folder_entries("/proc/self/task");
+    int descriptors = folder_entries("/proc/self/fd"), threads = held_threads();
     for (int i = 0; i < 5; i++)
         assert_int_equal(ranks_run(&options, statistics, NULL), 0);
     assert_int_equal(folder_entries("/proc/self/fd"), descriptors);
-    /* A thread that was joined may stay in /proc for a moment longer. */
-    struct timespec moment = {.tv_nsec = 2000000};
-    for (int looks = 0; looks < 5000 && folder_entries("/proc/self/task") > threads; looks++)
-        nanosleep(&moment, NULL);
-    assert_true(folder_entries("/proc/self/task") <= threads); /* as may one of before */
+    assert_int_equal(held_threads(), threads);
 }
 
 int main(void)

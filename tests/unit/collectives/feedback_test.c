@@ -281,13 +281,13 @@ static void the_class_of_the_agreement_is_tried_too(void **state)
     assert_int_equal(ranks_run(&on_nodes, run_small, NULL), 0);
 }
 
-static struct manta_comm *_Atomic of_rank_2;
+static struct ranks_watched rank_2;
 
 /* The others' calls get a short deadline when rank 2 has begun its own, which keeps a long one. */
 static int hurry_after_rank_2(struct manta_comm *comm)
 {
     uint64_t begun = mt_record_last_collective(comm->record);
-    if (ranks_await_call(atomic_load(&of_rank_2), begun + 1))
+    if (ranks_await_call(&rank_2, begun + 1))
         return rank_fail(comm, "rank 2 does not call");
     ranks_hurry(comm, UINT64_C(2000000000));
     return 0;
@@ -299,7 +299,7 @@ static int leave_early(struct manta_comm *comm, void *arg)
     int leaves_at = *(int *)arg, rank = manta_comm_rank(comm);
     double src[COUNT] = {0}, dst[COUNT];
     if (rank == 2)
-        atomic_store(&of_rank_2, comm);
+        atomic_store(&rank_2.comm, comm);
     int rc = manta_barrier(comm);
     for (int call = 0; rc == 0 && call < CALLS; call++) {
         if (rank != 2 && call == leaves_at && hurry_after_rank_2(comm))
@@ -309,6 +309,7 @@ static int leave_early(struct manta_comm *comm, void *arg)
         else
             rc = manta_allreduce(comm, src, dst, COUNT, MANTA_FLOAT64, MANTA_SUM);
     }
+    ranks_part(&rank_2, comm);
     return rc == MANTA_EMISMATCH ? 0 : rank_fail(comm, "left at %d: %d", leaves_at, rc);
 }
 

@@ -129,20 +129,21 @@ static void run(rank_fn *body, disagree_fn *disagree)
  * not before rank 1 splits. */
 static int one_splits(struct manta_comm *comm, void *arg)
 {
-    struct manta_comm *_Atomic *of_rank_1 = arg;
+    struct ranks_watched *rank_1 = arg;
     struct manta_error_info info = {.size = sizeof(info)};
     struct manta_comm *child;
     if (manta_comm_rank(comm) == 1)
-        atomic_store(of_rank_1, comm);
+        atomic_store(&rank_1->comm, comm);
     int rc = manta_barrier(comm);
     if (!rc && manta_comm_rank(comm) != 1) {
-        rc = ranks_await_call(atomic_load(of_rank_1), 2);
+        rc = ranks_await_call(rank_1, 2);
         ranks_hurry(comm, MT_SECOND / 2);
     }
     if (!rc)
         rc =
             manta_comm_rank(comm) == 1 ? manta_comm_split(comm, 0, 0, &child) : manta_barrier(comm);
     manta_comm_error(comm, &info);
+    ranks_part(rank_1, comm);
     if (rc != MANTA_EMISMATCH || !strstr(info.sentence, "called split()") ||
         !strstr(info.sentence, "called barrier()"))
         return rank_fail(comm, "told %d: '%s'", rc, info.sentence);
@@ -186,8 +187,8 @@ static void test_splits(void **state)
 {
     (void)state;
     struct ranks_options options = {.ranks = RANKS};
-    struct manta_comm *_Atomic of_rank_1;
-    assert_int_equal(ranks_run(&options, one_splits, &of_rank_1), 0);
+    struct ranks_watched rank_1 = {.parted = 0};
+    assert_int_equal(ranks_run(&options, one_splits, &rank_1), 0);
     assert_int_equal(ranks_run(&options, one_has_called_more, NULL), 0);
     options.keep = 1;
     assert_int_equal(ranks_run(&options, one_has_left, NULL), 0);

@@ -146,16 +146,16 @@ static void await_error(struct manta_comm *comm, struct manta_error_info *info)
  * passes, and not before rank 0 has called, too. */
 static int deadline(struct manta_comm *comm, void *arg)
 {
-    struct manta_comm *_Atomic *of_rank_0 = arg;
+    struct ranks_watched *rank_0 = arg;
     struct manta_error_info info = {.size = sizeof(info)};
     float in[1000] = {1}, out[1000];
     if (manta_comm_rank(comm) == 0)
-        atomic_store(of_rank_0, comm);
+        atomic_store(&rank_0->comm, comm);
     if (manta_barrier(comm))
         return 1;
     if (manta_comm_rank(comm) == 1)
         await_error(comm, &info);
-    if (manta_comm_rank(comm) == 2 && ranks_await_call(atomic_load(of_rank_0), 2))
+    if (manta_comm_rank(comm) == 2 && ranks_await_call(rank_0, 2))
         return rank_fail(comm, "rank 0 does not call");
     if (manta_comm_rank(comm) == 2)
         ranks_hurry(comm, SHORT_NS);
@@ -165,6 +165,7 @@ static int deadline(struct manta_comm *comm, void *arg)
         return rank_fail(comm, "the deadline gives %d, rank %d, '%s'", rc, info.rank,
                          info.sentence);
     memset(out, 0x77, sizeof(out));
+    ranks_part(rank_0, comm);
     return 0;
 }
 
@@ -173,26 +174,26 @@ static void test_deadline(void **state)
     (void)state;
     for (int t = 0; t < 2; t++) {
         const struct ranks_options options = {.ranks = 3, .transports = transports[t]};
-        struct manta_comm *_Atomic of_rank_0;
-        assert_int_equal(ranks_run(&options, deadline, &of_rank_0), 0);
+        struct ranks_watched rank_0 = {.parted = 0};
+        assert_int_equal(ranks_run(&options, deadline, &rank_0), 0);
     }
 }
 
 /* A call is posted, the thread goes elsewhere, and rank 1 never calls it: all are told. */
 static int deadline_of_posted(struct manta_comm *comm, void *arg)
 {
-    struct manta_comm *_Atomic *of_rank_0 = arg;
+    struct ranks_watched *rank_0 = arg;
     struct manta_error_info info = {.size = sizeof(info)};
     struct manta_request *request;
     float in = 1, out;
     if (manta_comm_rank(comm) == 0)
-        atomic_store(of_rank_0, comm);
+        atomic_store(&rank_0->comm, comm);
     if (manta_barrier(comm))
         return 1;
     if (manta_comm_rank(comm) != 1 &&
         manta_allreduce_post(comm, &in, &out, 1, MANTA_FLOAT32, MANTA_SUM, &request))
         return rank_fail(comm, "cannot post");
-    if (manta_comm_rank(comm) == 2 && ranks_await_call(atomic_load(of_rank_0), 2))
+    if (manta_comm_rank(comm) == 2 && ranks_await_call(rank_0, 2))
         return rank_fail(comm, "rank 0 does not post");
     if (manta_comm_rank(comm) == 2)
         ranks_hurry(comm, SHORT_NS);
@@ -201,6 +202,7 @@ static int deadline_of_posted(struct manta_comm *comm, void *arg)
         return rank_fail(comm, "told %d, rank %d, '%s'", info.code, info.rank, info.sentence);
     if (manta_comm_rank(comm) != 1 && manta_wait(request, UINT64_MAX) != MANTA_ETIMEOUT)
         return rank_fail(comm, "the request does not fail");
+    ranks_part(rank_0, comm);
     return 0;
 }
 
@@ -209,8 +211,8 @@ static void test_deadline_of_posted(void **state)
     (void)state;
     for (int t = 0; t < 2; t++) {
         const struct ranks_options options = {.ranks = 3, .transports = transports[t]};
-        struct manta_comm *_Atomic of_rank_0;
-        assert_int_equal(ranks_run(&options, deadline_of_posted, &of_rank_0), 0);
+        struct ranks_watched rank_0 = {.parted = 0};
+        assert_int_equal(ranks_run(&options, deadline_of_posted, &rank_0), 0);
     }
 }
 

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -22,6 +21,7 @@
 #include "core/control.h"
 #include "core/service.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/held.h"
 
 /* ThreadSanitizer does not let the child of a process with threads start threads of its own. What
  * AddressSanitizer had locked in another thread at the fork, its allocator among it, stays locked
@@ -41,17 +41,6 @@ static int entries(const char *path)
         count++;
     closedir(folder);
     return count;
-}
-
-/* As long as there are more than so many threads, for some seconds: one that was joined may stay in
- * /proc for a moment. */
-static int await_threads(int count)
-{
-    const struct timespec moment = {.tv_nsec = 2000000};
-    uint64_t until_ns = mt_clock_now_ns() + 10 * MT_SECOND;
-    while (entries("/proc/self/task") > count && mt_clock_now_ns() < until_ns)
-        nanosleep(&moment, NULL);
-    return entries("/proc/self/task");
 }
 
 /* Exit status of a child that runs body, or -1. */
@@ -135,7 +124,7 @@ static int use_afresh(void *arg)
     for (int r = 0; r < 3; r++)
         if (rank[r].result)
             return 4;
-    return await_threads(3) == 3 ? 0 : 5; /* ".", "..", this one */
+    return held_threads() == 1 ? 0 : 5;
 }
 
 static void fork_within(struct group_rank *rank)
@@ -176,17 +165,17 @@ static void nothing_is_left_behind(void **state)
 {
     (void)state;
     assert_int_equal(use_once(2), 0);
-    int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
+    int descriptors = entries("/proc/self/fd"), threads = held_threads();
     for (int round = 0; round < 20; round++)
         assert_int_equal(use_once(1 + (uint32_t)round % 8), 0);
     assert_int_equal(entries("/proc/self/fd"), descriptors);
-    assert_true(await_threads(threads) <= threads); /* one of before may have gone since */
+    assert_int_equal(held_threads(), threads);
 }
 
 static void failed_joins_leave_nothing_behind(void **state)
 {
     (void)state;
-    int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
+    int descriptors = entries("/proc/self/fd"), threads = held_threads();
     struct group_rank rank[2];
     for (int round = 0; round < 4; round++) {
         char session[512];
@@ -198,7 +187,7 @@ static void failed_joins_leave_nothing_behind(void **state)
         assert_int_equal(rank[0].result, round % 2 ? MANTA_EVERSION : MANTA_EINVAL);
     }
     assert_int_equal(entries("/proc/self/fd"), descriptors);
-    assert_true(await_threads(threads) <= threads); /* one of before may have gone since */
+    assert_int_equal(held_threads(), threads);
 }
 
 /* With ever more descriptors allowed, each step of a join fails once for want of one. */

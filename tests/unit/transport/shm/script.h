@@ -320,15 +320,15 @@ static inline void delay(void *arg)
         __asm__ volatile("");
 }
 
-/* 1 when a doorbell was missed: something has come, and nobody rings for it. Who has it come may be
- * stopped before it rings, and who slept before it looks. */
+/* 1 when a doorbell was missed: something has come, and nobody has rung for it. Who has it come may
+ * be stopped before it rings, but not for so long. */
 static inline int sleep_once(struct mt_shm_endpoint *endpoint)
 {
     if (mt_transport_shm.arm(endpoint) != 0)
         return 0;
     struct pollfd waiting = {.fd = mt_transport_shm.wait_fd(endpoint), .events = POLLIN};
-    int is_missed = poll(&waiting, 1, 5000) == 0 && mt_transport_shm.progress(endpoint) != 0 &&
-                    poll(&waiting, 1, 20000) == 0;
+    int is_missed = poll(&waiting, 1, 20000) == 0 && mt_transport_shm.progress(endpoint) != 0 &&
+                    poll(&waiting, 1, 0) == 0;
     mt_transport_shm.disarm(endpoint);
     return is_missed;
 }
