@@ -173,6 +173,7 @@ SUDO     = $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .PHONY: deps deps-build deps-check deps-bench deps-rdma
 deps: deps-build deps-check ## install the missing Debian packages (packages.txt)
+deps-build: ## of these, only what a build needs
 deps-build deps-check deps-bench deps-rdma: deps-%:
 	@missing=; for package in $(call packages,$*); do \
 	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \

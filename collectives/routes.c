@@ -174,9 +174,9 @@ static int reaches(const struct manta_comm *comm, const struct mt_rank_offer *of
 
 /* mutual: bit i of a peer's is set if it may be used as far as both ends have agreed; NULL: all
  * may. why->sentence: of the last transport that does not reach it. */
-static void choose_route(struct manta_comm *comm, const struct mt_rank_offer *offers,
-                         uint32_t count, const uint8_t *place, uint32_t peer, const uint8_t *mutual,
-                         struct manta_transport_error *why)
+static void choose_route(struct manta_comm *comm, const struct mt_transport_listed *listed,
+                         const struct mt_rank_offer *offers, uint32_t count, const uint8_t *place,
+                         uint32_t peer, const uint8_t *mutual, struct manta_transport_error *why)
 {
     comm->route[peer] = MT_ROUTE_NONE;
     for (uint32_t i = 0; i < count; i++) {
@@ -195,10 +195,8 @@ static void choose_route(struct manta_comm *comm, const struct mt_rank_offer *of
                    properties.reason[0] ? " " : "", properties.reason);
             return;
         }
-        mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is not reached by %s: %s", peer,
-               offers[comm->rank].bytes[i] ? comm->endpoints[place[i]].transport->name
-                                           : "one that is not offered here",
-               why->sentence);
+        mt_log(MT_LOG_DEBUG, (int)comm->rank, "rank %u is not reached by %.*s: %s", peer,
+               (int)listed[i].name_length, listed[i].name, why->sentence);
     }
 }
 
@@ -340,9 +338,9 @@ static int give_all_peers(struct manta_comm *comm, const struct mt_rank_offer *o
     return 0;
 }
 
-static int connect_routes(struct manta_comm *comm, const struct mt_rank_offer *offers,
-                          uint32_t count, const uint8_t *place, const uint8_t *mutual,
-                          struct mt_error *error)
+static int connect_routes(struct manta_comm *comm, const struct mt_transport_listed *listed,
+                          const struct mt_rank_offer *offers, uint32_t count, const uint8_t *place,
+                          const uint8_t *mutual, struct mt_error *error)
 {
     struct manta_transport_error why = {.size = sizeof(why)};
     for (uint32_t r = 0; r < comm->ranks; r++) {
@@ -350,7 +348,7 @@ static int connect_routes(struct manta_comm *comm, const struct mt_rank_offer *o
             comm->route[r] = 0;
             continue;
         }
-        choose_route(comm, offers, count, place, r, mutual, &why);
+        choose_route(comm, listed, offers, count, place, r, mutual, &why);
         if (comm->route[r] == MT_ROUTE_NONE)
             return mt_error_set_rank(
                 error, MANTA_ETRANSPORT, (int)r,
@@ -457,7 +455,7 @@ static int find_routes(struct manta_comm *comm, const struct mt_transport_listed
     if (!rc && has_plugin)
         rc = agree_reach(comm, offers, count, place, deadline_ns, &mutual, error);
     if (!rc)
-        rc = connect_routes(comm, offers, count, place, mutual, error);
+        rc = connect_routes(comm, listed, offers, count, place, mutual, error);
     free(mutual);
     return rc ? rc : choose_fused(comm, has_plugin, deadline_ns, error);
 }

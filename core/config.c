@@ -176,7 +176,11 @@ int mt_config_check_variable(int name, struct mt_error *error)
     case MT_CONFIG_COUNT:
         return mt_config_count(name, &number, error);
     case MT_CONFIG_SECONDS:
-        return mt_config_ns(name, &number, error);
+        if (mt_config_ns(name, &number, error) != 0)
+            return error->code;
+        if (number == 0 && name == MT_VAR(TIMEOUT)) /* where nothing could ever be done */
+            return refuse(name, "a time of more than 0; unset it for the default", error);
+        return 0;
     case MT_CONFIG_FLAG:
         return mt_config_flag(name, &flag, error);
     default:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "topology/machine.h"
 
+#include <errno.h>
 #include <hwloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,6 +203,8 @@ int mt_cluster_of_xml(const char *path, struct mt_cluster *cluster_out, struct m
     struct walk walk = {.failed = 0};
     struct mt_box *node = NULL;
     mt_cluster_init(cluster_out);
+    if (access(path, R_OK) != 0)
+        return mt_error_set(error, MANTA_EINVAL, "cannot read %.300s: %s", path, strerror(errno));
     if (hwloc_topology_init(&walk.topology) != 0)
         return mt_error_set(error, MANTA_ENOMEM, "no memory to describe a host");
     hwloc_topology_set_io_types_filter(walk.topology, HWLOC_TYPE_FILTER_KEEP_ALL);

@@ -47,7 +47,7 @@ def one(result, usual, verdict, pattern):
     assert len(found) == 1 and found[0][0] == verdict and re.match(pattern, found[0][1]), found
 
 
-@pytest.mark.parametrize("variable, value", [("SEGMENT", "huge"), ("TIMEOUT", "soon"), ("REPRODUCIBLE", "maybe"),
+@pytest.mark.parametrize("variable, value", [("SEGMENT", "huge"), ("TIMEOUT", "soon"), ("TIMEOUT", "0"), ("REPRODUCIBLE", "maybe"),
                                              ("SHM_MAX", "1X"), ("SHM_DISTANCE", "afar"), ("SHM_GROUPS", "3"),
                                              ("TCP_SOCKETS", "9"), ("TCP_CONGESTION", "nope")])
 def test_a_variable_that_does_not_parse(usual, variable, value):
@@ -297,7 +297,7 @@ def test_something_else_listens(says):
                     connection.recv(1000)
                     connection.sendall(says)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         result = visit("--host", "127.0.0.1:%d" % server.getsockname()[1])
         server.shutdown(socket.SHUT_RDWR)

@@ -33,7 +33,7 @@ static const char help[] =
     "  TIME                5us, 300ns: latency; core=TIME: work of a core at each end\n"
     "  oversub=NUMBER      node, rack, zone: of what its cards carry, one part in NUMBER leaves "
     "it\n"
-    "Exit code 1 if it cannot be read or written, 2 for wrong usage.\n";
+    "Exit code 1 if it cannot be written, 2 for wrong usage or a topology that cannot be read.\n";
 
 static int has_ending(const char *text, const char *ending)
 {

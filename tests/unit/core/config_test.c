@@ -221,6 +221,11 @@ static void check_refuses_bad_values_and_keeps_the_secret(void **state)
     assert_int_equal(mt_config_check(&error), MANTA_EINVAL);
     assert_non_null(strstr(error.sentence, "MANTA_SHM_MAX"));
     unsetenv("MANTA_SHM_MAX");
+    setenv("MANTA_TIMEOUT", "0.0", 1);
+    assert_int_equal(mt_config_check(&error), MANTA_EINVAL);
+    assert_non_null(
+        strstr(error.sentence, "MANTA_TIMEOUT is '0.0'; it must be a time of more than"));
+    unsetenv("MANTA_TIMEOUT");
     setenv("MANTA_SESSION", "secret\nstring", 1);
     assert_int_equal(mt_config_check(&error), MANTA_EINVAL);
     assert_non_null(strstr(error.sentence, "MANTA_SESSION"));
@@ -244,7 +249,7 @@ static void lines_hold_values_not_their_writing(void **state)
     expect_line(MT_VAR(TIMEOUT), "600", "MANTA_TIMEOUT=600s\n");
     expect_line(MT_VAR(TIMEOUT), "0.25", "MANTA_TIMEOUT=0.25s\n");
     expect_line(MT_VAR(TIMEOUT), "250ms", "MANTA_TIMEOUT=0.25s\n");
-    expect_line(MT_VAR(TIMEOUT), "0", "MANTA_TIMEOUT=0s\n");
+    expect_line(MT_VAR(WARN), "0", "MANTA_WARN=0s\n");
     expect_line(MT_VAR(TIMEOUT), "18446744073709551615ns",
                 "MANTA_TIMEOUT=18446744073.709551615s\n");
     expect_line(MT_VAR(ALLREDUCE), NULL, "MANTA_ALLREDUCE=\n");
