@@ -15,7 +15,7 @@
 #include "core/control_impl.h"
 #include "core/control_verdict.h"
 
-#define SUSPECT_NS (500 * (uint64_t)MT_MS)
+#define SUSPECT_NS (3 * MT_SECOND)
 
 int mt_control_failed(const struct mt_control *control)
 {

@@ -35,9 +35,9 @@ void mt_control_fail(struct mt_control *control, const struct mt_error *error);
 /* manta_comm_abort: any thread, never blocks. */
 void mt_control_abort(struct mt_control *control, const char *reason);
 
-/* A transport lost its peer. Waits up to a grace period (500 ms) for the control plane's own
- * verdict (who died first), else declares `peer` dead with this cause. Afterwards the group has
- * failed. */
+/* A transport lost its peer. Waits up to a grace period (3 s: a busy host may keep a rank from its
+ * CPU) for the control plane's own verdict (who died first, or has left), else declares `peer` dead
+ * with this cause. Afterwards the group has failed. */
 void mt_control_suspect(struct mt_control *control, const struct mt_error *cause);
 /* The deadline of `call` passed on this rank. Asks all ranks what they are doing (at most 500 ms),
  * words who is late (or stopped: does not answer) and fails the group. */

@@ -21,8 +21,8 @@ struct held {
 };
 
 const char *held_name(int kind);
-/* Of this process, without those that are ending: one that was joined may be in /proc for as long as
- * the host takes to end it. */
+/* Of this process, without those that are ending: one that was joined may be in /proc for as long
+ * as the host takes to end it. */
 int held_threads(void);
 /* Once two looks have found the same. Threads that are ending are not counted. */
 void held_look(struct held *out);
