@@ -49,7 +49,7 @@ void ranks_part(struct ranks_watched *watched, const struct manta_comm *comm);
 int rank_fail(struct manta_comm *comm, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Number of entries of a folder such as /proc/self/fd, /proc/self/task. */
+/* Number of entries of a folder such as /proc/self/fd. Threads: held_threads(). */
 int folder_entries(const char *path);
 
 #endif

@@ -14,6 +14,7 @@
 #include <manta/manta.h>
 
 #include "core/session.h"
+#include "tests/support/held.h"
 #include "tests/support/ranks.h"
 
 enum { RANKS = 3, SESSION_BYTES = 512 };
@@ -81,14 +82,6 @@ static void make_session(char *session, int prepared)
                      0);
 }
 
-/* A thread that was joined may be seen for a moment longer. */
-static void await_entries(const char *path, int count)
-{
-    for (int i = 0; i < 100000 && folder_entries(path) != count; i++)
-        sched_yield();
-    assert_int_equal(folder_entries(path), count);
-}
-
 static void who_gives_up_leaves_nothing_and_comes_again(void **state)
 {
     (void)state;
@@ -97,13 +90,13 @@ static void who_gives_up_leaves_nothing_and_comes_again(void **state)
             char session[SESSION_BYTES];
             struct rank rank[2];
             make_session(session, prepared);
-            int files = folder_entries("/proc/self/fd"), tasks = folder_entries("/proc/self/task");
+            int files = folder_entries("/proc/self/fd"), threads = held_threads();
             for (int i = 0; i < 3; i++) {
                 start(&rank[number], number, 2, session);
                 give_up(&rank[number]);
                 expect_given_up(&rank[number]);
                 assert_int_equal(folder_entries("/proc/self/fd"), files);
-                await_entries("/proc/self/task", tasks);
+                assert_int_equal(held_threads(), threads);
             }
             for (int r = 0; r < 2; r++)
                 start(&rank[r], r, 2, session);
