@@ -47,7 +47,7 @@ def have_kernel(tmp_path):
     spec.loader.exec_module(image)
     place = tmp_path / "rdma" / f"stable-{image.inputs()}"
     place.mkdir(parents=True)
-    for name in ("vmlinuz", "initrd"):
+    for name in ("kernel", "initrd"):
         (place / name).write_text("")
 
 

@@ -67,7 +67,7 @@ class Guest:
         return [
             *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
             *("-smp", str(cpus), "-m", memory, "-nodefaults", "-display", "none", "-no-reboot"),
-            *("-kernel", os.path.join(self.image, "vmlinuz"), "-initrd", os.path.join(self.image, "initrd")),
+            *("-kernel", os.path.join(self.image, "kernel"), "-initrd", os.path.join(self.image, "initrd")),
             *("-append", append, "-virtfs", share, "-device", "virtio-serial"),
             *("-chardev", f"file,id=console,path={self.path('console')}", "-serial", "chardev:console"),
             *("-chardev", "file,id=output,path=/dev/stdout", *port("output", "output")),

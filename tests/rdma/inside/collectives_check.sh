@@ -7,8 +7,8 @@
 
 # promises NAME [options]: on one node, whose queue pairs then speak to each other.
 promises() {
-    MANTA_VERBS_DEVICE=rxe_n0r0,rxe_n0r1 MANTA_OFI_DOMAIN=rxe_n0r0 MANTA_OFI_PROVIDER="verbs;ofi_rxm" \
-        timeout 100 build/bin/manta plugin check "$@"
+    MANTA_VERBS_DEVICE=rxe_n0r0,rxe_n0r1 FI_VERBS_DEVICE_NAME=rxe_n0r0 MANTA_OFI_DOMAIN=rxe_n0r0 \
+        MANTA_OFI_PROVIDER="verbs;ofi_rxm" timeout 100 build/bin/manta plugin check "$@"
 }
 # Over libfabric all but full, for which an emulated card is too slow there, and those that close an endpoint
 # while others send to it: ofi_rxm over verbs crashes now and then (docs/rdma-testing.md).

@@ -136,11 +136,10 @@ nic_netem() { # KIND NODE RAIL loss 1% ...; nothing more: as it was
 }
 
 # The node's own link: what it sends is lost, too.
-nic_mute() { # KIND NODE RAIL add|del
-    local words=(dev "n$2r$3" root)
-    [ "$1" = rdma ] || words=(dev "eth$3" root)
-    [ "$4" = del ] || words+=(netem loss 100%)
-    if [ "$1" = tcp ]; then tc -n "node$2" qdisc "$4" "${words[@]}"; else tc qdisc "$4" "${words[@]}"; fi
+nic_mute() { # KIND NODE RAIL
+    local at=(qdisc add dev "n$2r$3")
+    [ "$1" = rdma ] || at=(-n "node$2" qdisc add dev "eth$3")
+    tc "${at[@]}" root netem loss 100%
 }
 
 nic_address() { # KIND NODE RAIL: of Ethernet
@@ -150,17 +149,19 @@ nic_address() { # KIND NODE RAIL: of Ethernet
 }
 
 # One way only: the switch drops what comes from the node and is for this other one.
-nic_unheard() { # KIND NODE RAIL add|del OTHER
+nic_unheard() { # KIND NODE RAIL OTHER
     local port
     port=$(port_of "$1" "$2" "$3")
-    tc qdisc "$4" dev "$port" ingress
-    [ "$4" = del ] || tc filter add dev "$port" parent ffff: protocol all \
-        flower dst_mac "$(nic_address "$1" "$5" "$3")" action drop
+    tc qdisc add dev "$port" ingress &&
+        tc filter add dev "$port" parent ffff: protocol all \
+            flower dst_mac "$(nic_address "$1" "$4" "$3")" action drop
 }
 
 # What a NIC has sent: its switch's port has received it. So a test can tell that a wire was used.
 sent_packets() { # KIND NODE RAIL
-    cat "/sys/class/net/$(port_of "$1" "$2" "$3")/statistics/rx_packets"
+    local packets
+    read -r packets <"/sys/class/net/$(port_of "$1" "$2" "$3")/statistics/rx_packets"
+    echo "$packets"
 }
 
 sent_bytes() { # KIND NODE: over all rails
@@ -174,15 +175,39 @@ sent_bytes() { # KIND NODE: over all rails
 
 # The index in a device's table of the RoCEv2 GID that is its IPv4 address.
 gid_index() { # NODE RAIL
-    local file hex
-    hex=$(printf '0a00:%02x%02x' "$2" $(($1 + 1)))
-    for file in /sys/class/infiniband/"rxe_n$1r$2"/ports/1/gids/*; do
-        if [ "$(cat "$file")" = "0000:0000:0000:0000:0000:ffff:$hex" ]; then
-            basename "$file"
-            return
-        fi
+    local place gid wanted
+    printf -v wanted '0000:0000:0000:0000:0000:ffff:0a00:%02x%02x' "$2" $(($1 + 1))
+    for place in {0..15}; do
+        read -r gid <"/sys/class/infiniband/rxe_n$1r$2/ports/1/gids/$place" || return
+        [ "$gid" != "$wanted" ] || break
     done
-    return 1
+    echo "$place"
+    [ "$gid" = "$wanted" ]
+}
+
+# nic_restore NODE: its links are up, and nothing is lost on them or on the switch any more.
+nic_restore() {
+    local kind rail port
+    for ((rail = 0; rail < fabric_rails; rail++)); do
+        for kind in rdma tcp; do
+            port=$(port_of $kind "$1" $rail)
+            echo "qdisc del dev $port root"
+            echo "qdisc del dev $port ingress"
+        done
+        echo "qdisc del dev n$1r$rail root"
+    done | tc -force -batch - 2>/dev/null
+    for ((rail = 0; rail < fabric_rails; rail++)); do
+        echo "qdisc del dev eth$rail root"
+    done | tc -n "node$1" -force -batch - 2>/dev/null
+    for ((rail = 0; rail < fabric_rails; rail++)); do
+        echo "link set pn$1r$rail up"
+        echo "link set pt$1r$rail up"
+        echo "link set n$1r$rail up"
+        rdma_routes "$1" $rail
+    done | ip -batch - || return
+    for ((rail = 0; rail < fabric_rails; rail++)); do
+        echo "link set eth$rail up"
+    done | ip -n "node$1" -batch -
 }
 
 # Whose links a transport's messages take; transports as MANTA_TRANSPORTS names them.

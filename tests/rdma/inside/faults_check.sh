@@ -10,8 +10,10 @@ elements=
 
 under_way() { [ $(($(sent_bytes "$wires" 1) - before)) -gt 1000000 ]; }
 
-endings() { grep -c '\] ended with ' /run/job; }
-all_ended() { [ "$(endings)" -ge "$1" ] || ! kill -0 $job 2>/dev/null; }
+all_ended() {
+    said_times '] ended with ' /run/job
+    [ $times -ge "$1" ] || ! kill -0 $job 2>/dev/null
+}
 
 # during COLLECTIVE CALLS ENDINGS FAULT ...: so many calls, the fault in the middle of them, and so
 # many ranks that tell how they ended, in /run/job.
@@ -94,7 +96,7 @@ each_wire() {
 # Nothing comes to the node any more, and nothing from it.
 black_hole() {
     each_wire nic_netem "$1" loss 100%
-    each_wire nic_mute "$1" add
+    each_wire nic_mute "$1"
 }
 
 # The others are told that this rank is dead, and it that one of them is.
@@ -108,7 +110,7 @@ unheard() { # KINDS NODE
     local kind rail
     for kind in $1; do
         for rail in 0 1; do
-            nic_unheard "$kind" "$2" $rail add 0
+            nic_unheard "$kind" "$2" $rail 0
         done
     done
 }
@@ -129,7 +131,7 @@ kill_rank() { # wherever it is
     local folder
     for folder in $(grep -slzx "MANTA_RANK=$1" /proc/[0-9]*/environ); do
         folder=${folder%/environ}
-        [ "$(cat "$folder/comm")" != cluster_rank ] || kill -KILL "${folder#/proc/}"
+        [ "$(<"$folder/comm")" != cluster_rank ] || kill -KILL "${folder#/proc/}"
     done
 }
 
@@ -169,13 +171,7 @@ error() {
 scene() {
     [[ $1 =~ ${SCENES:-.} ]] || return
     check "$1 over $transport" "${@:2}"
-    {
-        each_wire nic_netem 1
-        each_wire nic_mute 1 del
-        each_wire nic_unheard 1 del
-        both nic_port 1 up
-        both nic_link 1 up
-    } 2>/dev/null
+    nic_restore 1
 }
 
 any_transport() {

@@ -49,12 +49,13 @@ pulled() {
     get "$1.session" >/run/session
     await 20 busy
     [ "$GUEST" = 1 ] || ip link set eth0 down
-    await 30 grep -q 'ended with' /run/rank
+    has_ended() { said_times 'ended with' /run/rank && [ $times -gt 0 ]; }
+    await 30 has_ended
     kill $!
     cat /run/rank
     grep -q "ended with -.*\(rank $((peer - 1)) is dead: its host is silent\|not delivered\)" /run/rank
 }
-sent_bytes() { cat /sys/class/net/eth0/statistics/tx_bytes; }
+sent_bytes() { echo "$(</sys/class/net/eth0/statistics/tx_bytes)"; }
 busy() { [ $(($(sent_bytes) - before)) -gt 2000000 ]; }
 
 # both NAME COMMAND ...: machine 2 tells only what went wrong, and that by machine 1.
