@@ -167,8 +167,11 @@ class Subjects:
         """None of who failed in one."""
         return self.rounds[name] if name not in self.failures else []
 
+    def values(self, name, cell):
+        return [found[cell] for found in self.rounds_of(name) if cell in found]
+
     def median(self, name, cell):
-        values = [found[cell] for found in self.rounds_of(name) if cell in found]
+        values = self.values(name, cell)
         return statistics.median(values) if values else None
 
     def ratios(self, name, other, cell):
@@ -182,15 +185,11 @@ def show(value):
 
 
 def at_best(subjects, cell, mine):
-    least = {
-        name: min(found[cell] for found in subjects.rounds_of(name))
-        for name in subjects.functions
-        if all(cell in found for found in subjects.rounds_of(name) or [{}])
-    }
-    if mine not in least or len(least) == 1:
+    ours = subjects.values(mine, cell)
+    theirs = [time for name in subjects.functions if name != mine for time in subjects.values(name, cell)]
+    if not ours or not theirs:
         return ""
-    ours = least.pop(mine)
-    return f"; at best {ours:.1f} us, others {min(least.values()):.1f} us: {min(least.values()) / ours:.2f}"
+    return f"; at best {min(ours):.1f} us, others {min(theirs):.1f} us: {min(theirs) / min(ours):.2f}"
 
 
 def report(title, subjects, cells, mine, higher_is_better=()):
